@@ -1,0 +1,84 @@
+/**
+ * What a driver gives the model. The model knows no clock, no randomness, no promise and no thread: a kernel path is a
+ * synchronous generator, and everything else arrives through the context of the actor that runs it.
+ *
+ * A path announces each step before its effect: `if (k.at(S.UpWrite, mm)) yield;`. The driver charges the step's cost
+ * and answers whether another CPU must be allowed to run first. So the same text runs at full speed on the wall clock
+ * and in virtual time (where an actor runs ahead while nobody else is due) and gives explore a choice at every step.
+ */
+import type { Arena, Ref } from './arena.ts';
+import type { StepId } from './steps.ts';
+import type { Variant } from './kernels/variant.ts';
+import type { Oracle } from './oracle.ts';
+
+/** A kernel path. It yields where another CPU may run, or where the actor must wait; the result is its return value. */
+export type Path<T> = Generator<void, T, void>;
+
+/** Which kind of lock a wait was for, for the lock-wait figures. */
+export const LockKind = { MmapRead: 0, MmapWrite: 1, Container: 2, KWorker: 3 } as const;
+export type LockKind = (typeof LockKind)[keyof typeof LockKind];
+
+/** Places where a fault can be injected. */
+export const FAULT_SITES = [
+  'work_item',
+  'dma_node',
+  'vpfn_node',
+  'batch_array',
+  'iommu_map',
+  'domain',
+  'dirty_bitmap',
+] as const;
+export type FaultSite = (typeof FAULT_SITES)[number];
+
+/** Counters the model keeps through its driver. */
+export const MODEL_COUNTERS = [
+  'trylock_attempts',
+  'trylock_failures',
+  'mmap_write_acquisitions',
+  'mmap_read_acquisitions',
+  'lock_waits',
+  'deferred_queued',
+  'deferred_applied',
+  'deferred_lost',
+  'limit_refusals',
+  'ring_full_waits',
+  'chunks',
+  'pages_pinned',
+  'pages_unpinned',
+] as const;
+export type ModelCounter = (typeof MODEL_COUNTERS)[number];
+export const C = Object.freeze(Object.fromEntries(MODEL_COUNTERS.map((n, i) => [n, i]))) as Readonly<
+  Record<ModelCounter, number>
+>;
+
+/** The context of one actor: its identity and its driver. */
+export interface Ctx {
+  readonly arena: Arena;
+  readonly variant: Variant;
+  readonly oracle: Oracle;
+  /** ACTOR ref: what the locks queue. */
+  readonly actor: Ref;
+  /** TASK ref: the kernel's `current`. Changes only for a kthread that adopts a task. */
+  current: Ref;
+  /**
+   * Announces a step on an object (the ref or word the step touches, 0 for none). True: yield before its effect.
+   */
+  at(step: StepId, object: Ref): boolean;
+  /** Announces `count` identical steps whose effects nobody can observe apart. */
+  atMany(step: StepId, object: Ref, count: number): boolean;
+  /** The most pages one step may cover: 1 where every page is to be its own step (explore), otherwise large. */
+  readonly pagesPerStep: number;
+  /** The actor queued itself on a lock: the driver must not resume it before `wake`. The path yields right after. */
+  block(kind: LockKind): void;
+  /** The wait is over (called by the actor itself when it holds the lock or gives up). */
+  unblock(kind: LockKind): void;
+  /** Makes another actor runnable. May be called from any thread of the wall driver. */
+  wake(actor: Ref): void;
+  /** Whether the current wait has lasted longer than the rwsem's hand-off time (4 ms). */
+  handoffDue(): boolean;
+  /** Hands an update to the host's workqueue. False: no room now, the caller waits (`block` was called) and retries. */
+  defer(vwork: Ref): boolean;
+  /** Whether the fault at this site happens now. */
+  inject(site: FaultSite): boolean;
+  count(counter: number, by: number): void;
+}

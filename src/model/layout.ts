@@ -1,0 +1,266 @@
+/**
+ * The one layout table of the model's memory.
+ *
+ * All model state lies in one arena: an ArrayBuffer in the virtual and explore drivers, a SharedArrayBuffer on the
+ * wall clock. A structure is a run of words in it; a *ref* is the index of its first 32-bit word, 0 being NULL.
+ * Field kinds: `i32` one word; `f64` and `u64` two words, 8-byte aligned. `f64` holds page numbers and page counts
+ * (exact up to 2^53, and 2^64 / 4096 = 2^52); `u64` holds what the kernel keeps in an unsigned long and lets wrap.
+ *
+ * Every row says who writes the word and under which rule, because that rule is what the model is about:
+ *   atomic       any CPU, by Atomics
+ *   sem:<field>  under the semaphore or mutex of that structure
+ *   latch        under the structure's internal spinlock (never held across a step)
+ *   owner        only the actor or task itself
+ *   setup        written before the structure is published, then constant
+ *   oracle       the exact ledger; written by the oracle, never read by a kernel path
+ */
+export type FieldKind = 'i32' | 'f64' | 'u64';
+export type FieldRow = readonly [name: string, kind: FieldKind, unit: string, writer: string];
+
+type Names<T extends readonly FieldRow[]> = { readonly [R in T[number] as R[0]]: number };
+export type Struct<T extends readonly FieldRow[]> = Names<T> & {
+  /** Size of one structure in 32-bit words, a multiple of 2. */
+  readonly WORDS: number;
+};
+
+const tables = new Map<string, { rows: readonly FieldRow[]; offsets: Record<string, number> }>();
+
+function struct<const T extends readonly FieldRow[]>(name: string, rows: T): Struct<T> {
+  const offsets: Record<string, number> = {};
+  let at = 0;
+  // 8-byte fields first, so that no padding is needed between them.
+  for (const [field, kind] of rows) {
+    if (kind === 'i32') continue;
+    offsets[field] = at;
+    at += 2;
+  }
+  for (const [field, kind] of rows) {
+    if (kind !== 'i32') continue;
+    offsets[field] = at;
+    at += 1;
+  }
+  if (Object.keys(offsets).length !== rows.length) throw new Error(`layout: duplicate field in ${name}`);
+  offsets['WORDS'] = (at + 1) & ~1;
+  tables.set(name, { rows, offsets });
+  return Object.freeze(offsets) as unknown as Struct<T>;
+}
+
+/** mm_struct: an address space. mmap_sem, locked_vm and the user count belong to it. */
+export const MM = struct('mm', [
+  ['lockedVm', 'u64', 'pages', 'sem:mmap_sem write (A-H); atomic (J)'],
+  ['pinnedVm', 'u64', 'pages', 'atomic (iommufd)'],
+  ['mlockedPages', 'u64', 'pages', 'oracle: part of locked_vm that mlock charged'],
+  ['semState', 'i32', 'rwsem word', 'atomic'],
+  ['semLatch', 'i32', 'latch', 'atomic'],
+  ['semHead', 'i32', 'actor ref', 'latch'],
+  ['semTail', 'i32', 'actor ref', 'latch'],
+  ['semOwner', 'i32', 'actor ref', 'write holder'],
+  ['ptLatch', 'i32', 'latch of the page-table part', 'atomic'],
+  ['segRoot', 'i32', 'seg ref (ordered index by page)', 'latch ptLatch'],
+  ['mmUsers', 'i32', 'count', 'atomic'],
+  ['mmCount', 'i32', 'count', 'atomic'],
+  ['user', 'i32', 'user ref', 'setup'],
+  ['guest', 'i32', 'guest index', 'setup'],
+  ['ledgerCommitted', 'f64', 'pages of finished operations', 'oracle'],
+  ['ledgerInFlight', 'f64', 'pages asked for by unfinished operations', 'oracle'],
+  ['ledgerDeferred', 'f64', 'signed pages handed to work items, not applied', 'oracle'],
+  ['intents', 'f64', 'accounting calls made', 'oracle'],
+  ['applied', 'f64', 'accounting calls applied', 'oracle'],
+  ['intentPages', 'f64', 'signed sum of pages asked', 'oracle'],
+  ['appliedPages', 'f64', 'signed sum of pages applied', 'oracle'],
+  ['liveTasks', 'i32', 'tasks whose mm this is', 'oracle'],
+  ['oracleLatch', 'i32', 'latch', 'atomic'],
+]);
+
+/** task_struct: one thread of execution. */
+export const TASK = struct('task', [
+  ['mm', 'i32', 'mm ref, 0 after exit_mm', 'owner'],
+  ['usage', 'i32', 'count', 'atomic'],
+  ['process', 'i32', 'process ref', 'setup'],
+  ['groupLeader', 'i32', 'task ref', 'setup; exec'],
+  ['capIpcLock', 'i32', 'bool', 'owner'],
+  ['fatalSignal', 'i32', 'bool', 'any CPU'],
+  ['exited', 'i32', 'bool', 'owner'],
+  ['kthread', 'i32', 'bool: no mm of its own, all capabilities', 'setup'],
+  ['actor', 'i32', 'actor ref', 'setup'],
+]);
+
+/** signal_struct plus files_struct of a process: what its threads share. */
+export const PROCESS = struct('process', [
+  ['memlockBytes', 'u64', 'bytes, soft RLIMIT_MEMLOCK', 'any thread of it'],
+  ['leader', 'i32', 'task ref', 'setup; exec'],
+  ['threads', 'i32', 'live tasks', 'atomic'],
+  ['files', 'i32', 'files ref', 'setup; exec'],
+]);
+
+/** files_struct, reduced to the descriptors that matter: containers and groups. */
+export const FILES = struct('files', [
+  ['users', 'i32', 'count', 'atomic'],
+  ['container0', 'i32', 'container ref', 'owner process'],
+  ['container1', 'i32', 'container ref', 'owner process'],
+  ['container2', 'i32', 'container ref', 'owner process'],
+  ['container3', 'i32', 'container ref', 'owner process'],
+  ['group0', 'i32', 'group ref', 'owner process'],
+  ['group1', 'i32', 'group ref', 'owner process'],
+  ['group2', 'i32', 'group ref', 'owner process'],
+  ['group3', 'i32', 'group ref', 'owner process'],
+]);
+
+/** user_struct: iommufd's per-user account. */
+export const USER = struct('user', [
+  ['lockedVm', 'u64', 'pages', 'atomic'],
+  ['uid', 'i32', 'uid', 'setup'],
+]);
+
+/** vfio_iommu plus vfio_container: the container. */
+export const CONTAINER = struct('container', [
+  ['muState', 'i32', 'mutex word', 'atomic'],
+  ['muLatch', 'i32', 'latch', 'atomic'],
+  ['muHead', 'i32', 'actor ref', 'latch'],
+  ['muTail', 'i32', 'actor ref', 'latch'],
+  ['muOwner', 'i32', 'actor ref', 'holder'],
+  ['fileRefs', 'i32', 'open descriptions', 'atomic'],
+  ['groups', 'i32', 'attached IOMMU groups', 'sem:lock'],
+  ['externalGroups', 'i32', 'attached mdev groups', 'sem:lock'],
+  ['domains', 'i32', 'IOMMU domains', 'sem:lock'],
+  ['v2', 'i32', 'bool: VFIO_TYPE1v2_IOMMU', 'setup'],
+  ['dmaRoot', 'i32', 'dma ref (ordered index by iova page)', 'sem:lock'],
+  ['dmaCount', 'i32', 'mappings', 'sem:lock'],
+  ['dmaAvail', 'i32', 'free mapping slots', 'sem:lock'],
+  ['vaddrInvalid', 'i32', 'mappings whose vaddr is invalid', 'sem:lock'],
+  ['notifier', 'i32', 'bool: an mdev unmap notifier is registered', 'sem:lock'],
+  ['released', 'i32', 'bool', 'sem:lock'],
+  ['index', 'i32', 'index within the guest', 'setup'],
+]);
+
+/** vfio_group, reduced to its descriptor count and its container. */
+export const GROUP = struct('group', [
+  ['container', 'i32', 'container ref', 'setup'],
+  ['fileRefs', 'i32', 'open descriptions', 'atomic'],
+  ['emulated', 'i32', 'bool: mdev', 'setup'],
+]);
+
+/** vfio_dma: one mapping. */
+export const DMA = struct('dma', [
+  ['iovaPage', 'f64', 'page number', 'setup'],
+  ['sizePages', 'f64', 'pages mapped so far', 'sem:container lock'],
+  ['vaddrPage', 'f64', 'page number', 'sem:container lock'],
+  ['lockedVm', 'f64', 'pages charged (H)', 'sem:container lock'],
+  ['ledgerPinned', 'f64', 'countable pages pinned through the IOMMU', 'oracle'],
+  ['ledgerExt', 'f64', 'countable distinct pages pinned externally', 'oracle'],
+  ['left', 'i32', 'dma ref', 'sem:container lock'],
+  ['right', 'i32', 'dma ref', 'sem:container lock'],
+  ['prio', 'i32', 'treap priority', 'setup'],
+  ['prot', 'i32', 'bit 0 read, bit 1 write', 'setup'],
+  ['task', 'i32', 'task ref (B-H)', 'setup; vaddr update'],
+  ['mm', 'i32', 'mm ref (H)', 'setup; vaddr update'],
+  ['lockCap', 'i32', 'bool: CAP_IPC_LOCK at map time (E2+)', 'setup; vaddr update'],
+  ['iommuMapped', 'i32', 'bool', 'sem:container lock'],
+  ['vaddrInvalid', 'i32', 'bool', 'sem:container lock'],
+  ['vpfnRoot', 'i32', 'vpfn ref (ordered index by iova page)', 'sem:container lock'],
+  ['vpfnCount', 'i32', 'nodes', 'sem:container lock'],
+  ['chunks', 'i32', 'chunk ref (ordered index by vaddr page): what was pinned, as runs', 'sem:container lock'],
+  ['ledgerMm', 'i32', 'mm whose pages are pinned', 'oracle'],
+  ['container', 'i32', 'container ref', 'setup'],
+]);
+
+/**
+ * A run of pages pinned through the IOMMU: what iommu_iova_to_phys would give back on unmap. Runs of one mapping are
+ * merged where physically contiguous or alike, so a mapping of one kind of memory is one record.
+ */
+export const CHUNK = struct('chunk', [
+  ['startPage', 'f64', 'page number (iova)', 'sem:container lock'],
+  ['pages', 'f64', 'pages', 'sem:container lock'],
+  ['runPages', 'i32', 'pages physically contiguous at a time (0: the whole record)', 'sem:container lock'],
+  ['counted', 'i32', 'bool: not reserved', 'sem:container lock'],
+  ['left', 'i32', 'chunk ref', 'sem:container lock'],
+  ['right', 'i32', 'chunk ref', 'sem:container lock'],
+  ['prio', 'i32', 'treap priority', 'setup'],
+]);
+
+/** vfio_pfn: a page pinned by an mdev driver. */
+export const VPFN = struct('vpfn', [
+  ['iovaPage', 'f64', 'page number', 'setup'],
+  ['refCount', 'i32', 'count', 'sem:container lock'],
+  ['reserved', 'i32', 'bool', 'setup'],
+  ['left', 'i32', 'vpfn ref', 'sem:container lock'],
+  ['right', 'i32', 'vpfn ref', 'sem:container lock'],
+  ['prio', 'i32', 'treap priority', 'setup'],
+]);
+
+/**
+ * A segment: the largest run of pages of an address space that share a VMA's attributes and a residency. VMAs and
+ * page tables in one ordered index; split and merged as they change.
+ */
+export const SEG = struct('seg', [
+  ['startPage', 'f64', 'page number', 'latch ptLatch'],
+  ['endPage', 'f64', 'page number, exclusive', 'latch ptLatch'],
+  ['source', 'f64', 'page number in the file or BAR that startPage shows', 'latch ptLatch'],
+  ['backing', 'i32', 'Backing', 'latch ptLatch'],
+  ['prot', 'i32', 'bit 0 read, bit 1 write', 'latch ptLatch'],
+  ['residency', 'i32', 'Residency', 'latch ptLatch'],
+  ['locked', 'i32', 'bool: VM_LOCKED', 'latch ptLatch'],
+  ['vma', 'i32', 'id of the mmap call, so that distinct VMAs stay apart', 'latch ptLatch'],
+  ['runPages', 'i32', 'pages physically contiguous at a time, a power of two', 'latch ptLatch'],
+  ['left', 'i32', 'seg ref', 'latch ptLatch'],
+  ['right', 'i32', 'seg ref', 'latch ptLatch'],
+  ['prio', 'i32', 'treap priority', 'setup'],
+]);
+
+/** vwork: a deferred accounting update (A-D). */
+export const VWORK = struct('vwork', [
+  ['npage', 'f64', 'signed pages', 'setup'],
+  ['opId', 'f64', 'operation id, unique in the run', 'setup'],
+  ['mm', 'i32', 'mm ref, holding one of its mm_users', 'setup'],
+  ['next', 'i32', 'vwork ref', 'latch'],
+]);
+
+/** An actor as the locks see it: one thread of execution of a guest, a kworker, or a kernel thread. */
+export const ACTOR = struct('actor', [
+  ['next', 'i32', 'actor ref behind this one in a wait queue', 'latch of the lock'],
+  ['waitMode', 'i32', 'WaitMode', 'latch of the lock'],
+  ['granted', 'i32', 'bool: the lock was handed over', 'atomic'],
+  ['task', 'i32', 'task ref that runs', 'owner'],
+  ['thread', 'i32', 'driver thread that runs it', 'setup'],
+  ['slot', 'i32', 'index in the driver thread', 'setup'],
+  ['handoff', 'i32', 'bool: waited too long, wants the lock handed over', 'latch of the lock'],
+]);
+
+export const STRUCTS = {
+  mm: MM,
+  task: TASK,
+  process: PROCESS,
+  files: FILES,
+  user: USER,
+  container: CONTAINER,
+  group: GROUP,
+  dma: DMA,
+  chunk: CHUNK,
+  vpfn: VPFN,
+  seg: SEG,
+  vwork: VWORK,
+  actor: ACTOR,
+} as const;
+export type StructName = keyof typeof STRUCTS;
+export const STRUCT_NAMES = Object.keys(STRUCTS) as StructName[];
+
+/** The table as text, for docs and debugging: structure, field, word offset, kind, unit, writer. */
+export function layoutRows(): {
+  struct: string;
+  field: string;
+  word: number;
+  kind: FieldKind;
+  unit: string;
+  writer: string;
+}[] {
+  return [...tables].flatMap(([name, t]) =>
+    t.rows.map(([field, kind, unit_, writer]) => ({
+      struct: name,
+      field,
+      word: t.offsets[field] ?? -1,
+      kind,
+      unit: unit_,
+      writer,
+    })),
+  );
+}
