@@ -12,7 +12,8 @@ for (const [key, entry] of Object.entries(packages)) {
     if (packages[at] ?? packages[`${key}/${at}`]) continue;
     const parts = name.split('/').pop().split('-');
     const os = OSES.find((o) => parts.includes(o));
-    if (os === undefined) throw new Error(`${name}: cannot tell its platform from its name; add it to the lock by hand`);
+    if (os === undefined)
+      throw new Error(`${name}: cannot tell its platform from its name; add it to the lock by hand`);
     const [cpu, abi] = parts.slice(parts.indexOf(os) + 1);
     const libc = os !== 'linux' || abi === undefined ? undefined : abi.startsWith('musl') ? 'musl' : 'glibc';
     packages[at] = {

@@ -1,0 +1,173 @@
+/**
+ * How a command describes itself. The parser, `--help`, docs/commands, shell completion and the environment variables
+ * are all derived from this one description, so that they cannot disagree.
+ *
+ * A command is a file src/cli/commands/NAME.ts that exports `command = defineCommand({...})`, plus its row in
+ * src/cli/commands/index.ts. Only the command that was asked for is imported; a library that takes long to load is
+ * imported inside `run`, so that `--help` stays fast.
+ */
+import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
+
+/** A positional argument; positions follow the order of the keys. */
+export interface ArgumentSpec<T> {
+  readonly kind: 'required' | 'optional' | 'several';
+  readonly help: string;
+  /** The only values allowed, for completion. */
+  readonly choices: readonly string[] | undefined;
+  /** Checks one value. @throws UserError that says what was expected. */
+  parse(given: string): string;
+  /** Never set: carries the type of the value (of all values for `several`). */
+  readonly type?: T;
+}
+
+/** An option. Its key `metricsPort` makes the flag `--metrics-port` and the variable `PINSTORM_METRICS_PORT`. */
+export interface OptionSpec<T> {
+  /** What stands for the value in the help, or null for a flag that takes none. */
+  readonly placeholder: string | null;
+  readonly help: string;
+  /** Used when neither flag nor variable is given. Leave it out when the scenario can set it: then the value is undefined. */
+  readonly default: T | undefined;
+  /** The only values allowed, for completion. */
+  readonly choices: readonly string[] | undefined;
+  /** @throws UserError that says what was expected; the frame puts the option's name before it. */
+  parse(given: string): T;
+}
+
+export interface Example {
+  readonly command: string;
+  /** What it does, in a few words. */
+  readonly what: string;
+}
+
+export interface Command<A, O> {
+  /** A paragraph or two: what it does and what it is for. */
+  readonly description: string;
+  readonly arguments: { readonly [K in keyof A]: ArgumentSpec<A[K]> };
+  readonly options: { readonly [K in keyof O]: OptionSpec<O[K]> };
+  /** At least one; each must work as it stands in a fresh clone. */
+  readonly examples: readonly Example[];
+  /** Exit statuses besides 0 and 104, which every command has. */
+  readonly exits: readonly ExitCode[];
+  /** @returns the exit status. @throws UserError for everything the user can mend. */
+  run(args: A, options: O): Promise<ExitCode> | ExitCode;
+}
+
+export type AnyCommand = Command<Record<string, unknown>, Record<string, unknown>>;
+
+/** Gives `run` the types that the descriptions of arguments and options imply. */
+export function defineCommand<A, O>(command: Command<A, O>): Command<A, O> {
+  return command;
+}
+
+const anyText = { choices: undefined, parse: (given: string): string => given };
+export const required = (help: string): ArgumentSpec<string> => ({ kind: 'required', help, ...anyText });
+export const optional = (help: string): ArgumentSpec<string | undefined> => ({ kind: 'optional', help, ...anyText });
+/** One or more values; only as the last argument. */
+export const several = (help: string): ArgumentSpec<readonly string[]> => ({ kind: 'several', help, ...anyText });
+/** A required argument that is one of a few words. */
+export const oneOf = <const C extends string>(help: string, choices: readonly C[]): ArgumentSpec<C> => ({
+  kind: 'required',
+  help,
+  choices,
+  parse: (given) => parseChoice(choices, given),
+});
+
+/** An option without a value. In the environment 1, true and yes switch it on; 0, false and no switch it off. */
+export function flag(help: string): OptionSpec<boolean> {
+  return {
+    placeholder: null,
+    help,
+    default: false,
+    choices: undefined,
+    parse(given) {
+      if (/^(1|true|yes)$/i.test(given)) return true;
+      if (/^(0|false|no)$/i.test(given)) return false;
+      throw invalid('1 or 0', given);
+    },
+  };
+}
+
+/** An option whose value `parse` understands, for example a duration. */
+export function value<T, D extends T | undefined = undefined>(spec: {
+  readonly placeholder: string;
+  readonly help: string;
+  readonly default?: D;
+  parse(given: string): T;
+}): OptionSpec<T | D> {
+  return { choices: undefined, ...spec, default: spec.default };
+}
+
+export function text<D extends string | undefined = undefined>(spec: {
+  readonly placeholder: string;
+  readonly help: string;
+  readonly default?: D;
+}): OptionSpec<string | D> {
+  return value({ ...spec, parse: (given) => given });
+}
+
+/** A whole number from `min` to `max`, both included. */
+export function integer<D extends number | undefined = undefined>(spec: {
+  readonly placeholder: string;
+  readonly help: string;
+  readonly min: number;
+  readonly max?: number;
+  readonly default?: D;
+}): OptionSpec<number | D> {
+  const { min, max = Number.MAX_SAFE_INTEGER } = spec;
+  return value({
+    ...spec,
+    parse(given) {
+      const n = /^-?\d+$/.test(given) ? Number(given) : NaN;
+      if (n >= min && n <= max) return n;
+      const range = spec.max === undefined ? `of at least ${min}` : `from ${min} to ${max}`;
+      throw invalid(`a whole number ${range}`, given);
+    },
+  });
+}
+
+/** A number of at least `min`, in decimal notation. */
+export function decimal<D extends number | undefined = undefined>(spec: {
+  readonly placeholder: string;
+  readonly help: string;
+  readonly min: number;
+  readonly default?: D;
+}): OptionSpec<number | D> {
+  return value({
+    ...spec,
+    parse(given) {
+      const n = /^-?\d+(\.\d+)?$/.test(given) ? Number(given) : NaN;
+      if (Number.isFinite(n) && n >= spec.min) return n;
+      throw invalid(`a number of at least ${spec.min}`, given);
+    },
+  });
+}
+
+/** One of a few words. */
+export function choice<const C extends string, D extends C | undefined = undefined>(spec: {
+  readonly placeholder: string;
+  readonly help: string;
+  readonly choices: readonly C[];
+  readonly default?: D;
+}): OptionSpec<C | D> {
+  return {
+    ...spec,
+    default: spec.default,
+    parse: (given) => parseChoice(spec.choices, given),
+  };
+}
+
+function parseChoice<C extends string>(choices: readonly C[], given: string): C {
+  const found = choices.find((c) => c === given);
+  if (found !== undefined) return found;
+  throw invalid(`one of ${choices.join(', ')}`, given);
+}
+
+const invalid = (expected: string, given: string): UserError =>
+  new UserError(EXIT.invalid, `expected ${expected}, got ${JSON.stringify(given)}`);
+
+const kebab = (key: string): string => key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`);
+
+/** `metricsPort` -> `--metrics-port` */
+export const flagName = (key: string): string => `--${kebab(key)}`;
+/** `metricsPort` -> `PINSTORM_METRICS_PORT` */
+export const variableName = (key: string): string => `PINSTORM_${kebab(key).replaceAll('-', '_').toUpperCase()}`;

@@ -1,0 +1,118 @@
+import { EXIT } from '../../base/errors.ts';
+import { defineCommand, flagName, oneOf, type AnyCommand } from '../command.ts';
+import { COMMANDS } from './index.ts';
+
+/** What a completion script needs to know about one command. */
+interface Completed {
+  readonly name: string;
+  readonly summary: string;
+  readonly options: readonly {
+    readonly flag: string;
+    readonly help: string;
+    readonly takesValue: boolean;
+    readonly choices: readonly string[];
+  }[];
+  /** The words the first argument can be; empty when it is a file. */
+  readonly words: readonly string[];
+}
+
+export const command = defineCommand({
+  description:
+    'The script completes commands, options, the values of options that have a fixed set of them, and file names. ' +
+    'It is made from the same descriptions as the help.',
+  arguments: { shell: oneOf('bash, zsh or fish', ['bash', 'zsh', 'fish']) },
+  options: {},
+  examples: [
+    { command: 'eval "$(pinstorm completion bash)"', what: 'for this shell; put it into ~/.bashrc for every one' },
+    { command: 'pinstorm completion fish | source', what: 'the same for fish' },
+  ],
+  exits: [],
+  async run({ shell }) {
+    const commands = await Promise.all(
+      Object.entries(COMMANDS).map(async ([name, row]) => completed(name, row.summary, (await row.load()).command)),
+    );
+    process.stdout.write({ bash, zsh, fish }[shell](commands));
+    return EXIT.ok;
+  },
+});
+
+function completed(name: string, summary: string, described: AnyCommand): Completed {
+  const options = Object.entries(described.options).map(([key, spec]) => ({
+    flag: flagName(key),
+    help: spec.help,
+    takesValue: spec.placeholder !== null,
+    choices: spec.choices ?? [],
+  }));
+  options.push({ flag: '--help', help: 'print the help', takesValue: false, choices: [] });
+  return { name, summary, options, words: Object.values(described.arguments)[0]?.choices ?? [] };
+}
+
+function bash(commands: readonly Completed[]): string {
+  const cases = commands.map(({ name, options, words }) => {
+    const values = options
+      .filter((o) => o.takesValue)
+      .map((o) => `      ${o.flag}) words='${o.choices.join(' ')}' ;;\n`)
+      .join('');
+    const flags = options.map((o) => o.flag).join(' ');
+    return `    ${name})
+      case $prev in
+${values}      *) if [[ $cur == -* ]]; then words='${flags}'; else words='${words.join(' ')}'; fi ;;
+      esac ;;
+`;
+  });
+  return `_pinstorm() {
+  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD - 1]} words=
+  if ((COMP_CWORD == 1)); then
+    words='${commands.map((c) => c.name).join(' ')} --help --version'
+  else
+    case \${COMP_WORDS[1]} in
+${cases.join('')}    esac
+  fi
+  COMPREPLY=($(compgen -W "$words" -- "$cur"))
+}
+complete -o default -F _pinstorm pinstorm
+`;
+}
+
+function zsh(commands: readonly Completed[]): string {
+  const quote = (s: string): string => `'${s.replaceAll("'", `'\\''`)}'`;
+  const plain = (s: string): string => s.replace(/[[\]:\\]/g, '\\$&');
+  const cases = commands.map(({ name, options, words }) => {
+    const specs = options.map((o) => {
+      const action = o.choices.length > 0 ? `(${o.choices.join(' ')})` : '_files';
+      return quote(`${o.flag}[${plain(o.help)}]${o.takesValue ? `:value:${action}` : ''}`);
+    });
+    const operands = quote(words.length > 0 ? `*:word:(${words.join(' ')})` : '*:file:_files');
+    return `    ${name}) _arguments ${[...specs, operands].join(' ')} ;;\n`;
+  });
+  return `#compdef pinstorm
+_pinstorm() {
+  local -a commands=(${commands.map((c) => quote(`${c.name}:${c.summary}`)).join(' ')})
+  if ((CURRENT == 2)); then
+    _describe command commands
+    return
+  fi
+  shift words
+  ((CURRENT--))
+  case $words[1] in
+${cases.join('')}  esac
+}
+compdef _pinstorm pinstorm
+`;
+}
+
+function fish(commands: readonly Completed[]): string {
+  const quote = (s: string): string => `'${s.replace(/[\\']/g, '\\$&')}'`;
+  const lines = commands.flatMap(({ name, summary, options, words }) => {
+    const here = `complete -c pinstorm -n '__fish_seen_subcommand_from ${name}'`;
+    return [
+      `complete -c pinstorm -f -n __fish_use_subcommand -a ${name} -d ${quote(summary)}`,
+      ...(words.length > 0 ? [`${here} -f -a ${quote(words.join(' '))}`] : []),
+      ...options.map((o) => {
+        const values = o.takesValue ? (o.choices.length > 0 ? ` -x -a ${quote(o.choices.join(' '))}` : ' -r') : '';
+        return `${here} -l ${o.flag.slice(2)}${values} -d ${quote(o.help)}`;
+      }),
+    ];
+  });
+  return `${lines.join('\n')}\n`;
+}

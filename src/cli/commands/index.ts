@@ -1,0 +1,15 @@
+/**
+ * Every command: its name, the line of the top-level help, and how to load it. The rows are written out so that the
+ * top-level help imports nothing and a misspelt command fails before anything is loaded.
+ */
+import type { AnyCommand } from '../command.ts';
+
+export interface CommandRow {
+  /** At most 60 characters: the top-level help must fit 80 columns. */
+  readonly summary: string;
+  load(): Promise<{ readonly command: AnyCommand }>;
+}
+
+export const COMMANDS: Readonly<Record<string, CommandRow>> = {
+  completion: { summary: 'print a completion script for your shell', load: () => import('./completion.ts') },
+};

@@ -1,0 +1,172 @@
+/**
+ * Turns an argument list into a call of one command: finds it, parses by its description (flags, then environment,
+ * then default), prints help, and turns everything that goes wrong into one clear message and an exit status.
+ */
+import { Argument, Command as Commander, CommanderError, Option } from 'commander';
+import { EXIT, EXIT_MEANING, UserError, type ExitCode } from '../base/errors.ts';
+import { VERSION } from '../base/version.ts';
+import { flagName, variableName, type AnyCommand } from './command.ts';
+import { COMMANDS, type CommandRow } from './commands/index.ts';
+
+export const HELP_COLUMNS = 80;
+const DESCRIPTION = 'Emulates fleets of VFIO guests and stress-tests how the kernel accounts the memory they lock.';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Runs the command that `argv` (without node and script) asks for. @returns the exit status; prints all messages. */
+export async function runCommandLine(argv: readonly string[], env: Environment): Promise<number> {
+  try {
+    return await dispatch(argv, env);
+  } catch (error) {
+    return reportError(error, env);
+  }
+}
+
+/** Prints `error` on stderr the way users should see it. @returns the exit status that goes with it. */
+export function reportError(error: unknown, env: Environment): number {
+  if (error instanceof UserError) {
+    process.stderr.write(`pinstorm: error: ${error.message}\n${error.hint ? `hint: ${error.hint}\n` : ''}`);
+    return error.exitCode;
+  }
+  const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  if (env['PINSTORM_DEBUG'] && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  process.stderr.write(
+    `pinstorm: internal error: ${what.replaceAll('\n', ' ')}\n` +
+      'this is a bug in pinstorm; run with PINSTORM_DEBUG=1 for the stack\n',
+  );
+  return EXIT.bug;
+}
+
+async function dispatch(argv: readonly string[], env: Environment): Promise<ExitCode> {
+  const program = commander('pinstorm').description(DESCRIPTION).version(VERSION, '-V, --version', 'print the version');
+  program.usage('COMMAND [argument ...] [option ...]').helpCommand(false);
+  program.addHelpText('after', topLevelEpilogue);
+  const asked = argv[0] === 'help' ? argv.slice(1).concat('--help') : argv;
+  const [first] = asked;
+  // A misspelt command is an error whatever follows it, also --help.
+  const misspelt = first !== undefined && !first.startsWith('-') && !Object.hasOwn(COMMANDS, first);
+  const wanted = misspelt ? [first] : asked;
+  let result: ExitCode = EXIT.ok;
+  for (const [name, row] of Object.entries(COMMANDS)) {
+    const sub =
+      name === wanted[0]
+        ? describe(name, row, (await row.load()).command, env, (status) => (result = status))
+        : commander(name);
+    program.addCommand(sub.summary(row.summary));
+  }
+  try {
+    await program.parseAsync(wanted, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return EXIT.ok;
+    throw toUserError(error, wanted);
+  }
+  return result;
+}
+
+/** The parser and help of one command, ready to be run by commander. */
+export function describe(
+  name: string,
+  row: CommandRow,
+  command: AnyCommand,
+  env: Environment,
+  done: (status: ExitCode) => void,
+): Commander {
+  const sub = commander(name).description(`${sentence(row.summary)}\n\n${command.description}`);
+  for (const [key, spec] of Object.entries(command.arguments)) {
+    const shown = key.toUpperCase();
+    const form = { required: `<${shown}>`, optional: `[${shown}]`, several: `<${shown}...>` }[spec.kind];
+    sub.addArgument(new Argument(form, spec.help));
+  }
+  for (const [key, spec] of Object.entries(command.options)) {
+    const shown = spec.placeholder === null ? flagName(key) : `${flagName(key)} <${spec.placeholder}>`;
+    const byDefault = typeof spec.default === 'string' || typeof spec.default === 'number' ? spec.default : undefined;
+    const note = byDefault === undefined ? '' : ` (default: ${byDefault})`;
+    sub.addOption(new Option(shown, spec.help + note));
+  }
+  sub.addHelpText('after', epilogue(command));
+  sub.action(async () => {
+    done(await command.run(parseArguments(command, sub.processedArgs), resolveOptions(command, sub.opts(), env)));
+  });
+  return sub;
+}
+
+function parseArguments(command: AnyCommand, given: readonly unknown[]): Record<string, unknown> {
+  const parsed: Record<string, unknown> = {};
+  for (const [i, [key, spec]] of Object.entries(command.arguments).entries()) {
+    const parse = (text: unknown): unknown => parseNamed(key.toUpperCase(), String(text), (t) => spec.parse(t));
+    const value = given[i];
+    parsed[key] = Array.isArray(value) ? value.map(parse) : value === undefined ? undefined : parse(value);
+  }
+  return parsed;
+}
+
+/** Flag before environment before default. The scenario comes between the last two, in the commands that read one. */
+function resolveOptions(
+  command: AnyCommand,
+  flags: Record<string, unknown>,
+  env: Environment,
+): Record<string, unknown> {
+  const resolved: Record<string, unknown> = {};
+  for (const [key, spec] of Object.entries(command.options)) {
+    const given = flags[key];
+    const variable = variableName(key);
+    const fromEnv = env[variable];
+    if (given === true) resolved[key] = true;
+    else if (typeof given === 'string') resolved[key] = parseNamed(flagName(key), given, (t) => spec.parse(t));
+    else if (fromEnv) resolved[key] = parseNamed(variable, fromEnv, (t) => spec.parse(t));
+    else resolved[key] = spec.default;
+  }
+  return resolved;
+}
+
+function parseNamed(name: string, given: string, parse: (text: string) => unknown): unknown {
+  try {
+    return parse(given);
+  } catch (error) {
+    if (error instanceof UserError) throw new UserError(error.exitCode, `${name}: ${error.message}`, error.hint);
+    throw error;
+  }
+}
+
+function commander(name: string): Commander {
+  return new Commander(name)
+    .exitOverride()
+    .helpOption('-h, --help', 'print this help')
+    .configureHelp({ helpWidth: HELP_COLUMNS })
+    .configureOutput({ outputError: () => undefined })
+    .showHelpAfterError(false);
+}
+
+function toUserError(error: CommanderError, argv: readonly string[]): UserError {
+  // Without a command commander asks for its help as an error; one line says more.
+  if (error.code === 'commander.help') {
+    return new UserError(EXIT.invalid, 'no command given', 'pinstorm --help lists the commands');
+  }
+  const [, message = error.message, guess] =
+    /^(?:error: )?(.*?)(?:\n\(Did you mean (.*)\?\))?$/s.exec(error.message) ?? [];
+  const command = Object.hasOwn(COMMANDS, argv[0] ?? '') ? ` ${argv[0]}` : '';
+  const where = `pinstorm${command} --help shows what is possible`;
+  return new UserError(EXIT.invalid, message, guess === undefined ? where : `did you mean ${guess}? ${where}`);
+}
+
+function epilogue(command: AnyCommand): string {
+  const exits = [...new Set<ExitCode>([EXIT.ok, EXIT.invalid, ...command.exits])].toSorted((a, b) => a - b);
+  const examples = command.examples.map((e) => `  ${e.command}\n      ${e.what}`).join('\n');
+  const [firstOption] = Object.keys(command.options);
+  const variables =
+    firstOption === undefined
+      ? ''
+      : `\nEach option can also be set in the environment: ${flagName(firstOption)} as\n${variableName(firstOption)}. A flag wins over the environment.\n`;
+  return `${variables}\nExamples:\n${examples}\n\nExit status:\n${exitTable(exits)}`;
+}
+
+function topLevelEpilogue(): string {
+  const codes = Object.values(EXIT).toSorted((a, b) => a - b);
+  return `\npinstorm COMMAND --help has examples.\n\nExit status:\n${exitTable(codes)}`;
+}
+
+const exitTable = (codes: readonly ExitCode[]): string =>
+  codes.map((code) => `  ${String(code).padEnd(5)}${EXIT_MEANING[code]}`).join('\n');
+
+const sentence = (summary: string): string => `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`;
