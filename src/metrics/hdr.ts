@@ -107,7 +107,7 @@ export class HdrScale {
     const out = new Float64Array(this.cells);
     let cell = 0;
     let used = 0;
-    for (let at = HEADER_BYTES; at < end; ) {
+    for (let at = HEADER_BYTES; at < end;) {
       let word = 0;
       let scale = 1;
       for (let i = 0; ; i++) {

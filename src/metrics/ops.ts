@@ -26,16 +26,7 @@ export const OPS = [
 ] as const;
 export type OpName = (typeof OPS)[number];
 
-export const OUTCOMES = [
-  'ok',
-  'enomem',
-  'einval',
-  'eexist',
-  'enospc',
-  'efault',
-  'other_error',
-  'interrupted',
-] as const;
+export const OUTCOMES = ['ok', 'enomem', 'einval', 'eexist', 'enospc', 'efault', 'other_error', 'interrupted'] as const;
 export type OutcomeName = (typeof OUTCOMES)[number];
 
 /** Index for index the lock kinds of the model's context: mmap_sem read and write, the container's mutex, a kworker. */

@@ -200,7 +200,12 @@ const EncodedSnapshot = z.strictObject({
 /** A snapshot as text, for another process: compressed histograms of the non-empty series, non-zero counters. */
 export function encodeSnapshot(snapshot: Snapshot): string {
   const { layout } = snapshot;
-  const encoded: z.infer<typeof EncodedSnapshot> = { format: FORMAT, layout: layout.fingerprint, counters: {}, series: {} };
+  const encoded: z.infer<typeof EncodedSnapshot> = {
+    format: FORMAT,
+    layout: layout.fingerprint,
+    counters: {},
+    series: {},
+  };
   layout.counterNames.forEach((name, i) => {
     if (snapshot.counters[i] !== 0) encoded.counters[name] = snapshot.counters[i]!;
   });

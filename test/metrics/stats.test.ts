@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { build, decodeFromCompressedBase64, type JsHistogram } from 'hdr-histogram-js';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { HdrScale, MAX_TRACKABLE_NS } from '../../src/metrics/hdr.ts';
 import {
   actualSeries,
@@ -72,7 +72,10 @@ test('percentiles agree with a sorted array within the stated precision', () => 
         assert.ok(got >= exact && got - exact <= exact / 128, `p${p}: ${got} for ${exact}`);
       }
       assert.equal(snapshot.series(MAP)!.maxNs, sorted.at(-1));
-      assert.equal(snapshot.series(MAP)!.sumNs, values.reduce((a, b) => a + b, 0));
+      assert.equal(
+        snapshot.series(MAP)!.sumNs,
+        values.reduce((a, b) => a + b, 0),
+      );
     }),
     { seed: 2, numRuns: 200 },
   );
@@ -153,7 +156,8 @@ test('threads record while others read: every count arrives, every reading grows
     const now = Snapshot.take(layout, blocks);
     const delta = now.since(last);
     assert.ok(delta.counter('trylock_attempts') >= 0);
-    for (const one of delta.data.values()) assert.ok(one.cells.every((n) => n >= 0) && one.buckets.every((n) => n >= 0));
+    for (const one of delta.data.values())
+      assert.ok(one.cells.every((n) => n >= 0) && one.buckets.every((n) => n >= 0));
     last = now;
     readings++;
     await new Promise((resolve) => setImmediate(resolve));

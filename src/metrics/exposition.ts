@@ -1,0 +1,284 @@
+/**
+ * The Prometheus endpoint. Values are read from shared memory when a scrape comes; the threads that write them notice
+ * nothing. Histograms come from counts between fixed edges, so they are exact at each edge, and a series' count is
+ * the sum of its buckets of the same reading.
+ */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { collectDefaultMetrics, Registry, type Metric } from 'prom-client';
+import { EXIT, UserError } from '../base/errors.ts';
+import {
+  DEFERRED_LOCK_WAIT,
+  DEFERRED_SETTLE,
+  GUEST_STATES,
+  LATENESS,
+  SCHEDULE_LAG,
+  SERIES,
+  type GuestState,
+  type SeriesInfo,
+} from './ops.ts';
+import type { StatsView } from './snapshot.ts';
+
+/** What the statistics blocks do not hold: asked for at each scrape, so it must be at hand. */
+export interface LiveGauges {
+  /** Deferred updates queued and not yet applied, lost or discarded. */
+  readonly deferredBacklog: number;
+  /** Age of the oldest of them in seconds, 0 if there is none. */
+  readonly deferredOldestAgeSeconds: number;
+  /** Deferred updates given up because their guest died with its worker. */
+  readonly deferredDiscarded: number;
+  /** Sum over guests of |locked_vm + pending - truth|, pages. */
+  readonly lockedVmDriftPages: number;
+  /** Violations found so far, by invariant. */
+  readonly invariantViolations: Readonly<Record<string, number>>;
+  readonly guests: Readonly<Partial<Record<GuestState, number>>>;
+  /** Driver threads. */
+  readonly threads: number;
+  /** Whether the generator is too late for its figures to be trusted. */
+  readonly saturated: boolean;
+}
+
+/** What a Piscina pool says of itself. Times in milliseconds, as Piscina has them. */
+export interface PoolHealth {
+  /** Share of the threads' time spent in tasks, 0 .. 1. */
+  readonly utilization: number;
+  readonly queueSize: number;
+  readonly waitTime: { readonly average: number; readonly p99: number; readonly max: number };
+  readonly runTime: { readonly average: number; readonly p99: number; readonly max: number };
+}
+
+/** Identity of the run, exported once as pinstorm_run_info. */
+export interface RunInfo {
+  readonly runId: string;
+  readonly scenario: string;
+  readonly variant: string;
+  readonly version: string;
+}
+
+export interface MetricSources {
+  readonly run: RunInfo;
+  readonly stats: StatsView;
+  gauges(): LiveGauges;
+  pool?(): PoolHealth;
+}
+
+type Labels = Readonly<Record<string, string>>;
+interface Value {
+  readonly labels: Labels;
+  readonly value: number;
+  readonly metricName?: string;
+}
+
+const COUNTER_HELP: Readonly<Record<string, string>> = {
+  trylock_attempts: 'Attempts to take mmap_sem for writing without waiting.',
+  trylock_failures: 'Attempts that found mmap_sem taken: each puts an accounting update off.',
+  mmap_write_acquisitions: 'Times mmap_sem was taken for writing.',
+  mmap_read_acquisitions: 'Times mmap_sem was taken for reading.',
+  lock_waits: 'Lock acquisitions that had to wait.',
+  limit_refusals: 'Operations refused because locked_vm would exceed RLIMIT_MEMLOCK.',
+  ring_full_waits: 'Times an actor waited because the hand-over ring of deferred updates was full.',
+  chunks: 'Physically contiguous chunks pinned, each accounted for by itself.',
+  pages_pinned: 'Pages of 4 KiB pinned.',
+  pages_unpinned: 'Pages of 4 KiB unpinned.',
+  ops_dropped: 'Operations never started because their actor was still busy at their time.',
+  values_clamped: 'Latencies outside 0 to 1 h, kept as the nearer end.',
+};
+/** Exported as states of deferred_jobs_total instead. */
+const DEFERRED_COUNTERS: Readonly<Record<string, string>> = {
+  deferred_queued: 'queued',
+  deferred_applied: 'applied',
+  deferred_lost: 'lost',
+};
+/** Gauges and histograms of prom-client that break the naming rules `promtool check metrics` knows. */
+const MISNAMED_DEFAULTS = ['active_handles_total', 'active_requests_total', 'active_resources_total'];
+
+/** A registry with all of pinstorm's metrics and those of Node itself. */
+export function createRegistry(sources: MetricSources): Registry {
+  const { stats } = sources;
+  const registry = new Registry();
+  const add = (type: 'counter' | 'gauge' | 'histogram', name: string, help: string, read: () => Value[]) => {
+    const full = `pinstorm_${name}`;
+    const metric = {
+      name: full,
+      help,
+      type,
+      aggregator: 'sum' as const,
+      reset() {},
+      get: () => Promise.resolve({ name: full, help, type, aggregator: 'sum' as const, values: read() }),
+    };
+    registry.registerMetric(metric as unknown as Metric);
+  };
+  const one = (value: number): Value[] => [{ labels: {}, value }];
+
+  addHistograms(stats, add);
+  for (const name of stats.layout.counterNames) {
+    if (name in DEFERRED_COUNTERS) continue;
+    add('counter', `${name}_total`, COUNTER_HELP[name] ?? `Total of ${name.replaceAll('_', ' ')}.`, () =>
+      one(stats.counter(name)),
+    );
+  }
+  add('counter', 'deferred_jobs_total', 'Deferred accounting updates by what became of them.', () => [
+    ...Object.entries(DEFERRED_COUNTERS)
+      .filter(([name]) => stats.layout.counterNames.includes(name))
+      .map(([name, state]) => ({ labels: { state }, value: stats.counter(name) })),
+    { labels: { state: 'discarded' }, value: sources.gauges().deferredDiscarded },
+  ]);
+  add('counter', 'invariant_violations_total', 'Violated accounting invariants.', () =>
+    Object.entries(sources.gauges().invariantViolations).map(([invariant, value]) => ({
+      labels: { invariant },
+      value,
+    })),
+  );
+  add('gauge', 'deferred_backlog', 'Deferred updates not yet applied.', () => one(sources.gauges().deferredBacklog));
+  add('gauge', 'deferred_oldest_age_seconds', 'Age of the oldest deferred update not yet applied.', () =>
+    one(sources.gauges().deferredOldestAgeSeconds),
+  );
+  add('gauge', 'locked_vm_drift_pages', 'How far locked_vm plus what is pending is from the pages really pinned.', () =>
+    one(sources.gauges().lockedVmDriftPages),
+  );
+  add('gauge', 'guests', 'Synthetic guests by state.', () => {
+    const { guests } = sources.gauges();
+    return GUEST_STATES.map((state) => ({ labels: { state }, value: guests[state] ?? 0 }));
+  });
+  add('gauge', 'threads', 'Driver threads of this process.', () => one(sources.gauges().threads));
+  add('gauge', 'saturated', '1 if the generator is too late for its figures to be trusted.', () =>
+    one(sources.gauges().saturated ? 1 : 0),
+  );
+  const { runId, scenario, variant, version } = sources.run;
+  add('gauge', 'run_info', 'The run this process works for; always 1.', () => [
+    { labels: { run_id: runId, scenario, variant }, value: 1 },
+  ]);
+  add('gauge', 'build_info', 'Versions; always 1.', () => [{ labels: { version, node: process.version }, value: 1 }]);
+  if (sources.pool !== undefined) addPool(sources.pool, add);
+
+  collectDefaultMetrics({ register: registry, prefix: 'pinstorm_' });
+  for (const name of MISNAMED_DEFAULTS) registry.removeSingleMetric(`pinstorm_nodejs_${name}`);
+  return registry;
+}
+
+type Add = (type: 'counter' | 'gauge' | 'histogram', name: string, help: string, read: () => Value[]) => void;
+
+function addHistograms(stats: StatsView, add: Add): void {
+  const { layout } = stats;
+  const upTo = [...layout.edgesNs].map((ns) => String(ns / 1e9));
+  upTo.push('+Inf');
+  const histogram = (name: string, help: string, ids: readonly number[], labelsOf: (s: SeriesInfo) => Labels) => {
+    const full = `pinstorm_${name}`;
+    // The label objects never change: a scrape allocates only the values.
+    const rows = ids.map((id) => {
+      const labels = labelsOf(SERIES[id]!);
+      return { id, labels, edges: upTo.map((le) => ({ ...labels, le })) };
+    });
+    add('histogram', name, help, () => {
+      const values: Value[] = [];
+      for (const { id, labels, edges } of rows) {
+        const series = stats.series(id);
+        if (series === null) continue;
+        let cumulative = 0;
+        series.buckets.forEach((n, i) => {
+          cumulative += n;
+          values.push({ labels: edges[i]!, value: cumulative, metricName: `${full}_bucket` });
+        });
+        values.push({ labels, value: series.sumNs / 1e9, metricName: `${full}_sum` });
+        values.push({ labels, value: cumulative, metricName: `${full}_count` });
+      }
+      return values;
+    });
+  };
+  const ids = (kind: SeriesInfo['kind']) => SERIES.flatMap((s, i) => (s.kind === kind ? [i] : []));
+  const byOp = (s: SeriesInfo): Labels => ({ op: s.op!, outcome: s.outcome! });
+  const byMode = (s: SeriesInfo): Labels => ({ mode: s.mode! });
+  const none = (): Labels => ({});
+  histogram('op_duration_seconds', 'Operations, from their actual start.', ids('actual'), byOp);
+  histogram('op_duration_intended_seconds', 'Operations, from their intended start.', ids('intended'), byOp);
+  histogram('lock_wait_seconds', 'Waiting for a lock.', ids('lock_wait'), byMode);
+  histogram('lock_hold_seconds', 'Holding a lock.', ids('lock_hold'), byMode);
+  histogram('schedule_lag_seconds', 'From the intended to the actual start of an operation.', [SCHEDULE_LAG], none);
+  histogram('deferred_settle_seconds', 'From queueing a deferred update to its application.', [DEFERRED_SETTLE], none);
+  histogram(
+    'deferred_lock_wait_seconds',
+    'The part of a deferred update spent waiting for mmap_sem.',
+    [DEFERRED_LOCK_WAIT],
+    none,
+  );
+  histogram('lateness_seconds', 'How late the generator itself resumed its actors.', [LATENESS], none);
+}
+
+function addPool(pool: () => PoolHealth, add: Add): void {
+  const quantity = (name: string, help: string, read: (p: PoolHealth) => number) =>
+    add('gauge', `piscina_${name}`, help, () => [{ labels: {}, value: read(pool()) }]);
+  quantity('utilization_ratio', "Share of the threads' time spent in tasks.", (p) => p.utilization);
+  quantity('queue_size', 'Tasks waiting for a thread.', (p) => p.queueSize);
+  for (const [name, key] of [
+    ['wait_time', 'waitTime'],
+    ['run_time', 'runTime'],
+  ] as const) {
+    add('gauge', `piscina_${name}_seconds`, `Task ${name.replace('_', ' ')}.`, () => {
+      const time = pool()[key];
+      return (['average', 'p99', 'max'] as const).map((stat) => ({ labels: { stat }, value: time[stat] / 1000 }));
+    });
+  }
+}
+
+export interface MetricsServer {
+  /** The port it listens on, also when 0 was asked for. */
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/**
+ * Serves /metrics and /healthz.
+ * @param options.port 0 takes any free port.
+ * @param options.host default: only this machine.
+ * @throws UserError 104 if the port cannot be had.
+ */
+export async function serveMetrics(
+  registry: Registry,
+  options: { readonly port: number; readonly host?: string },
+): Promise<MetricsServer> {
+  const { port, host = '127.0.0.1' } = options;
+  const server = createServer((request, response) => void answer(registry, request, response));
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
+    server.listen(port, host, resolve);
+  });
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  const fix = 'choose another with --metrics-port N, or 0 for any free one';
+  switch (error.code) {
+    case 'EADDRINUSE':
+      return new UserError(EXIT.invalid, `port ${port} on ${host} is in use by another program`, fix);
+    case 'EACCES':
+      return new UserError(EXIT.invalid, `no permission to listen on port ${port}`, fix);
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+      return new UserError(EXIT.invalid, `${host} is not an address of this machine`, 'use 127.0.0.1 or 0.0.0.0');
+    default:
+      return error;
+  }
+}
+
+async function answer(registry: Registry, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const reply = (status: number, type: string, body: string) => {
+    response.writeHead(status, { 'content-type': type });
+    response.end(request.method === 'HEAD' ? undefined : body);
+  };
+  try {
+    const path = (request.url ?? '').split('?', 1)[0];
+    if (request.method !== 'GET' && request.method !== 'HEAD') reply(405, 'text/plain', 'GET only\n');
+    else if (path === '/metrics') reply(200, registry.contentType, await registry.metrics());
+    else if (path === '/healthz') reply(200, 'text/plain', 'ok\n');
+    else reply(404, 'text/plain', 'here are /metrics and /healthz\n');
+  } catch (error) {
+    reply(500, 'text/plain', `${error instanceof Error ? error.message : String(error)}\n`);
+  }
+}

@@ -1,0 +1,244 @@
+/**
+ * Thresholds in k6's grammar: a metric with optional tags, and `aggregate operator number`.
+ *
+ *     op_duration{op:map}         p(99) < 2ms
+ *     trylock_failures            rate < 100
+ *     op_errors{op:map}           rate < 1%
+ *     locked_vm_drift_pages       value == 0
+ *
+ * Latencies need a unit, so that nobody has to know which one is meant; everything else is a plain number or per cent.
+ */
+import {
+  actualSeries,
+  intendedSeries,
+  LOCK_MODES,
+  lockHoldSeries,
+  lockWaitSeries,
+  OPS,
+  OUTCOMES,
+  SERIES_BY_NAME,
+  SINGLE_SERIES,
+  type SeriesId,
+} from './ops.ts';
+import { OWN_COUNTERS } from './stats.ts';
+
+/** Gauges a threshold may name: their value at the end of the run. */
+export const THRESHOLD_GAUGES = ['locked_vm_drift_pages', 'deferred_backlog'] as const;
+export type ThresholdGauge = (typeof THRESHOLD_GAUGES)[number];
+
+export const COMPARISONS = ['===', '==', '!=', '>=', '<=', '>', '<'] as const;
+export type Comparison = (typeof COMPARISONS)[number];
+
+/** What is measured: a trend of latencies, a counter, a share of all, or a gauge. */
+export type Measured =
+  | { readonly kind: 'trend'; readonly series: readonly SeriesId[] }
+  | { readonly kind: 'counter'; readonly counter: string | null; readonly series: readonly SeriesId[] }
+  | { readonly kind: 'rate'; readonly part: Amount; readonly whole: Amount }
+  | { readonly kind: 'gauge'; readonly gauge: ThresholdGauge };
+export type Amount = { readonly series: readonly SeriesId[] } | { readonly counter: string };
+
+export interface Threshold {
+  /** As written, without spaces: `op_duration{op:map}`. */
+  readonly metric: string;
+  /** As written, spaces normalised: `p(99) < 2ms`. */
+  readonly expression: string;
+  readonly measured: Measured;
+  readonly aggregate: 'avg' | 'min' | 'max' | 'percentile' | 'count' | 'rate' | 'value';
+  /** 0 .. 100, for `percentile`. */
+  readonly percentile: number;
+  readonly comparison: Comparison;
+  /** ns for trends, otherwise a plain number; a share is 0 .. 1. */
+  readonly limit: number;
+}
+
+/** A threshold that cannot be read. `offset` counts characters within the part, for error messages with a column. */
+export class ThresholdError extends Error {
+  override readonly name = 'ThresholdError';
+  readonly part: 'metric' | 'expression';
+  readonly offset: number;
+  readonly hint: string;
+  constructor(part: 'metric' | 'expression', offset: number, message: string, hint: string) {
+    super(message);
+    this.part = part;
+    this.offset = offset;
+    this.hint = hint;
+  }
+}
+
+const AGGREGATES: Readonly<Record<Measured['kind'], readonly string[]>> = {
+  trend: ['avg', 'min', 'max', 'med', 'p(N)'],
+  counter: ['count', 'rate'],
+  rate: ['rate'],
+  gauge: ['value'],
+};
+const TIME_UNITS_NS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9 };
+
+/** Names of all metrics a threshold may name, for messages and documentation. */
+export function thresholdMetrics(modelCounters: readonly string[]): string[] {
+  return [
+    'op_duration',
+    'op_duration_intended',
+    'lock_wait',
+    'lock_hold',
+    ...SINGLE_SERIES,
+    'ops',
+    'op_errors',
+    'trylock_failure_ratio',
+    ...THRESHOLD_GAUGES,
+    ...modelCounters,
+    ...OWN_COUNTERS,
+  ];
+}
+
+/** @throws ThresholdError for an unknown metric or tag, or an expression that does not fit the metric. */
+export function parseThreshold(metric: string, expression: string, modelCounters: readonly string[]): Threshold {
+  const measured = parseMetric(metric, modelCounters);
+  const shape = /^\s*([a-z]+)\s*(?:\(([^)]*)\))?\s*(===|==|!=|>=|<=|>|<)\s*(\S.*?)\s*$/.exec(expression);
+  if (shape === null) {
+    throw new ThresholdError(
+      'expression',
+      0,
+      `'${expression}' is not a threshold`,
+      `write an aggregate, a comparison and a number, for example '${exampleFor(measured.kind)}'`,
+    );
+  }
+  const [, name, argument, comparison, number] = shape as unknown as [string, string, string?, Comparison?, string?];
+  const allowed = AGGREGATES[measured.kind];
+  const written = argument === undefined ? name : `${name}(N)`;
+  if (!allowed.includes(written)) {
+    throw new ThresholdError(
+      'expression',
+      expression.indexOf(name),
+      `'${written}' does not fit the metric ${metric}`,
+      `use ${allowed.join(', ')}, for example '${exampleFor(measured.kind)}'`,
+    );
+  }
+  const percentile = name === 'med' ? 50 : argument === undefined ? 0 : Number(argument.trim() || 'none');
+  if (!(percentile >= 0 && percentile <= 100)) {
+    throw new ThresholdError(
+      'expression',
+      expression.indexOf('(') + 1,
+      `percentile '${argument}' is not between 0 and 100`,
+      `write for example 'p(99.9) < 2ms'`,
+    );
+  }
+  return {
+    metric: metric.replace(/\s+/g, ''),
+    expression: `${argument === undefined ? name : `p(${argument.trim()})`} ${comparison} ${number}`,
+    measured,
+    aggregate: name === 'med' || name === 'p' ? 'percentile' : (name as Threshold['aggregate']),
+    percentile,
+    comparison: comparison!,
+    limit: parseLimit(number!, measured.kind, expression),
+  };
+}
+
+/** Limits of latency thresholds, ns: give them to the statistics as exact edges. */
+export function exactEdgesNs(thresholds: readonly Threshold[]): number[] {
+  return thresholds.filter((t) => t.measured.kind === 'trend').map((t) => t.limit);
+}
+
+function parseLimit(text: string, kind: Measured['kind'], expression: string): number {
+  const offset = expression.lastIndexOf(text);
+  const fail = (message: string, hint: string) => new ThresholdError('expression', offset, message, hint);
+  const parts = /^([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(\S*)$/i.exec(text);
+  if (parts === null) throw fail(`'${text}' is not a number`, `write for example '${exampleFor(kind)}'`);
+  const value = Number(parts[1]);
+  const unit = parts[2]!;
+  if (kind === 'trend') {
+    if (unit === '' && value !== 0) {
+      throw fail(`'${text}' has no unit`, `a latency needs one: ${text}ns, ${text}us, ${text}ms or ${text}s`);
+    }
+    const scale = unit === '' ? 1 : TIME_UNITS_NS[unit];
+    if (scale === undefined) throw fail(`unknown unit '${unit}'`, 'use ns, us, ms, s or m');
+    if (value < 0) throw fail(`'${text}' is negative`, 'a latency is 0 or more');
+    return value * scale;
+  }
+  if (unit === '%' && kind === 'rate') return value / 100;
+  if (unit !== '') throw fail(`unexpected '${unit}'`, `write for example '${exampleFor(kind)}'`);
+  return value;
+}
+
+function exampleFor(kind: Measured['kind']): string {
+  return { trend: 'p(99) < 2ms', counter: 'count < 100', rate: 'rate < 1%', gauge: 'value == 0' }[kind];
+}
+
+function parseMetric(text: string, modelCounters: readonly string[]): Measured {
+  const shape = /^\s*([a-z0-9_]+)\s*(?:\{([^}]*)\})?\s*$/.exec(text);
+  if (shape === null) {
+    throw new ThresholdError('metric', 0, `'${text}' is not a metric`, `write a name and tags: op_duration{op:map}`);
+  }
+  const name = shape[1]!;
+  /** Where a tag or its value stands in the text. */
+  const at = (part: string) => text.indexOf(part, text.indexOf('{'));
+  const tags = new Map<string, string>();
+  for (const pair of (shape[2] ?? '').split(',').filter((p) => p.trim() !== '')) {
+    const [key, value, rest] = pair.split(':').map((p) => p.trim());
+    if (!key || !value || rest !== undefined) {
+      throw new ThresholdError('metric', at(pair), `'${pair.trim()}' is not a tag`, 'write {tag:value}');
+    }
+    tags.set(key, value);
+  }
+  const tag = <T extends string>(key: string, known: readonly T[]): readonly number[] | null => {
+    const value = tags.get(key);
+    if (value === undefined) return null;
+    tags.delete(key);
+    const index = known.indexOf(value as T);
+    if (index >= 0) return [index];
+    throw new ThresholdError('metric', at(value), `unknown ${key} '${value}'`, `use ${known.join(', ')}`);
+  };
+  const measured = measuredBy(name, tag, modelCounters);
+  if (measured === null) {
+    const known = thresholdMetrics(modelCounters);
+    throw new ThresholdError('metric', 0, `unknown metric '${name}'`, `use ${known.join(', ')}`);
+  }
+  const [leftOver] = tags.keys();
+  if (leftOver !== undefined) {
+    throw new ThresholdError('metric', at(leftOver), `${name} has no tag '${leftOver}'`, 'remove the tag');
+  }
+  return measured;
+}
+
+type TagReader = <T extends string>(key: string, known: readonly T[]) => readonly number[] | null;
+
+/** Everything but the harness' own null operation, unless it is asked for. */
+const MODEL_OPS = OPS.flatMap((op, i) => (op === 'null' ? [] : [i]));
+const ALL_OUTCOMES = OUTCOMES.map((_, i) => i);
+
+function measuredBy(name: string, tag: TagReader, modelCounters: readonly string[]): Measured | null {
+  const opSeries = (of: typeof actualSeries, outcomes: readonly number[]): SeriesId[] => {
+    const ops = tag('op', OPS) ?? MODEL_OPS;
+    const wanted = tag('outcome', OUTCOMES) ?? outcomes;
+    return ops.flatMap((op) => wanted.map((outcome) => of(op, outcome)));
+  };
+  const modes = () => tag('mode', LOCK_MODES) ?? LOCK_MODES.map((_, i) => i);
+  switch (name) {
+    // A refused operation returns early: unless asked for, only successful ones count as latency.
+    case 'op_duration':
+      return { kind: 'trend', series: opSeries(actualSeries, [0]) };
+    case 'op_duration_intended':
+      return { kind: 'trend', series: opSeries(intendedSeries, [0]) };
+    case 'lock_wait':
+      return { kind: 'trend', series: modes().map(lockWaitSeries) };
+    case 'lock_hold':
+      return { kind: 'trend', series: modes().map(lockHoldSeries) };
+    case 'ops':
+      return { kind: 'counter', counter: null, series: opSeries(actualSeries, ALL_OUTCOMES) };
+    case 'op_errors': {
+      const ops = tag('op', OPS) ?? MODEL_OPS;
+      const of = (outcomes: readonly number[]) => ops.flatMap((op) => outcomes.map((o) => actualSeries(op, o)));
+      return { kind: 'rate', part: { series: of(ALL_OUTCOMES.slice(1)) }, whole: { series: of(ALL_OUTCOMES) } };
+    }
+    case 'trylock_failure_ratio':
+      return { kind: 'rate', part: { counter: 'trylock_failures' }, whole: { counter: 'trylock_attempts' } };
+  }
+  if ((SINGLE_SERIES as readonly string[]).includes(name)) {
+    return { kind: 'trend', series: [SERIES_BY_NAME.get(name)!] };
+  }
+  const gauge = THRESHOLD_GAUGES.find((g) => g === name);
+  if (gauge !== undefined) return { kind: 'gauge', gauge };
+  if (modelCounters.includes(name) || (OWN_COUNTERS as readonly string[]).includes(name)) {
+    return { kind: 'counter', counter: name, series: [] };
+  }
+  return null;
+}

@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { actualSeries, lockWaitSeries, Op, Outcome } from '../../src/metrics/ops.ts';
+import { exactEdgesNs, parseThreshold, ThresholdError } from '../../src/metrics/threshold.ts';
+
+const parse = (metric: string, expression: string) => parseThreshold(metric, expression, ['trylock_failures']);
+
+test('the grammar', () => {
+  const p99 = parse('op_duration{op:map, outcome:ok}', ' p(99)<2ms ');
+  assert.deepEqual(p99, {
+    metric: 'op_duration{op:map,outcome:ok}',
+    expression: 'p(99) < 2ms',
+    measured: { kind: 'trend', series: [actualSeries(Op.map, Outcome.ok)] },
+    aggregate: 'percentile',
+    percentile: 99,
+    comparison: '<',
+    limit: 2e6,
+  });
+  const rows: [string, string, Partial<ReturnType<typeof parse>>][] = [
+    ['lock_wait{mode:mmap_write}', 'max <= 1.5s', { aggregate: 'max', comparison: '<=', limit: 1.5e9 }],
+    ['op_duration', 'med > 10us', { aggregate: 'percentile', percentile: 50, limit: 1e4 }],
+    ['schedule_lag', 'avg === 0', { aggregate: 'avg', comparison: '===', limit: 0 }],
+    ['lateness', 'p(0) >= 5ns', { percentile: 0 }],
+    ['lateness', 'p(100) != 5ns', { percentile: 100, comparison: '!=' }],
+    ['trylock_failures', 'rate < 1e3', { aggregate: 'rate', limit: 1000 }],
+    ['ops_dropped', 'count == 0', { aggregate: 'count', comparison: '==' }],
+    ['op_errors{op:map}', 'rate < 1%', { aggregate: 'rate', limit: 0.01 }],
+    ['trylock_failure_ratio', 'rate < 0.5', { limit: 0.5 }],
+    ['locked_vm_drift_pages', 'value == 0', { aggregate: 'value' }],
+  ];
+  for (const [metric, expression, want] of rows) {
+    const got = parse(metric, expression);
+    for (const [key, value] of Object.entries(want))
+      assert.equal(got[key as 'limit'], value, `${metric} ${expression}`);
+  }
+  assert.deepEqual(parse('lock_wait{mode:mmap_write}', 'max < 1s').measured, {
+    kind: 'trend',
+    series: [lockWaitSeries(1)],
+  });
+  assert.deepEqual(exactEdgesNs([p99, parse('trylock_failures', 'count < 7')]), [2e6]);
+});
+
+test('without tags the harness own null operation and refused operations are left out of latency', () => {
+  const { measured } = parse('op_duration', 'max < 1s');
+  assert.ok(measured.kind === 'trend');
+  assert.ok(measured.series.includes(actualSeries(Op.unmap, Outcome.ok)));
+  assert.ok(!measured.series.includes(actualSeries(Op.null, Outcome.ok)));
+  assert.ok(!measured.series.includes(actualSeries(Op.map, Outcome.enomem)));
+});
+
+test('each mistake is named with its place and its fix', () => {
+  const rows: [string, string, 'metric' | 'expression', number, RegExp, RegExp][] = [
+    ['op_duration', 'p(101) < 2ms', 'expression', 2, /'101' is not between 0 and 100/, /p\(99\.9\)/],
+    ['op_duration', 'p(-1) < 2ms', 'expression', 2, /'-1' is not between/, /./],
+    ['op_duration', 'p() < 2ms', 'expression', 2, /'' is not between/, /./],
+    ['op_duration', 'p(x) < 2ms', 'expression', 2, /'x' is not between/, /./],
+    ['op_duration', 'p99 < 2ms', 'expression', 0, /is not a threshold/, /p\(99\) < 2ms/],
+    ['op_duration', 'rate < 2', 'expression', 0, /'rate' does not fit the metric op_duration/, /avg, min, max, med/],
+    ['op_duration', 'med(3) < 2ms', 'expression', 0, /'med\(N\)' does not fit/, /./],
+    ['op_duration', 'max < 2', 'expression', 6, /'2' has no unit/, /2ns, 2us, 2ms or 2s/],
+    ['op_duration', 'max < 2h', 'expression', 6, /unknown unit 'h'/, /ns, us, ms/],
+    ['op_duration', 'max < -2ms', 'expression', 6, /negative/, /./],
+    ['op_duration', 'max ~ 2ms', 'expression', 0, /is not a threshold/, /./],
+    ['op_duration', 'max < fast', 'expression', 6, /'fast' is not a number/, /./],
+    ['trylock_failures', 'p(99) < 2', 'expression', 0, /does not fit/, /count, rate/],
+    ['trylock_failures', 'count < 2ms', 'expression', 8, /unexpected 'ms'/, /count < 100/],
+    ['op_durations', 'max < 1s', 'metric', 0, /unknown metric 'op_durations'/, /op_duration, /],
+    ['op_duration{op:mapp}', 'max < 1s', 'metric', 15, /unknown op 'mapp'/, /map, unmap/],
+    ['op_duration{mode:container}', 'max < 1s', 'metric', 12, /has no tag 'mode'/, /remove/],
+    ['op_duration{op}', 'max < 1s', 'metric', 12, /'op' is not a tag/, /\{tag:value\}/],
+    ['op duration', 'max < 1s', 'metric', 0, /is not a metric/, /./],
+  ];
+  for (const [metric, expression, part, offset, message, hint] of rows) {
+    assert.throws(
+      () => parse(metric, expression),
+      (error: unknown) => {
+        assert.ok(error instanceof ThresholdError, String(error));
+        assert.deepEqual([error.part, error.offset], [part, offset], `${metric} ${expression}`);
+        assert.match(error.message, message);
+        assert.match(error.hint, hint);
+        return true;
+      },
+    );
+  }
+});
