@@ -10,6 +10,8 @@ import type { Arena, Ref } from './arena.ts';
 import type { StepId } from './steps.ts';
 import type { Variant } from './kernels/variant.ts';
 import type { Oracle } from './oracle.ts';
+import type { AddressSpace } from './address-space.ts';
+import type { Aperture } from './paths/map.ts';
 
 /** A kernel path. It yields where another CPU may run, or where the actor must wait; the result is its return value. */
 export type Path<T> = Generator<void, T, void>;
@@ -56,6 +58,7 @@ export interface Ctx {
   readonly arena: Arena;
   readonly variant: Variant;
   readonly oracle: Oracle;
+  readonly addressSpace: AddressSpace;
   /** ACTOR ref: what the locks queue. */
   readonly actor: Ref;
   /** TASK ref: the kernel's `current`. Changes only for a kthread that adopts a task. */
@@ -74,10 +77,20 @@ export interface Ctx {
   unblock(kind: LockKind): void;
   /** Makes another actor runnable. May be called from any thread of the wall driver. */
   wake(actor: Ref): void;
-  /** Whether the current wait has lasted longer than the rwsem's hand-off time (4 ms). */
-  handoffDue(): boolean;
-  /** Hands an update to the host's workqueue. False: no room now, the caller waits (`block` was called) and retries. */
-  defer(vwork: Ref): boolean;
+  /** The actor holds the lock now, and is about to release it: the ends of the hold time. */
+  acquired(kind: LockKind): void;
+  releasing(kind: LockKind): void;
+  /** Whether the wait of `actor` has lasted longer than the rwsem's hand-off time (4 ms since 5.2). */
+  handoffDue(actor: Ref): boolean;
+  /**
+   * Hands an update of `npage` (signed) to the host's workqueue, with the caller's mm_users reference. False: no room
+   * now; the driver resumes the actor when there may be, and the caller asks again.
+   */
+  defer(mm: Ref, npage: number): boolean;
+  /** The IOVA space of this host's IOMMU. */
+  readonly aperture: Aperture;
+  /** The mdev drivers of a container are told that a mapping goes away; they unpin its pages. */
+  notifyUnmap(container: Ref, dma: Ref): Path<void>;
   /** Whether the fault at this site happens now. */
   inject(site: FaultSite): boolean;
   count(counter: number, by: number): void;

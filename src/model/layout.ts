@@ -63,11 +63,10 @@ export const MM = struct('mm', [
   ['guest', 'i32', 'guest index', 'setup'],
   ['ledgerCommitted', 'f64', 'pages of finished operations', 'oracle'],
   ['ledgerInFlight', 'f64', 'pages asked for by unfinished operations', 'oracle'],
-  ['ledgerDeferred', 'f64', 'signed pages handed to work items, not applied', 'oracle'],
-  ['intents', 'f64', 'accounting calls made', 'oracle'],
-  ['applied', 'f64', 'accounting calls applied', 'oracle'],
-  ['intentPages', 'f64', 'signed sum of pages asked', 'oracle'],
-  ['appliedPages', 'f64', 'signed sum of pages applied', 'oracle'],
+  ['deferredQueued', 'f64', 'updates handed to work items', 'oracle'],
+  ['deferredQueuedPages', 'f64', 'signed pages of them', 'oracle'],
+  ['deferredApplied', 'f64', 'updates applied by work items', 'oracle'],
+  ['deferredAppliedPages', 'f64', 'signed pages of them', 'oracle'],
   ['liveTasks', 'i32', 'tasks whose mm this is', 'oracle'],
   ['oracleLatch', 'i32', 'latch', 'atomic'],
 ]);
@@ -223,7 +222,9 @@ export const ACTOR = struct('actor', [
   ['task', 'i32', 'task ref that runs', 'owner'],
   ['thread', 'i32', 'driver thread that runs it', 'setup'],
   ['slot', 'i32', 'index in the driver thread', 'setup'],
-  ['handoff', 'i32', 'bool: waited too long, wants the lock handed over', 'latch of the lock'],
+  ['wakeNext', 'i32', "actor ref behind this one in its thread's mailbox", 'atomic'],
+  ['wakePending', 'i32', 'bool: in the mailbox', 'atomic'],
+  ['waitSince', 'f64', 'ns, when the current wait began', 'driver of the actor'],
 ]);
 
 export const STRUCTS = {

@@ -1,0 +1,78 @@
+/**
+ * Cost profiles: nanoseconds per primitive. The built-in one is uncalibrated: round figures of a 2016 two-socket server,
+ * taken from the orders of magnitude of the kernel literature, so that shapes are right and absolute times are not
+ * promised. Reports say so.
+ */
+import { COST_PRIMITIVES, STEP_ROWS, type CostPrimitive } from '../model/steps.ts';
+
+export interface CostProfile {
+  readonly name: string;
+  readonly calibrated: boolean;
+  /** Nanoseconds per primitive. */
+  readonly costNs: Readonly<Record<CostPrimitive, number>>;
+}
+
+export const DEFAULT_PROFILE: CostProfile = {
+  name: 'default',
+  calibrated: false,
+  costNs: {
+    none: 0,
+    syscall: 100,
+    user_copy: 20,
+    mutex_lock: 20,
+    mutex_unlock: 15,
+    rwsem_trylock: 15,
+    rwsem_lock: 20,
+    rwsem_unlock: 15,
+    counter_rw: 2,
+    task_lock: 15,
+    get_task_mm: 35,
+    mmput: 20,
+    capable: 10,
+    ns_capable: 30,
+    rlimit: 2,
+    rb_lookup: 10,
+    rb_insert: 40,
+    rb_erase: 40,
+    kmalloc: 50,
+    kfree: 40,
+    queue_work: 150,
+    work_start: 2000,
+    gup_fast_page: 25,
+    gup_locked_page: 60,
+    gup_batch: 60,
+    gup_batch_page: 10,
+    put_page: 10,
+    batch_alloc: 100,
+    zero_4k: 250,
+    zero_2m: 80_000,
+    zero_1g: 40_000_000,
+    fault: 500,
+    iommu_map_4k: 40,
+    iommu_map_2m: 120,
+    iommu_map_1g: 120,
+    iommu_unmap_4k: 30,
+    iommu_unmap_2m: 80,
+    iommu_unmap_1g: 80,
+    iotlb_sync: 1000,
+    vma_op: 2000,
+    mlock_page: 100,
+    fork_page: 30,
+    exec: 100_000,
+    exit: 10_000,
+    notify: 1000,
+    domain_alloc: 20_000,
+  },
+};
+
+export const PROFILES: ReadonlyMap<string, CostProfile> = new Map([[DEFAULT_PROFILE.name, DEFAULT_PROFILE]]);
+
+/** Cost per step id, from cost per primitive. Throws RangeError for a primitive that is missing or negative. */
+export function stepCosts(costNs: { readonly [primitive: string]: number }): Float64Array {
+  for (const name of COST_PRIMITIVES) {
+    const ns = costNs[name];
+    if (ns === undefined || !(ns >= 0))
+      throw new RangeError(`cost profile: '${name}' needs a number of nanoseconds >= 0`);
+  }
+  return Float64Array.from(STEP_ROWS, (row) => costNs[row.cost] as number);
+}

@@ -1,0 +1,872 @@
+/**
+ * Address spaces: VMAs and page tables in one ordered index of segments per mm. A segment is the largest run of pages
+ * that agree in everything this model knows about a page, so a populated 1 TiB buffer is one segment.
+ *
+ * Physical addresses are not modelled, only where they are contiguous: pages come in blocks of `runPages`, aligned by
+ * virtual page number for private memory and by file page number for shared memory. Two neighbouring pages are
+ * contiguous when they lie in the same block.
+ *
+ * All methods are atomic: they take the mm's ptLatch and contain no step. Whoever calls them holds mmap_sem as the
+ * kernel would. Errors are negated errnos. Rules follow mm/gup.c, mm/mlock.c, mm/madvise.c, mm/huge_memory.c and
+ * mm/mmap.c of 6.1 and 6.12, as far as a page's residency shows in locked_vm.
+ *
+ * differs: a page that became shared by fork is always copied by the next writer, also when the other side has gone;
+ * a fork does not copy pinned pages at once.
+ */
+import { EFAULT, EINVAL, ENOMEM } from '../base/errno.ts';
+import type { Arena, Ref } from './arena.ts';
+import { MM, SEG } from './layout.ts';
+import { Ordered } from './ordered.ts';
+
+/** What a piece of memory is. `Anon` is private memory without advice (THP "always"), `Thp` has MADV_HUGEPAGE. */
+export const Backing = { Anon4k: 0, Anon: 1, Thp: 2, Hugetlb2m: 3, Hugetlb1g: 4, Memfd: 5, Bar: 6 } as const;
+export type Backing = (typeof Backing)[keyof typeof Backing];
+
+export const PROT_NONE = 0;
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const PROT_RW = 3;
+
+/**
+ * What the page table holds. The PMD bit says that the 2 MiB granule has no page table of its own: it is mapped by one
+ * huge entry, or (None) still free to be.
+ */
+export const Residency = { None: 0, Zero: 1, Present: 2, Cow: 3, PMD: 4 } as const;
+
+/** VM_LOCKED and VM_LOCKONFAULT of a VMA. */
+export const Locked = { No: 0, Yes: 1, OnFault: 2 } as const;
+export type Locked = (typeof Locked)[keyof typeof Locked];
+
+/** Which of mm's rules a kernel has. */
+export interface GupRules {
+  /**
+   * What a read-only long-term pin replaces by a page of the process's own: `none` before 5.19; `anon` pages shared by fork
+   * (5.19 to 6.1); `any` page of a private mapping, the zero page too (6.2 on).
+   */
+  readonly unshare: 'none' | 'anon' | 'any';
+  /** One step takes a whole range of device pages (6.18 on) instead of one page. */
+  readonly pfnmapBulk: boolean;
+  /** Page faults take the VMA's own lock instead of mmap_lock (6.4 on). */
+  readonly perVmaLocks: boolean;
+  /** munmap frees the pages under the lock downgraded to read (4.20 on). */
+  readonly munmapDowngrades: boolean;
+}
+
+/** Up to 4.19: GUP takes the zero page as it is, munmap works under the write lock throughout. */
+export const GUP_ZERO_PAGE: GupRules = {
+  unshare: 'none',
+  pfnmapBulk: false,
+  perVmaLocks: false,
+  munmapDowngrades: false,
+};
+/** 4.20 to 5.18. */
+export const GUP_4_20: GupRules = { ...GUP_ZERO_PAGE, munmapDowngrades: true };
+/** 5.19 to 6.1. */
+export const GUP_5_19: GupRules = { ...GUP_4_20, unshare: 'anon' };
+/** 6.2 and 6.3: no pin of a zero page any more. */
+export const GUP_6_2: GupRules = { ...GUP_4_20, unshare: 'any' };
+/** 6.4 to 6.17. */
+export const GUP_6_4: GupRules = { ...GUP_6_2, perVmaLocks: true };
+/** 6.18 and later. */
+export const GUP_6_18: GupRules = { ...GUP_6_4, pfnmapBulk: true };
+
+/** What `lookup` found. */
+export const LOOKUP_OK = 0;
+/** Not there, or not as it must be: handle_mm_fault has to be called. */
+export const LOOKUP_FAULT = 1;
+/** No memory there, or access is not allowed. */
+export const LOOKUP_EFAULT = 2;
+/** Device memory: GUP itself fails, the caller looks for the page frame. */
+export const LOOKUP_PFNMAP = 3;
+export type Lookup = typeof LOOKUP_OK | typeof LOOKUP_FAULT | typeof LOOKUP_EFAULT | typeof LOOKUP_PFNMAP;
+
+/** Pages that are physically contiguous and alike. */
+export interface PageRun {
+  pages: number;
+  /** The zero page or device memory: never counted. */
+  reserved: boolean;
+  /** Virtual page number at which the physical block ends, even if `pages` ends before. */
+  blockEnd: number;
+}
+
+/** One run of a batch. */
+export interface BatchRun {
+  pages: number;
+  reserved: boolean;
+  /** Physically follows the page before it. */
+  contiguous: boolean;
+}
+
+/** Memory that a fault allocated, in pages of each size cleared; a copy on write counts as a page cleared. */
+export interface FaultResult {
+  zeroed4k: number;
+  zeroed2m: number;
+  zeroed1g: number;
+}
+
+/** The cost of populating a range. */
+export class FaultCost implements FaultResult {
+  /** Calls of handle_mm_fault. */
+  faults = 0;
+  zeroed4k = 0;
+  zeroed2m = 0;
+  zeroed1g = 0;
+
+  reset(): this {
+    this.faults = 0;
+    this.zeroed4k = 0;
+    this.zeroed2m = 0;
+    this.zeroed1g = 0;
+    return this;
+  }
+}
+
+export interface MmapArgs {
+  readonly backing: Backing;
+  readonly prot: number;
+  /** First page shown of the file or BAR. */
+  readonly sourcePage?: number;
+  /** Physical contiguity, pages, a power of two. Default: 1, or the huge page. */
+  readonly runPages?: number;
+}
+
+const GRANULE = 512;
+const GRANULE_1G = 262_144;
+/** Device memory is contiguous; blocks this large never end within a mapping. */
+const BAR_RUN_PAGES = 2 ** 30;
+const BASE = 3;
+
+/** Access wanted from a page. */
+const READ = 0;
+const WRITE = 1;
+/** A long-term pin for reading. */
+const PIN_READ = 2;
+type Access = typeof READ | typeof WRITE | typeof PIN_READ;
+
+const isHugetlb = (backing: number) => backing === Backing.Hugetlb2m || backing === Backing.Hugetlb1g;
+const isPrivate = (backing: number) => backing <= Backing.Thp;
+const mayHuge = (backing: number) => backing === Backing.Anon || backing === Backing.Thp;
+const hugetlbPages = (backing: number) =>
+  backing === Backing.Hugetlb1g ? GRANULE_1G : backing === Backing.Hugetlb2m ? GRANULE : 1;
+const down = (page: number, to: number) => Math.floor(page / to) * to;
+const up = (page: number, to: number) => Math.ceil(page / to) * to;
+
+const SEG_FIELDS = { key: SEG.startPage, left: SEG.left, right: SEG.right, prio: SEG.prio };
+
+export class AddressSpace {
+  readonly #i32: Int32Array;
+  readonly #f64: Float64Array;
+  readonly #index: Ordered;
+  readonly #cost = new FaultCost();
+
+  constructor(
+    readonly arena: Arena,
+    readonly rules: GupRules,
+  ) {
+    this.#i32 = arena.i32;
+    this.#f64 = arena.f64;
+    this.#index = new Ordered(arena, SEG_FIELDS);
+  }
+
+  /** mmap(MAP_FIXED): replaces what is there. The pages that lose VM_LOCKED, or -EINVAL when a huge page would be cut. */
+  mmap(mm: Ref, page: number, pages: number, args: MmapArgs): number {
+    this.#lock(mm);
+    try {
+      const unlocked = this.#unmap(mm, page, page + pages);
+      if (unlocked < 0) return unlocked;
+      const { backing } = args;
+      const seg = this.arena.alloc('seg');
+      const huge = mayHuge(backing);
+      this.#f64[(seg + SEG.startPage) >> 1] = page;
+      this.#f64[(seg + SEG.endPage) >> 1] = page + pages;
+      this.#f64[(seg + SEG.source) >> 1] = isPrivate(backing) ? 0 : (args.sourcePage ?? 0);
+      this.#i32[seg + SEG.backing] = backing;
+      this.#i32[seg + SEG.prot] = args.prot;
+      this.#i32[seg + SEG.runPages] =
+        backing === Backing.Bar ? BAR_RUN_PAGES : Math.max(args.runPages ?? 1, huge ? GRANULE : hugetlbPages(backing));
+      this.#i32[seg + SEG.residency] = backing === Backing.Bar ? Residency.Present : huge ? Residency.PMD : 0;
+      this.#index.insert(mm + MM.segRoot, seg);
+      if (huge) {
+        // A granule that is only partly new may already have its page table.
+        this.#inheritTable(mm, page, page, page + pages);
+        this.#inheritTable(mm, page + pages, page, page + pages);
+      }
+      this.#merge(mm, this.#find(mm, page));
+      this.#merge(mm, this.#find(mm, page + pages - 1));
+      return unlocked;
+    } finally {
+      this.#unlock(mm);
+    }
+  }
+
+  /** munmap. The pages that lose VM_LOCKED, or -EINVAL when a huge page would be cut. */
+  munmap(mm: Ref, page: number, pages: number): number {
+    this.#lock(mm);
+    try {
+      return this.#unmap(mm, page, page + pages);
+    } finally {
+      this.#unlock(mm);
+    }
+  }
+
+  /** mprotect. What lies before a hole is changed even when the result is -ENOMEM. */
+  mprotect(mm: Ref, page: number, pages: number, prot: number, out: FaultCost): number {
+    out.reset();
+    this.#lock(mm);
+    try {
+      return this.#eachVma(mm, page, page + pages, (seg, from, to) => {
+        const backing = this.#i32[seg + SEG.backing] as number;
+        if (this.#cutsHugetlb(seg, from, to)) return -EINVAL;
+        const wasWritable = ((this.#i32[seg + SEG.prot] as number) & PROT_WRITE) !== 0;
+        const locked = (this.#i32[seg + SEG.locked] as number) !== Locked.No;
+        this.#setVma(mm, from, to, SEG.prot, prot);
+        // A locked private mapping that becomes writable is populated, to break copy-on-write now.
+        if (locked && isPrivate(backing) && !wasWritable && (prot & PROT_WRITE) !== 0)
+          this.#faultRange(mm, from, to, WRITE, out);
+        return 0;
+      });
+    } finally {
+      this.#unlock(mm);
+    }
+  }
+
+  /**
+   * The part of mlock and munlock under mmap_sem: sets VM_LOCKED up to the first hole. hugetlb and device memory are
+   * passed over. `lockedDeltaPages` is what locked_vm changes by, whatever the error.
+   */
+  setLocked(mm: Ref, page: number, pages: number, locked: Locked): { error: number; lockedDeltaPages: number } {
+    let delta = 0;
+    if (pages === 0) return { error: 0, lockedDeltaPages: 0 };
+    this.#lock(mm);
+    try {
+      const error = this.#eachVma(mm, page, page + pages, (seg, from, to) => {
+        const backing = this.#i32[seg + SEG.backing] as number;
+        const old = this.#i32[seg + SEG.locked] as number;
+        if (old === locked || isHugetlb(backing) || backing === Backing.Bar) return 0;
+        if (locked === Locked.No) delta -= to - from;
+        else if (old === Locked.No) delta += to - from;
+        this.#setVma(mm, from, to, SEG.locked, locked);
+        return 0;
+      });
+      return { error, lockedDeltaPages: delta };
+    } finally {
+      this.#unlock(mm);
+    }
+  }
+
+  /** Pages of a range that mlock has already counted. */
+  lockedPages(mm: Ref, page: number, pages: number): number {
+    this.#lock(mm);
+    try {
+      let sum = 0;
+      const end = page + pages;
+      for (let seg = this.#findFrom(mm, page); seg !== 0 && this.#start(seg) < end; seg = this.#next(mm, seg)) {
+        if ((this.#i32[seg + SEG.locked] as number) !== Locked.No)
+          sum += Math.min(end, this.#end(seg)) - Math.max(page, this.#start(seg));
+      }
+      return sum;
+    } finally {
+      this.#unlock(mm);
+    }
+  }
+
+  /**
+   * Populates as mlock does: private writable memory by writing, everything else by reading; holes and device memory are
+   * passed over. 0, or -ENOMEM at the first inaccessible VMA, where it stops.
+   */
+  populateLocked(mm: Ref, page: number, pages: number, out: FaultCost): number {
+    out.reset();
+    const end = page + pages;
+    this.#lock(mm);
+    try {
+      for (let at = page; at < end;) {
+        const seg = this.#findFrom(mm, at);
+        if (seg === 0 || this.#start(seg) >= end) break;
+        at = Math.max(at, this.#start(seg));
+        const to = Math.min(end, this.#end(seg));
+        const backing = this.#i32[seg + SEG.backing] as number;
+        const prot = this.#i32[seg + SEG.prot] as number;
+        if (backing !== Backing.Bar && (this.#i32[seg + SEG.locked] as number) !== Locked.OnFault) {
+          if (prot === PROT_NONE) return -ENOMEM;
+          const write = isPrivate(backing) && (prot & PROT_WRITE) !== 0;
+          this.#faultRange(mm, at, to, write ? WRITE : READ, out);
+        }
+        at = to;
+      }
+      return 0;
+    } finally {
+      this.#unlock(mm);
+    }
+  }
+
+  /** MADV_POPULATE_READ and _WRITE: -ENOMEM at a hole, -EINVAL where access is not allowed; stops there. */
+  populate(mm: Ref, page: number, pages: number, write: boolean, out: FaultCost): number {
+    out.reset();
+    const end = page + pages;
+    this.#lock(mm);
+    try {
+      for (let at = page; at < end;) {
+        const seg = this.#find(mm, at);
+        if (seg === 0) return -ENOMEM;
+        if ((this.#i32[seg + SEG.backing] as number) === Backing.Bar || !this.#permits(seg, write)) return -EINVAL;
+        const to = Math.min(end, this.#end(seg));
+        this.#faultRange(mm, at, to, write ? WRITE : READ, out);
+        at = to;
+      }
+      return 0;
+    } finally {
+      this.#unlock(mm);
+    }
+  }
+
+  /**
+   * MADV_DONTNEED. -EINVAL at locked memory, device memory and a huge page that would be cut at its start, where it stops;
+   * -ENOMEM after doing all the rest when there are holes.
+   */
+  dontneed(mm: Ref, page: number, pages: number): number {
+    const end = page + pages;
+    let error = 0;
+    this.#lock(mm);
+    try {
+      for (let at = page; at < end;) {
+        const vma = this.#findFrom(mm, at);
+        if (vma === 0) return -ENOMEM;
+        if (this.#start(vma) > at) {
+          error = -ENOMEM;
+          at = this.#start(vma);
+          if (at >= end) break;
+        }
+        const backing = this.#i32[vma + SEG.backing] as number;
+        let to = Math.min(end, this.#vmaEnd(mm, vma));
+        if (backing === Backing.Bar || (this.#i32[vma + SEG.locked] as number) !== Locked.No) return -EINVAL;
+        const next = to;
+        if (isHugetlb(backing)) {
+          const size = hugetlbPages(backing);
+          if (at % size !== 0) return -EINVAL;
+          to = down(to, size);
+        }
+        this.#zap(mm, at, to);
+        at = next;
+      }
+      return error;
+    } finally {
+      this.#unlock(mm);
+    }
+  }
+
+  /** dup_mmap: fills the empty address space `child`. Pages of page table copied. */
+  fork(parent: Ref, child: Ref): number {
+    let copied = 0;
+    // Two address spaces, but nobody else knows the child yet.
+    this.#lock(parent);
+    try {
+      for (let first = this.#index.first(parent + MM.segRoot); first !== 0;) {
+        // One VMA at a time: its page tables are copied only if it has pages of its own.
+        const vmaEnd = this.#vmaEnd(parent, first);
+        const start = this.#start(first);
+        const backing = this.#i32[first + SEG.backing] as number;
+        const copies = backing === Backing.Bar || (isPrivate(backing) && this.#hasOwnPages(parent, start, vmaEnd));
+        if (copies && isPrivate(backing)) {
+          for (let at = start; at < vmaEnd;) {
+            const seg = this.#find(parent, at);
+            const to = this.#end(seg);
+            const residency = this.#i32[seg + SEG.residency] as number;
+            if ((residency & BASE) === Residency.Present)
+              this.#setRange(parent, at, to, (residency & Residency.PMD) | Residency.Cow, this.#runPages(seg));
+            at = to;
+          }
+        }
+        for (let at = start; at < vmaEnd;) {
+          const seg = this.#find(parent, at);
+          const copy = this.arena.alloc('seg');
+          this.#i32.copyWithin(copy, seg, seg + SEG.WORDS);
+          this.#i32[copy + SEG.locked] = Locked.No;
+          if (copies) copied += this.#end(seg) - this.#start(seg);
+          else this.#i32[copy + SEG.residency] = mayHuge(backing) ? Residency.PMD : Residency.None;
+          this.#index.insert(child + MM.segRoot, copy);
+          at = this.#end(seg);
+          this.#merge(child, copy);
+        }
+        first = this.#findFrom(parent, vmaEnd);
+      }
+      return copied;
+    } finally {
+      this.#unlock(parent);
+    }
+  }
+
+  /** exit_mmap: frees everything. Segments freed. */
+  destroy(mm: Ref): number {
+    let freed = 0;
+    this.#lock(mm);
+    for (let seg = this.#i32[mm + MM.segRoot] as number; seg !== 0; seg = this.#i32[mm + MM.segRoot] as number) {
+      this.#index.remove(mm + MM.segRoot, seg);
+      this.arena.free('seg', seg);
+      freed++;
+    }
+    this.#unlock(mm);
+    return freed;
+  }
+
+  /**
+   * Walks the page table for a pin without faulting: at most `maxPages` pages that are there, allowed, physically
+   * contiguous and alike. `run` is valid for LOOKUP_OK and LOOKUP_PFNMAP.
+   */
+  lookup(mm: Ref, page: number, maxPages: number, write: boolean, run: PageRun): Lookup {
+    this.#lock(mm);
+    const seg = this.#find(mm, page);
+    let found: Lookup = LOOKUP_OK;
+    if (seg === 0 || !this.#permits(seg, write)) found = LOOKUP_EFAULT;
+    else if ((this.#i32[seg + SEG.backing] as number) === Backing.Bar) found = LOOKUP_PFNMAP;
+    else if (this.#needs(seg, write ? WRITE : PIN_READ)) found = LOOKUP_FAULT;
+    if (found === LOOKUP_OK || found === LOOKUP_PFNMAP) {
+      run.blockEnd = Math.min(this.#blockEnd(seg, page), this.#end(seg));
+      run.pages = Math.min(maxPages, run.blockEnd - page);
+      run.reserved = this.#reserved(seg);
+    }
+    this.#unlock(mm);
+    return found;
+  }
+
+  /** handle_mm_fault as GUP calls it on one page, until the page can be pinned. 0 or -EFAULT. */
+  gupFault(mm: Ref, page: number, write: boolean, out: FaultResult): number {
+    return this.#faultPage(mm, page, write ? WRITE : PIN_READ, out);
+  }
+
+  /** A page fault of user space. 0 or -EFAULT (SIGSEGV). Device memory is always there. */
+  fault(mm: Ref, page: number, write: boolean, out: FaultResult): number {
+    return this.#faultPage(mm, page, write ? WRITE : READ, out);
+  }
+
+  /**
+   * One call for a batch of up to `maxPages` pages: faults in what is missing, stops at the first page that cannot be had.
+   * Fills `runs` and returns the pages got, or -EFAULT when it cannot have even the first. Device memory is found only at
+   * the first page (vaddr_get_pfns looks for it when GUP fails).
+   */
+  gupBatch(mm: Ref, page: number, maxPages: number, write: boolean, runs: BatchRun[], out: FaultResult): number {
+    const access = write ? WRITE : PIN_READ;
+    const end = page + maxPages;
+    const cost = this.#cost.reset();
+    let got = 0;
+    runs.length = 0;
+    this.#lock(mm);
+    for (let at = page; at < end;) {
+      const seg = this.#find(mm, at);
+      if (seg === 0 || !this.#permits(seg, write)) break;
+      let to = Math.min(end, this.#end(seg));
+      if ((this.#i32[seg + SEG.backing] as number) === Backing.Bar) {
+        if (at !== page) break;
+        if (!this.rules.pfnmapBulk) to = at + 1;
+        this.#addRuns(mm, seg, at, to, runs);
+        got = to - at;
+        break;
+      }
+      if (this.#needs(seg, access)) {
+        this.#faultSome(mm, seg, at, to, access, cost);
+        continue;
+      }
+      this.#addRuns(mm, seg, at, to, runs);
+      got += to - at;
+      at = to;
+    }
+    this.#unlock(mm);
+    giveCost(cost, out);
+    return got === 0 ? -EFAULT : got;
+  }
+
+  /** The segments in order, for tests and debugging. */
+  segments(mm: Ref): {
+    startPage: number;
+    endPage: number;
+    backing: number;
+    prot: number;
+    residency: number;
+    locked: number;
+    runPages: number;
+  }[] {
+    const out = [];
+    this.#lock(mm);
+    for (let seg = this.#index.first(mm + MM.segRoot); seg !== 0; seg = this.#next(mm, seg)) {
+      out.push({
+        startPage: this.#start(seg),
+        endPage: this.#end(seg),
+        backing: this.#i32[seg + SEG.backing] as number,
+        prot: this.#i32[seg + SEG.prot] as number,
+        residency: this.#i32[seg + SEG.residency] as number,
+        locked: this.#i32[seg + SEG.locked] as number,
+        runPages: this.#runPages(seg),
+      });
+    }
+    this.#unlock(mm);
+    return out;
+  }
+
+  // What follows runs under the latch.
+
+  #lock(mm: Ref): void {
+    this.arena.lock(mm + MM.ptLatch);
+  }
+  #unlock(mm: Ref): void {
+    this.arena.unlock(mm + MM.ptLatch);
+  }
+  #start(seg: Ref): number {
+    return this.#f64[(seg + SEG.startPage) >> 1] as number;
+  }
+  #end(seg: Ref): number {
+    return this.#f64[(seg + SEG.endPage) >> 1] as number;
+  }
+  #runPages(seg: Ref): number {
+    return this.#i32[seg + SEG.runPages] as number;
+  }
+  #next(mm: Ref, seg: Ref): Ref {
+    return this.#index.next(mm + MM.segRoot, seg);
+  }
+
+  /** The segment that holds `page`, or 0. */
+  #find(mm: Ref, page: number): Ref {
+    const seg = this.#index.atOrBefore(mm + MM.segRoot, page);
+    return seg !== 0 && this.#end(seg) > page ? seg : 0;
+  }
+
+  /** The first segment that ends after `page` (find_vma), or 0. */
+  #findFrom(mm: Ref, page: number): Ref {
+    const seg = this.#find(mm, page);
+    return seg !== 0 ? seg : this.#index.atOrAfter(mm + MM.segRoot, page);
+  }
+
+  #permits(seg: Ref, write: boolean): boolean {
+    return ((this.#i32[seg + SEG.prot] as number) & (write ? PROT_WRITE : PROT_READ)) !== 0;
+  }
+
+  /** Page number that decides the physical block: virtual for private memory, of the file for shared memory. */
+  #key(seg: Ref, page: number): number {
+    if (isPrivate(this.#i32[seg + SEG.backing] as number)) return page;
+    return (this.#f64[(seg + SEG.source) >> 1] as number) + (page - this.#start(seg));
+  }
+
+  #sameVma(a: Ref, b: Ref): boolean {
+    return (
+      this.#end(a) === this.#start(b) &&
+      this.#i32[a + SEG.backing] === this.#i32[b + SEG.backing] &&
+      this.#i32[a + SEG.prot] === this.#i32[b + SEG.prot] &&
+      this.#i32[a + SEG.locked] === this.#i32[b + SEG.locked] &&
+      this.#key(a, this.#end(a)) === this.#key(b, this.#start(b))
+    );
+  }
+
+  /** Where the VMA that `seg` belongs to ends. */
+  #vmaEnd(mm: Ref, seg: Ref): number {
+    let last = seg;
+    for (let next = this.#next(mm, last); next !== 0 && this.#sameVma(last, next); next = this.#next(mm, last)) {
+      last = next;
+    }
+    return this.#end(last);
+  }
+
+  #hasOwnPages(mm: Ref, from: number, to: number): boolean {
+    for (let seg = this.#find(mm, from); seg !== 0 && this.#start(seg) < to; seg = this.#next(mm, seg)) {
+      if (((this.#i32[seg + SEG.residency] as number) & BASE) >= Residency.Present) return true;
+    }
+    return false;
+  }
+
+  /** Visits [from, to) piece by piece; -ENOMEM at the first hole, or the visitor's error. */
+  #eachVma(mm: Ref, from: number, to: number, visit: (seg: Ref, from: number, to: number) => number): number {
+    for (let at = from; at < to;) {
+      const seg = this.#find(mm, at);
+      if (seg === 0) return -ENOMEM;
+      const end = Math.min(to, this.#end(seg));
+      const error = visit(seg, at, end);
+      if (error !== 0) return error;
+      at = end;
+    }
+    return 0;
+  }
+
+  #cutsHugetlb(seg: Ref, from: number, to: number): boolean {
+    const size = hugetlbPages(this.#i32[seg + SEG.backing] as number);
+    return size > 1 && (from % size !== 0 || to % size !== 0);
+  }
+
+  #split(mm: Ref, seg: Ref, at: number): Ref {
+    const right = this.arena.alloc('seg');
+    this.#i32.copyWithin(right, seg, seg + SEG.WORDS);
+    if (!isPrivate(this.#i32[seg + SEG.backing] as number)) this.#f64[(right + SEG.source) >> 1] = this.#key(seg, at);
+    this.#f64[(right + SEG.startPage) >> 1] = at;
+    this.#f64[(seg + SEG.endPage) >> 1] = at;
+    this.#index.insert(mm + MM.segRoot, right);
+    return right;
+  }
+
+  /** Makes [from, to), which lies in one segment, a segment of its own. */
+  #isolate(mm: Ref, from: number, to: number): Ref {
+    let seg = this.#find(mm, from);
+    if (this.#start(seg) < from) seg = this.#split(mm, seg, from);
+    if (this.#end(seg) > to) this.#split(mm, seg, to);
+    return seg;
+  }
+
+  /** Joins a segment with like neighbours. */
+  #merge(mm: Ref, seg: Ref): void {
+    const root = mm + MM.segRoot;
+    let at = seg;
+    const before = this.#start(at) > 0 ? this.#find(mm, this.#start(at) - 1) : 0;
+    if (before !== 0 && this.#alike(before, at)) {
+      this.#f64[(before + SEG.endPage) >> 1] = this.#end(at);
+      this.#index.remove(root, at);
+      this.arena.free('seg', at);
+      at = before;
+    }
+    const after = this.#find(mm, this.#end(at));
+    if (after !== 0 && this.#alike(at, after)) {
+      this.#f64[(at + SEG.endPage) >> 1] = this.#end(after);
+      this.#index.remove(root, after);
+      this.arena.free('seg', after);
+    }
+  }
+
+  #alike(a: Ref, b: Ref): boolean {
+    return (
+      this.#i32[a + SEG.residency] === this.#i32[b + SEG.residency] &&
+      this.#i32[a + SEG.runPages] === this.#i32[b + SEG.runPages] &&
+      this.#sameVma(a, b)
+    );
+  }
+
+  /** Sets the residency of [from, to), which lies in one segment. */
+  #setRange(mm: Ref, from: number, to: number, residency: number, runPages: number): void {
+    const seg = this.#isolate(mm, from, to);
+    this.#i32[seg + SEG.residency] = residency;
+    this.#i32[seg + SEG.runPages] = runPages;
+    this.#merge(mm, seg);
+  }
+
+  /** Changes a VMA attribute of [from, to), which lies in one segment; splits huge entries that straddle the ends. */
+  #setVma(mm: Ref, from: number, to: number, field: number, value: number): void {
+    this.#splitPmd(mm, from);
+    this.#splitPmd(mm, to);
+    for (let at = from; at < to;) {
+      const end = Math.min(to, this.#end(this.#find(mm, at)));
+      const seg = this.#isolate(mm, at, end);
+      this.#i32[seg + field] = value;
+      this.#merge(mm, seg);
+      at = end;
+    }
+  }
+
+  /** A boundary inside a granule that a huge entry maps: the entry is replaced by a page table. */
+  #splitPmd(mm: Ref, at: number): void {
+    if (at % GRANULE === 0) return;
+    const seg = this.#find(mm, at);
+    if (seg === 0) return;
+    const residency = this.#i32[seg + SEG.residency] as number;
+    if ((residency & Residency.PMD) === 0 || (residency & BASE) === Residency.None) return;
+    const granule = down(at, GRANULE);
+    this.#setRange(mm, granule, granule + GRANULE, residency & BASE, this.#runPages(seg));
+  }
+
+  /** The granule has a page table now: nothing in it can be mapped huge before all of it has gone. */
+  #markTable(mm: Ref, granule: number): void {
+    const end = granule + GRANULE;
+    for (let seg = this.#findFrom(mm, granule); seg !== 0 && this.#start(seg) < end;) {
+      const from = Math.max(granule, this.#start(seg));
+      const to = Math.min(end, this.#end(seg));
+      const residency = this.#i32[seg + SEG.residency] as number;
+      if ((residency & Residency.PMD) !== 0) this.#setRange(mm, from, to, residency & BASE, this.#runPages(seg));
+      seg = this.#findFrom(mm, to);
+    }
+  }
+
+  /** Whether something in the granule of `at` outside [from, to) shows that it has a page table. */
+  #hasTable(mm: Ref, at: number, from: number, to: number): boolean {
+    const granule = down(at, GRANULE);
+    for (
+      let seg = this.#findFrom(mm, granule);
+      seg !== 0 && this.#start(seg) < granule + GRANULE;
+      seg = this.#next(mm, seg)
+    ) {
+      const outside = this.#start(seg) < from || this.#end(seg) > to;
+      if (outside && ((this.#i32[seg + SEG.residency] as number) & Residency.PMD) === 0) return true;
+    }
+    return false;
+  }
+
+  #inheritTable(mm: Ref, at: number, from: number, to: number): void {
+    if (at % GRANULE !== 0 && this.#hasTable(mm, at, from, to)) this.#markTable(mm, down(at, GRANULE));
+  }
+
+  #unmap(mm: Ref, from: number, to: number): number {
+    let unlocked = 0;
+    for (const at of [from, to]) {
+      const seg = this.#find(mm, at);
+      if (seg !== 0 && this.#start(seg) < at && at % hugetlbPages(this.#i32[seg + SEG.backing] as number) !== 0)
+        return -EINVAL;
+    }
+    for (const at of [from, to]) {
+      this.#splitPmd(mm, at);
+      // The page table of a granule that goes only in part stays.
+      if (at % GRANULE !== 0 && this.#hasTable(mm, at, 0, 0)) this.#markTable(mm, down(at, GRANULE));
+    }
+    for (let seg = this.#findFrom(mm, from); seg !== 0 && this.#start(seg) < to;) {
+      const start = Math.max(from, this.#start(seg));
+      const end = Math.min(to, this.#end(seg));
+      const part = this.#isolate(mm, start, end);
+      if ((this.#i32[part + SEG.locked] as number) !== Locked.No) unlocked += end - start;
+      this.#index.remove(mm + MM.segRoot, part);
+      this.arena.free('seg', part);
+      seg = this.#findFrom(mm, end);
+    }
+    return unlocked;
+  }
+
+  /** zap_page_range within one VMA. */
+  #zap(mm: Ref, from: number, to: number): void {
+    this.#splitPmd(mm, from);
+    this.#splitPmd(mm, to);
+    for (let at = from; at < to;) {
+      const seg = this.#find(mm, at);
+      const end = Math.min(to, this.#end(seg));
+      const residency = this.#i32[seg + SEG.residency] as number;
+      this.#setRange(mm, at, end, residency & Residency.PMD, this.#runPages(seg));
+      at = end;
+    }
+  }
+
+  #needs(seg: Ref, access: Access): boolean {
+    const base = (this.#i32[seg + SEG.residency] as number) & BASE;
+    if (base === Residency.Present) return false;
+    if (base === Residency.None || access === WRITE) return true;
+    if (access === READ) return false;
+    return this.rules.unshare === 'any' || (this.rules.unshare === 'anon' && base === Residency.Cow);
+  }
+
+  #faultPage(mm: Ref, page: number, access: Access, out: FaultResult): number {
+    const cost = this.#cost.reset();
+    this.#lock(mm);
+    try {
+      const seg = this.#find(mm, page);
+      if (seg === 0 || !this.#permits(seg, access === WRITE)) return -EFAULT;
+      if ((this.#i32[seg + SEG.backing] as number) !== Backing.Bar) this.#faultRange(mm, page, page + 1, access, cost);
+      return 0;
+    } finally {
+      this.#unlock(mm);
+      giveCost(cost, out);
+    }
+  }
+
+  /** Faults in all of [from, to), which lies in one VMA that permits the access. */
+  #faultRange(mm: Ref, from: number, to: number, access: Access, out: FaultCost): void {
+    for (let at = from; at < to;) {
+      const seg = this.#find(mm, at);
+      const end = Math.min(to, this.#end(seg));
+      if (this.#needs(seg, access)) this.#faultSome(mm, seg, at, end, access, out);
+      else at = end;
+    }
+  }
+
+  /** One kind of fault on the first pages of [at, to), which lies in `seg`; the caller looks again. */
+  #faultSome(mm: Ref, seg: Ref, at: number, to: number, access: Access, out: FaultCost): void {
+    const backing = this.#i32[seg + SEG.backing] as number;
+    const residency = this.#i32[seg + SEG.residency] as number;
+    const base = residency & BASE;
+    const runPages = this.#runPages(seg);
+    if (isHugetlb(backing)) {
+      const size = hugetlbPages(backing);
+      const from = down(at, size);
+      const end = up(to, size);
+      this.#setRange(mm, from, end, Residency.Present, runPages);
+      out.faults += (end - from) / size;
+      if (size === GRANULE) out.zeroed2m += (end - from) / size;
+      else out.zeroed1g += (end - from) / size;
+      return;
+    }
+    if (!isPrivate(backing)) {
+      this.#setRange(mm, at, to, Residency.Present, runPages);
+      out.faults += to - at;
+      out.zeroed4k += to - at;
+      return;
+    }
+    let end = to;
+    if ((residency & Residency.PMD) !== 0) {
+      const granule = down(at, GRANULE);
+      if (base !== Residency.None) {
+        // Writing to the huge zero page or a shared huge page: split, then page by page.
+        this.#setRange(mm, granule, up(to, GRANULE), base, runPages);
+        return;
+      }
+      if (granule >= this.#start(seg) && granule + GRANULE <= this.#end(seg)) {
+        const last = Math.min(up(to, GRANULE), down(this.#end(seg), GRANULE));
+        const granules = (last - granule) / GRANULE;
+        const kind = access === WRITE ? Residency.Present : Residency.Zero;
+        this.#setRange(mm, granule, last, kind | Residency.PMD, runPages);
+        out.faults += granules;
+        if (access === WRITE) out.zeroed2m += granules;
+        return;
+      }
+      end = Math.min(to, granule + GRANULE);
+      this.#markTable(mm, granule);
+    }
+    const pages = end - at;
+    out.faults += pages;
+    if (base === Residency.None && access !== WRITE) {
+      this.#setRange(mm, at, end, Residency.Zero, runPages);
+      return;
+    }
+    out.zeroed4k += pages;
+    this.#setRange(mm, at, end, Residency.Present, mayHuge(backing) ? 1 : runPages);
+  }
+
+  #block(seg: Ref): number {
+    // The huge zero page is one 2 MiB page shown again and again; the zero page one of 4 KiB.
+    const residency = this.#i32[seg + SEG.residency] as number;
+    if ((residency & BASE) !== Residency.Zero) return this.#runPages(seg);
+    return (residency & Residency.PMD) !== 0 ? GRANULE : 1;
+  }
+
+  #reserved(seg: Ref): boolean {
+    return (
+      (this.#i32[seg + SEG.backing] as number) === Backing.Bar ||
+      (this.#i32[seg + SEG.residency] as number) === Residency.Zero
+    );
+  }
+
+  /** Virtual page number at which the physical block of `page` ends. */
+  #blockEnd(seg: Ref, page: number): number {
+    const block = this.#block(seg);
+    return page + block - (this.#key(seg, page) % block);
+  }
+
+  #addRuns(mm: Ref, seg: Ref, from: number, to: number, runs: BatchRun[]): void {
+    const reserved = this.#reserved(seg);
+    let contiguous = this.#joins(mm, seg, from);
+    for (let at = from; at < to;) {
+      const end = Math.min(to, this.#blockEnd(seg, at));
+      runs.push({ pages: end - at, reserved, contiguous });
+      contiguous = false;
+      at = end;
+    }
+  }
+
+  /** Whether `page` physically follows page - 1. */
+  #joins(mm: Ref, seg: Ref, page: number): boolean {
+    const block = this.#block(seg);
+    const key = this.#key(seg, page);
+    if (key % block === 0) return false;
+    if (page > this.#start(seg)) return true;
+    const before = this.#find(mm, page - 1);
+    return (
+      before !== 0 &&
+      ((this.#i32[before + SEG.residency] as number) & BASE) !== Residency.None &&
+      this.#i32[before + SEG.backing] === this.#i32[seg + SEG.backing] &&
+      this.#reserved(before) === this.#reserved(seg) &&
+      this.#block(before) === block &&
+      this.#key(before, page) === key
+    );
+  }
+}
+
+function giveCost(cost: FaultCost, out: FaultResult): void {
+  out.zeroed4k = cost.zeroed4k;
+  out.zeroed2m = cost.zeroed2m;
+  out.zeroed1g = cost.zeroed1g;
+}

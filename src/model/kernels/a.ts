@@ -1,0 +1,72 @@
+/**
+ * Variant A, 3.6 to 4.9: everything is charged to `current->mm`; the trylock, else a work item. Nothing is recorded
+ * per mapping. Source: drivers/vfio/vfio_iommu_type1.c, 4.8 (vfio_pin_pages, vfio_lock_acct).
+ */
+import { ENODEV } from '../../base/errno.ts';
+import { GUP_ZERO_PAGE } from '../address-space.ts';
+import { C, type Ctx, type Path } from '../env.ts';
+import { getTaskMm, hasCapIpcLock, memlockPages, taskMm } from '../mm.ts';
+import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { RWSEM_4_10 } from '../rwsem.ts';
+import { S } from '../steps.ts';
+import type { Variant } from './variant.ts';
+import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
+
+/** vfio_lock_acct(npage): void, so its caller never learns of a failure. */
+function* vfioLockAcct(k: Ctx, npage: number): Path<void> {
+  if (npage === 0) return;
+  const mm = taskMm(k.arena, k.current);
+  if (mm === 0) return; // process exited
+  if (yield* trylock(k, mm)) {
+    yield* updateAndUnlock(k, mm, npage);
+    return;
+  }
+  if (k.at(S.GetTaskMm, k.current)) yield;
+  if (getTaskMm(k.arena, k.current) === 0) {
+    k.count(C.deferred_lost, 1);
+    return;
+  }
+  yield* deferUpdate(k, mm, npage);
+}
+
+const LOOP: PerPageLoop = {
+  lockedGup: false,
+  pfnmapInSection: false,
+  overLimit: 'shorten',
+  *enter(k, call) {
+    if (k.at(S.Rlimit, k.current)) yield;
+    call.limitPages = memlockPages(k.arena, k.current);
+    if (k.at(S.Capable, k.current)) yield;
+    call.lockCap = hasCapIpcLock(k.arena, k.current);
+    call.mm = taskMm(k.arena, k.current);
+    call.local = true;
+    return call.mm === 0 ? -ENODEV : 0;
+  },
+  *account(k, _call, npage) {
+    yield* vfioLockAcct(k, npage);
+    return 0;
+  },
+};
+
+export const A: Variant = {
+  id: 'A',
+  kernels: '3.6 - 4.9',
+  versions: [['3.6', '4.9']],
+  identity: 'accounts to current->mm; trylock, else a work item; nothing recorded per mapping',
+  rwsem: RWSEM_4_10,
+  gup: GUP_ZERO_PAGE,
+  batched: false,
+  recordsTask: 'none',
+  recordsCap: false,
+  recordsMm: false,
+  foreignUnmap: 'allowed',
+  entryLimit: false,
+  aperture: false,
+  vaddrUpdate: false,
+  overflowErrors: false,
+  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  *acctDma(k, _dma, npage) {
+    yield* vfioLockAcct(k, npage);
+    return 0;
+  },
+};

@@ -1,0 +1,75 @@
+/**
+ * Variant B, the 4.10 merge window up to the fix: each mapping records its task, and every accounting call goes through
+ * that task with get_task_mm, twice per chunk. The seed's regression of about 25 %.
+ * Source: drivers/vfio/vfio_iommu_type1.c at 3cedd7d75f9a and 8f0d5bb95f76 (4.10-rc1).
+ */
+import { ENODEV } from '../../base/errno.ts';
+import type { Ref } from '../arena.ts';
+import type { Ctx, Path } from '../env.ts';
+import { DMA } from '../layout.ts';
+import { getTaskMm, hasCapIpcLock, memlockPages, mmput } from '../mm.ts';
+import { isLocal, pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { S } from '../steps.ts';
+import { A } from './a.ts';
+import type { Variant } from './variant.ts';
+import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
+
+/** vfio_lock_acct(task, npage): always by a reference taken through the task. */
+function* vfioLockAcct(k: Ctx, task: Ref, npage: number): Path<void> {
+  if (npage === 0) return;
+  if (k.at(S.GetTaskMm, task)) yield;
+  const mm = getTaskMm(k.arena, task);
+  if (mm === 0) return; // process exited
+  if (yield* trylock(k, mm)) {
+    yield* updateAndUnlock(k, mm, npage);
+    if (k.at(S.Mmput, mm)) yield;
+    mmput(k, mm);
+    return;
+  }
+  yield* deferUpdate(k, mm, npage);
+}
+
+const taskOf = (k: Ctx, dma: Ref): Ref => k.arena.i32[dma + DMA.task] as number;
+
+const LOOP: PerPageLoop = {
+  lockedGup: false,
+  pfnmapInSection: false,
+  overLimit: 'shorten',
+  *enter(k, call) {
+    const task = taskOf(k, call.dma);
+    if (k.at(S.GetTaskMm, task)) yield;
+    call.mm = getTaskMm(k.arena, task);
+    if (call.mm === 0) return -ENODEV;
+    call.local = isLocal(k, call.mm);
+    // current's credentials against the namespace of the mapping's task.
+    if (k.at(S.NsCapable, k.current)) yield;
+    call.lockCap = hasCapIpcLock(k.arena, k.current);
+    if (k.at(S.Rlimit, task)) yield;
+    call.limitPages = memlockPages(k.arena, task);
+    return 0;
+  },
+  *account(k, call, npage) {
+    yield* vfioLockAcct(k, taskOf(k, call.dma), npage);
+    return 0;
+  },
+  *leave(k, call) {
+    if (k.at(S.Mmput, call.mm)) yield;
+    mmput(k, call.mm);
+  },
+};
+
+export const B: Variant = {
+  ...A,
+  id: 'B',
+  kernels: '4.10-rc1',
+  versions: [['4.10-rc1', '4.10-rc1']],
+  identity:
+    'task recorded per mapping; each accounting call does get_task_mm; trylock, else a work item (the 25 % regression)',
+  recordsTask: 'thread',
+  foreignUnmap: 'stops',
+  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  *acctDma(k, dma, npage) {
+    yield* vfioLockAcct(k, taskOf(k, dma), npage);
+    return 0;
+  },
+};

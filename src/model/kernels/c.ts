@@ -1,0 +1,89 @@
+/**
+ * Variant C, the first version of the seed patch, never merged: B plus an `is_current` flag that the caller supplies.
+ * Source: the patch "vfio/type1: Restore mapping performance with mdev support", December 2016 (partial diff).
+ */
+import { ENODEV } from '../../base/errno.ts';
+import type { Ref } from '../arena.ts';
+import { C as Count, type Ctx, type Path } from '../env.ts';
+import { DMA } from '../layout.ts';
+import { getTaskMm, hasCapIpcLock, memlockPages, mmput, taskMm } from '../mm.ts';
+import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { S } from '../steps.ts';
+import { B } from './b.ts';
+import type { Variant } from './variant.ts';
+import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
+
+/**
+ * vfio_lock_acct(task, npage, is_current): with the flag set the task's mm is used without a reference, which is taken
+ * only if the update must be put off. Shared with D, which infers the flag.
+ */
+export function* vfioLockAcct(k: Ctx, task: Ref, npage: number, isCurrent: boolean): Path<void> {
+  if (npage === 0) return;
+  let mm: Ref;
+  if (isCurrent) {
+    mm = taskMm(k.arena, task);
+  } else {
+    if (k.at(S.GetTaskMm, task)) yield;
+    mm = getTaskMm(k.arena, task);
+  }
+  if (mm === 0) return; // process exited
+  if (yield* trylock(k, mm)) {
+    yield* updateAndUnlock(k, mm, npage);
+    if (!isCurrent) {
+      if (k.at(S.Mmput, mm)) yield;
+      mmput(k, mm);
+    }
+    return;
+  }
+  if (isCurrent) {
+    if (k.at(S.GetTaskMm, task)) yield;
+    mm = getTaskMm(k.arena, task);
+    if (mm === 0) {
+      k.count(Count.deferred_lost, 1);
+      return;
+    }
+  }
+  yield* deferUpdate(k, mm, npage);
+}
+
+/** The pin loop of C and D: `current` throughout, without a test. */
+export function currentLoop(account: PerPageLoop['account']): PerPageLoop {
+  return {
+    lockedGup: false,
+    pfnmapInSection: false,
+    overLimit: 'shorten',
+    *enter(k, call) {
+      call.mm = taskMm(k.arena, k.current);
+      call.local = true;
+      if (call.mm === 0) return -ENODEV;
+      if (k.at(S.Rlimit, k.current)) yield;
+      call.limitPages = memlockPages(k.arena, k.current);
+      if (k.at(S.Capable, k.current)) yield;
+      call.lockCap = hasCapIpcLock(k.arena, k.current);
+      return 0;
+    },
+    account,
+  };
+}
+
+const LOOP = currentLoop(function* (k, _call, npage) {
+  yield* vfioLockAcct(k, k.current, npage, true);
+  return 0;
+});
+
+export const C: Variant = {
+  ...B,
+  id: 'C',
+  kernels: 'proposed for 4.10, never merged',
+  versions: [],
+  identity: 'B plus an is_current flag supplied by the caller (the first version of the seed patch)',
+  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  // UNMAP_DMA tests that the mapping's task has the caller's mm before it removes anything, so its flag is true there;
+  // release and detach pass false.
+  *acctDma(k, dma, npage) {
+    const task = k.arena.i32[dma + DMA.task] as number;
+    const own = taskMm(k.arena, k.current);
+    yield* vfioLockAcct(k, task, npage, own !== 0 && taskMm(k.arena, task) === own);
+    return 0;
+  },
+};

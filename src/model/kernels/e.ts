@@ -1,0 +1,87 @@
+/**
+ * Variant E, 4.12 (and stable 4.10.17): the work item is gone. The lock is waited for (killably), the limit is tested again
+ * under it, and errors reach the pin loop. Source: drivers/vfio/vfio_iommu_type1.c at 0cfef2b7410b and in 4.12.
+ */
+import { EINTR, ENODEV, ENOMEM, ESRCH } from '../../base/errno.ts';
+import type { Ref } from '../arena.ts';
+import { C, type Ctx, type Path } from '../env.ts';
+import { DMA } from '../layout.ts';
+import { addLockedVm, exceeds, getTaskMm, hasCapIpcLock, lockedVm, memlockPages, mmput, taskMm } from '../mm.ts';
+import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { downWriteKillable, upWrite } from '../rwsem.ts';
+import { S } from '../steps.ts';
+import { D } from './d.ts';
+import type { Variant } from './variant.ts';
+
+/**
+ * vfio_lock_acct(task, npage, lock_cap): `lockCap` as sampled by the ioctl, or null to ask the task. 0, -ESRCH without an
+ * mm, -EINTR on a fatal signal, -ENOMEM over the limit. A decrement is never refused and may wrap.
+ */
+function* vfioLockAcct(k: Ctx, task: Ref, npage: number, lockCap: boolean | null): Path<number> {
+  if (npage === 0) return 0;
+  const a = k.arena;
+  const isCurrent = taskMm(a, task) === taskMm(a, k.current);
+  let mm: Ref;
+  if (isCurrent) {
+    mm = taskMm(a, task);
+  } else {
+    if (k.at(S.GetTaskMm, task)) yield;
+    mm = getTaskMm(a, task);
+  }
+  if (mm === 0) return -ESRCH; // process exited
+  let ret = yield* downWriteKillable(k, mm);
+  if (ret === 0) {
+    if (npage > 0) {
+      if (!(lockCap ?? hasCapIpcLock(a, task))) {
+        const limit = memlockPages(a, task);
+        if (exceeds(lockedVm(a, mm), npage, limit)) {
+          k.count(C.limit_refusals, 1);
+          k.oracle.refused(mm, limit);
+          ret = -ENOMEM;
+        }
+      }
+    }
+    if (ret === 0) {
+      if (k.at(S.LockedVmWrite, mm)) yield;
+      addLockedVm(a, mm, npage);
+      if (npage < 0) k.oracle.decremented(mm);
+    }
+    if (k.at(S.UpWrite, mm)) yield;
+    upWrite(k, mm);
+  } else {
+    ret = -EINTR;
+  }
+  if (!isCurrent) {
+    if (k.at(S.Mmput, mm)) yield;
+    mmput(k, mm);
+  }
+  return ret;
+}
+
+const LOOP: PerPageLoop = {
+  lockedGup: false,
+  pfnmapInSection: false,
+  overLimit: 'fail',
+  // Limit and capability were sampled once by the ioctl (4.12).
+  // oxlint-disable-next-line require-yield
+  *enter(k, call) {
+    call.mm = taskMm(k.arena, k.current);
+    call.local = true;
+    return call.mm === 0 ? -ENODEV : 0;
+  },
+  account: (k, call, npage) => vfioLockAcct(k, k.current, npage, call.lockCap),
+};
+
+export const E: Variant = {
+  ...D,
+  id: 'E',
+  kernels: '4.12 - 4.17 (and stable 4.10.17)',
+  versions: [
+    ['4.10.17', '4.10.17'],
+    ['4.12', '4.17'],
+  ],
+  identity: 'no work item: killable write lock, limit tested again under it, errors propagate',
+  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  // The callers (unmap, release) ignore the result, so -EINTR and -ESRCH lose the decrement.
+  acctDma: (k, dma, npage) => vfioLockAcct(k, k.arena.i32[dma + DMA.task] as number, npage, null),
+};

@@ -1,0 +1,44 @@
+/**
+ * A variant: one accounting policy as a kernel era had it. Data plus the few functions that differ.
+ */
+import type { Ref } from '../arena.ts';
+import type { Ctx, Path } from '../env.ts';
+import type { GupRules } from '../address-space.ts';
+import type { RwsemRules } from '../rwsem.ts';
+import type { PinCall } from '../paths/pin.ts';
+
+export interface Variant {
+  /** Short id, for example `D`. */
+  readonly id: string;
+  /** Kernel versions that had it, for people. */
+  readonly kernels: string;
+  /** Versions `linux-X.Y` that resolve to it: first and last, inclusive; null = open. */
+  readonly versions: readonly (readonly [first: string, last: string | null])[];
+  /** One line: what makes it itself. */
+  readonly identity: string;
+  readonly rwsem: RwsemRules;
+  /** What GUP does to memory in that era. */
+  readonly gup: GupRules;
+
+  /** Pages are pinned in batches of up to 512 (5.12). */
+  readonly batched: boolean;
+  /** What MAP_DMA records of its caller in the mapping. */
+  readonly recordsTask: 'none' | 'thread' | 'leader';
+  readonly recordsCap: boolean;
+  readonly recordsMm: boolean;
+  /** What UNMAP_DMA does with a mapping made in another address space. */
+  readonly foreignUnmap: 'allowed' | 'stops';
+  /** dma_entry_limit exists (5.1). */
+  readonly entryLimit: boolean;
+  /** MAP_DMA tests the aperture and reserved windows (5.4). */
+  readonly aperture: boolean;
+  /** UNMAP_ALL and vaddr update exist (5.12). */
+  readonly vaddrUpdate: boolean;
+  /** Wraps and truncations give EOVERFLOW instead of EINVAL (6.19). */
+  readonly overflowErrors: boolean;
+
+  /** vfio_pin_pages_remote: pins and accounts one chunk. Pages pinned, or a negative errno. */
+  pinPages(k: Ctx, call: PinCall): Path<number>;
+  /** Accounting outside the pin loop (unmap, release, unwinding, mdev): against whoever the mapping says. */
+  acctDma(k: Ctx, dma: Ref, npage: number): Path<number>;
+}

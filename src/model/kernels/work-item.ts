@@ -1,0 +1,44 @@
+/**
+ * The fall-back of A to D: when the trylock fails, the update is put into a work item that holds one mm_users reference
+ * (kmalloc of struct vwork, schedule_work; vfio_iommu_type1.c up to 4.11).
+ */
+import type { Ref } from '../arena.ts';
+import { C, type Ctx, type Path } from '../env.ts';
+import { addLockedVm, mmput } from '../mm.ts';
+import { downWriteTrylock, upWrite } from '../rwsem.ts';
+import { S } from '../steps.ts';
+
+/** locked_vm += npage and the release of the lock, once the trylock has succeeded. */
+export function* updateAndUnlock(k: Ctx, mm: Ref, npage: number): Path<void> {
+  if (k.at(S.LockedVmWrite, mm)) yield;
+  addLockedVm(k.arena, mm, npage);
+  if (npage < 0) k.oracle.decremented(mm);
+  if (k.at(S.UpWrite, mm)) yield;
+  upWrite(k, mm);
+}
+
+export function* trylock(k: Ctx, mm: Ref): Path<boolean> {
+  if (k.at(S.DownWriteTrylock, mm)) yield;
+  return downWriteTrylock(k, mm);
+}
+
+/**
+ * Puts the update off. The caller holds an mm_users reference, which moves into the work item. When the allocation
+ * fails the update is lost for ever: A and B do so in silence, C and D warn.
+ */
+export function* deferUpdate(k: Ctx, mm: Ref, npage: number): Path<void> {
+  if (k.at(S.Kmalloc, 0)) yield;
+  if (k.inject('work_item')) {
+    k.count(C.deferred_lost, 1);
+    if (k.at(S.Mmput, mm)) yield;
+    mmput(k, mm);
+    return;
+  }
+  k.oracle.deferredQueued(mm, npage);
+  k.count(C.deferred_queued, 1);
+  if (k.at(S.QueueWork, mm)) yield;
+  while (!k.defer(mm, npage)) {
+    k.count(C.ring_full_waits, 1);
+    yield;
+  }
+}

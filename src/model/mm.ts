@@ -1,0 +1,127 @@
+/**
+ * mm_struct and task_struct: references, and locked_vm as the unsigned long it is.
+ * Sources: kernel/fork.c get_task_mm, mmget_not_zero, mmput; include/linux/sched/mm.h.
+ */
+import type { Arena, Ref } from './arena.ts';
+import type { Ctx } from './env.ts';
+import { MM, PROCESS, TASK } from './layout.ts';
+
+const MASK = 0xffff_ffff_ffff_ffffn;
+const WRAPPED = 1n << 63n;
+
+/** Pages charged, as the kernel stores them: unsigned 64 bit. */
+export function lockedVm(a: Arena, mm: Ref): bigint {
+  return a.u64[(mm + MM.lockedVm) >> 1] as bigint;
+}
+
+/** locked_vm += npage (may be negative), wrapping as an unsigned long does. The caller holds mmap_sem for write. */
+export function addLockedVm(a: Arena, mm: Ref, npage: number): void {
+  const at = (mm + MM.lockedVm) >> 1;
+  a.u64[at] = (a.u64[at] as bigint) + BigInt(npage);
+}
+
+/** Whether V + n > L, in the kernel's unsigned arithmetic. */
+export function exceeds(lockedVmPages: bigint, npage: number, limitPages: bigint): boolean {
+  return ((lockedVmPages + BigInt(npage)) & MASK) > limitPages;
+}
+
+/** A value that went below zero: no machine has 2^63 pages. */
+export function isWrapped(lockedVmPages: bigint): boolean {
+  return lockedVmPages >= WRAPPED;
+}
+
+/**
+ * How many of `want` further pages the test "V + 1 > L" lets through one by one when V does not move, `have` pages having
+ * passed already.
+ */
+export function allowance(lockedVmPages: bigint, have: number, limitPages: bigint, want: number): number {
+  if (!exceeds(lockedVmPages, have + want, limitPages)) {
+    // The sum may have wrapped past 2^64 and look small; then the first page decides.
+    return exceeds(lockedVmPages, have + 1, limitPages) ? 0 : want;
+  }
+  if (lockedVmPages > limitPages) return 0;
+  return Math.max(0, Number(limitPages - lockedVmPages) - have);
+}
+
+/** The soft RLIMIT_MEMLOCK of a task's process, in pages, rounded down. */
+export function memlockPages(a: Arena, task: Ref): bigint {
+  const process = a.i32[task + TASK.process] as number;
+  return (a.u64[(process + PROCESS.memlockBytes) >> 1] as bigint) >> 12n;
+}
+
+export function hasCapIpcLock(a: Arena, task: Ref): boolean {
+  return a.i32[task + TASK.capIpcLock] === 1;
+}
+
+export function taskMm(a: Arena, task: Ref): Ref {
+  return Atomics.load(a.i32, task + TASK.mm);
+}
+
+/** mm_users of 1, mm_count of 1 for all users together. */
+export function mmNew(a: Arena, guest: number): Ref {
+  const mm = a.alloc('mm');
+  a.i32[mm + MM.mmUsers] = 1;
+  a.i32[mm + MM.mmCount] = 1;
+  a.i32[mm + MM.guest] = guest;
+  return mm;
+}
+
+export function mmget(a: Arena, mm: Ref): void {
+  Atomics.add(a.i32, mm + MM.mmUsers, 1);
+}
+
+export function mmgrab(a: Arena, mm: Ref): void {
+  Atomics.add(a.i32, mm + MM.mmCount, 1);
+}
+
+/** Drops a reference to the structure; the last one frees it. */
+export function mmdrop(a: Arena, mm: Ref): void {
+  if (Atomics.sub(a.i32, mm + MM.mmCount, 1) === 1) a.free('mm', mm);
+}
+
+/** get_task_mm: NULL for a kernel thread or after exit_mm. The caller has announced the step. */
+export function getTaskMm(a: Arena, task: Ref): Ref {
+  if (a.i32[task + TASK.kthread] === 1) return 0;
+  const mm = taskMm(a, task);
+  if (mm !== 0) mmget(a, mm);
+  return mm;
+}
+
+/** mmget_not_zero: a reference only if the address space still has users. The caller has announced the step. */
+export function mmgetNotZero(a: Arena, mm: Ref): boolean {
+  const word = mm + MM.mmUsers;
+  let n = Atomics.load(a.i32, word);
+  while (n !== 0) {
+    const seen = Atomics.compareExchange(a.i32, word, n, n + 1);
+    if (seen === n) return true;
+    n = seen;
+  }
+  return false;
+}
+
+/** mmput: the last user tears the address space down. The caller has announced the step. */
+export function mmput(k: Ctx, mm: Ref): void {
+  const a = k.arena;
+  if (Atomics.sub(a.i32, mm + MM.mmUsers, 1) !== 1) return;
+  k.addressSpace.destroy(mm);
+  mmdrop(a, mm);
+}
+
+export function taskNew(a: Arena, p: { process: Ref; mm: Ref; leader: Ref; capIpcLock: boolean }): Ref {
+  const task = a.alloc('task');
+  a.i32[task + TASK.mm] = p.mm;
+  a.i32[task + TASK.usage] = 1;
+  a.i32[task + TASK.process] = p.process;
+  a.i32[task + TASK.groupLeader] = p.leader === 0 ? task : p.leader;
+  a.i32[task + TASK.capIpcLock] = p.capIpcLock ? 1 : 0;
+  return task;
+}
+
+export function getTask(a: Arena, task: Ref): void {
+  Atomics.add(a.i32, task + TASK.usage, 1);
+}
+
+/** put_task_struct: the last reference frees the structure. */
+export function putTask(a: Arena, task: Ref): void {
+  if (Atomics.sub(a.i32, task + TASK.usage, 1) === 1) a.free('task', task);
+}

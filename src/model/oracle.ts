@@ -1,0 +1,163 @@
+/**
+ * The oracle: the exact ledger of pages really pinned, kept beside the model and never visible to it. Kernel paths tell it
+ * what happens; nothing flows back. It judges by the invariants alone and knows no defect by name.
+ *
+ * Ledger of one address space:
+ *   committed   pages of finished operations that are still held (mlock apart: MM.mlockedPages)
+ *   in flight   pages asked for by operations that have not returned, and pages of unfinished unmaps
+ * so committed + in flight + mlocked is an upper bound of what any honest account may show at this moment.
+ */
+import type { Arena, Ref } from './arena.ts';
+import { MM } from './layout.ts';
+import { isWrapped, lockedVm } from './mm.ts';
+
+export const INVARIANTS = [
+  'balance',
+  'limit-bypass',
+  'over-penalty',
+  'wrap',
+  'lost-update',
+  'double-update',
+  'leak-at-release',
+  'mm-outlives-process',
+] as const;
+export type InvariantName = (typeof INVARIANTS)[number];
+
+export interface Violation {
+  readonly invariant: InvariantName;
+  readonly guest: number;
+  readonly mm: Ref;
+  /** One line: what the account shows and what is true. */
+  readonly detail: string;
+}
+
+/** Keeps the first violations whole and counts the rest. */
+export class Oracle {
+  readonly counts: Record<InvariantName, number> = {
+    balance: 0,
+    'limit-bypass': 0,
+    'over-penalty': 0,
+    wrap: 0,
+    'lost-update': 0,
+    'double-update': 0,
+    'leak-at-release': 0,
+    'mm-outlives-process': 0,
+  };
+  readonly violations: Violation[] = [];
+  /** Called on each violation, before the path goes on. Explore stops here. */
+  onViolation: ((v: Violation) => void) | null = null;
+
+  constructor(
+    private readonly arena: Arena,
+    private readonly keepMax = 64,
+  ) {}
+
+  report(invariant: InvariantName, mm: Ref, detail: string): void {
+    const v: Violation = { invariant, guest: this.arena.i32[mm + MM.guest] as number, mm, detail };
+    this.counts[invariant] += 1;
+    if (this.violations.length < this.keepMax) this.violations.push(v);
+    this.onViolation?.(v);
+  }
+
+  /** An operation begins that may come to hold up to `pages` more pages of `mm`. */
+  begin(mm: Ref, pages: number): void {
+    this.#add(mm, MM.ledgerInFlight, pages);
+  }
+
+  /**
+   * The operation is over and holds `held` of the `asked` pages. `limitPages` is what the caller may lock and `bypass`
+   * whether it is exempt: an operation that ends with more committed than that has got past the limit.
+   */
+  end(mm: Ref, asked: number, held: number, limitPages: bigint, bypass: boolean): void {
+    const a = this.arena;
+    const latch = mm + MM.oracleLatch;
+    a.lock(latch);
+    this.#plus(mm, MM.ledgerInFlight, -asked);
+    this.#plus(mm, MM.ledgerCommitted, held);
+    const committed = a.f64[(mm + MM.ledgerCommitted) >> 1] as number;
+    a.unlock(latch);
+    if (bypass || held <= 0) return;
+    const total = BigInt(committed) + this.#mlocked(mm);
+    if (total > limitPages) {
+      this.report('limit-bypass', mm, `${total} pages are held under a limit of ${limitPages}`);
+    }
+  }
+
+  /** An unmap begins: its pages count as held until it returns. */
+  beginRelease(mm: Ref, pages: number): void {
+    this.#add(mm, MM.ledgerInFlight, pages);
+    this.#add(mm, MM.ledgerCommitted, -pages);
+  }
+
+  endRelease(mm: Ref, pages: number): void {
+    this.#add(mm, MM.ledgerInFlight, -pages);
+  }
+
+  /** Moves committed pages between address spaces (vaddr update). */
+  move(from: Ref, to: Ref, pages: number): void {
+    this.#add(from, MM.ledgerCommitted, -pages);
+    this.#add(to, MM.ledgerCommitted, pages);
+  }
+
+  /**
+   * A request of `asked` pages (already in flight) was refused by the limit. If everything that could be held, this request
+   * included, fits, the refusal was wrong: pages are paid for that nobody holds.
+   */
+  refused(mm: Ref, limitPages: bigint): void {
+    const a = this.arena;
+    const latch = mm + MM.oracleLatch;
+    a.lock(latch);
+    const upper = (a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.f64[(mm + MM.ledgerInFlight) >> 1] as number);
+    a.unlock(latch);
+    const total = BigInt(upper) + this.#mlocked(mm);
+    if (total <= limitPages) {
+      this.report(
+        'over-penalty',
+        mm,
+        `refused at locked_vm ${show(lockedVm(a, mm))} of ${limitPages} pages though at most ${total} can be in use`,
+      );
+    }
+  }
+
+  /** locked_vm was changed by a decrement. */
+  decremented(mm: Ref): void {
+    const v = lockedVm(this.arena, mm);
+    if (isWrapped(v)) this.report('wrap', mm, `locked_vm went below zero: ${show(v)}`);
+  }
+
+  deferredQueued(mm: Ref, npage: number): void {
+    const latch = mm + MM.oracleLatch;
+    this.arena.lock(latch);
+    this.#plus(mm, MM.deferredQueued, 1);
+    this.#plus(mm, MM.deferredQueuedPages, npage);
+    this.arena.unlock(latch);
+  }
+
+  deferredApplied(mm: Ref, npage: number): void {
+    const latch = mm + MM.oracleLatch;
+    this.arena.lock(latch);
+    this.#plus(mm, MM.deferredApplied, 1);
+    this.#plus(mm, MM.deferredAppliedPages, npage);
+    this.arena.unlock(latch);
+  }
+
+  #mlocked(mm: Ref): bigint {
+    return this.arena.u64[(mm + MM.mlockedPages) >> 1] as bigint;
+  }
+
+  #add(mm: Ref, field: number, by: number): void {
+    this.arena.lock(mm + MM.oracleLatch);
+    this.#plus(mm, field, by);
+    this.arena.unlock(mm + MM.oracleLatch);
+  }
+
+  #plus(mm: Ref, field: number, by: number): void {
+    const at = (mm + field) >> 1;
+    this.arena.f64[at] = (this.arena.f64[at] as number) + by;
+  }
+}
+
+/** locked_vm for people: a wrapped value as the kernel prints it, with the negative it stands for. */
+export function show(v: bigint): string {
+  return isWrapped(v) ? `${v} (that is ${BigInt.asIntN(64, v)})` : `${v}`;
+}

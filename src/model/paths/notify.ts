@@ -1,0 +1,28 @@
+/**
+ * An unmap meets a mapping with externally pinned pages: the container's lock is dropped, the mdev drivers are asked to
+ * unpin, the lock is taken again and the search restarts. The eleventh time in a row the kernel gives up with BUG_ON.
+ * Source: drivers/vfio/vfio_iommu_type1.c 4.10 to 6.12.
+ */
+import type { Ref } from '../arena.ts';
+import type { Ctx, Path } from '../env.ts';
+import { mutexLock, mutexUnlock } from '../mutex.ts';
+import { S } from '../steps.ts';
+
+const RETRIES_MAX = 10;
+
+/** Thrown where the kernel would stop the machine: a driver that never unpins. */
+export class KernelBug extends Error {
+  constructor(what: string) {
+    super(`the kernel would BUG here: ${what}`);
+    this.name = 'KernelBug';
+  }
+}
+
+export function* notifyUnmap(k: Ctx, container: Ref, dma: Ref, attempt: number): Path<void> {
+  if (attempt > RETRIES_MAX) throw new KernelBug('an mdev driver did not unpin after ten notifications');
+  if (k.at(S.MutexUnlock, container)) yield;
+  mutexUnlock(k, container);
+  if (k.at(S.Notify, container)) yield;
+  yield* k.notifyUnmap(container, dma);
+  yield* mutexLock(k, container);
+}

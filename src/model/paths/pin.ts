@@ -1,0 +1,332 @@
+/**
+ * Getting user pages for a mapping: vaddr_get_pfn in its eras, and the chunk loops of vfio_pin_pages_remote.
+ * Sources: drivers/vfio/vfio_iommu_type1.c in 4.8, 4.10, 4.12, 4.19 (per page) and 5.15, 6.4 (per batch).
+ *
+ * A chunk is the longest run from the current address whose page frames follow each other and are alike in being
+ * reserved. The kernel finds it page by page; here pages that nobody can tell apart are taken in one step of at most
+ * `k.pagesPerStep`, which explore sets to 1.
+ */
+import { EFAULT, ENOMEM } from '../../base/errno.ts';
+import {
+  FaultCost,
+  LOOKUP_FAULT,
+  LOOKUP_OK,
+  LOOKUP_PFNMAP,
+  type BatchRun,
+  type Lookup,
+  type PageRun,
+} from '../address-space.ts';
+import type { Ref } from '../arena.ts';
+import { C, type Ctx, type Path } from '../env.ts';
+import { DMA } from '../layout.ts';
+import { allowance, exceeds, lockedVm, taskMm } from '../mm.ts';
+import { downRead, upRead } from '../rwsem.ts';
+import { S } from '../steps.ts';
+import { countExternal } from './external.ts';
+
+/** What one batched GUP call holds: runs of pinned pages, consumed from the front (vfio_batch, 5.12+). */
+export interface Batch {
+  readonly capacityPages: number;
+  readonly runs: BatchRun[];
+  /** The run to be consumed next, and how many of its pages are gone. */
+  next: number;
+  used: number;
+}
+
+/** The state of one pin loop: a MAP_DMA ioctl or a replay over one mapping. */
+export interface PinCall {
+  readonly dma: Ref;
+  /** The address space pages are pinned from and (until E2) charged to. */
+  mm: Ref;
+  /** Whether that is `current`'s own. */
+  local: boolean;
+  readonly write: boolean;
+  vaddrPage: number;
+  iovaPage: number;
+  /** Pages not yet pinned. */
+  remaining: number;
+  /** RLIMIT_MEMLOCK in pages, and CAP_IPC_LOCK, as sampled by the variant: per ioctl or per chunk. */
+  limitPages: bigint;
+  lockCap: boolean;
+  /** Result of the last chunk: its pages are reserved, so nothing was counted. */
+  reserved: boolean;
+  /** Result of the last chunk: pages accounted. */
+  counted: number;
+  batch: Batch | null;
+  /** What the last look-up found, and what the last fault cost. */
+  readonly run: PageRun;
+  readonly fault: FaultCost;
+}
+
+/**
+ * How a per-page kernel differs in its loop (A to F).
+ */
+export interface PerPageLoop {
+  /** Fast GUP without the lock, or every page in a read section of its own (4.16+). */
+  readonly lockedGup: boolean;
+  /** The test for a pfnmap happens in the same read section (5.6+). */
+  readonly pfnmapInSection: boolean;
+  /** Over the limit inside a chunk: end it quietly (A-D) or fail (E+). */
+  readonly overLimit: 'shorten' | 'fail';
+  /** Takes the mm, the limit and the capability for this chunk. 0 or a negative errno. */
+  enter(k: Ctx, call: PinCall): Path<number>;
+  /** Accounts `npage` pages of the chunk. 0 or a negative errno. */
+  account(k: Ctx, call: PinCall, npage: number): Path<number>;
+  /** Gives back what `enter` took. */
+  leave?(k: Ctx, call: PinCall): Path<void>;
+}
+
+/** Charges the costs of what a GUP call had to fault in. */
+function* chargeFaults(k: Ctx, mm: Ref, f: FaultCost): Path<void> {
+  if (k.atMany(S.Fault, mm, Math.max(1, f.faults))) yield;
+  if (f.zeroed4k > 0 && k.atMany(S.ZeroPage4K, 0, f.zeroed4k)) yield;
+  if (f.zeroed2m > 0 && k.atMany(S.ZeroPage2M, 0, f.zeroed2m)) yield;
+  if (f.zeroed1g > 0 && k.atMany(S.ZeroPage1G, 0, f.zeroed1g)) yield;
+}
+
+/** One page faulted in and looked up again, under mmap_sem. */
+function* faultIn(k: Ctx, call: PinCall, page: number): Path<Lookup> {
+  const { mm } = call;
+  const err = k.addressSpace.gupFault(mm, page, call.write, call.fault.reset());
+  yield* chargeFaults(k, mm, call.fault);
+  return err === 0 ? k.addressSpace.lookup(mm, page, 1, call.write, call.run) : LOOKUP_FAULT;
+}
+
+/**
+ * vaddr_get_pfn, per page (A-F): at most `max` pages from `page` that are contiguous and alike, in `call.run`.
+ * 0 or -EFAULT.
+ */
+export function* vaddrGetPfn(k: Ctx, call: PinCall, page: number, max: number, loop: PerPageLoop): Path<number> {
+  const { mm, run } = call;
+  const as = k.addressSpace;
+  let found: Lookup;
+  if (!loop.lockedGup && call.local) {
+    if (k.at(S.GupFast, 0)) yield;
+    found = as.lookup(mm, page, max, call.write, run);
+    if (found === LOOKUP_OK) {
+      if (run.pages > 1 && k.atMany(S.GupFast, 0, run.pages - 1)) yield;
+      return 0;
+    }
+    // The slow half of get_user_pages_fast: not present, not writable, or not there at all.
+    yield* downRead(k, mm);
+    if (found === LOOKUP_FAULT) found = yield* faultIn(k, call, page);
+    else if (k.at(S.GupLockedPage, mm)) yield;
+    if (k.at(S.UpRead, mm)) yield;
+    upRead(k, mm);
+    if (found === LOOKUP_OK) return 0;
+  } else {
+    yield* downRead(k, mm);
+    if (k.at(S.GupLockedPage, mm)) yield;
+    found = as.lookup(mm, page, 1, call.write, run);
+    if (found === LOOKUP_FAULT) found = yield* faultIn(k, call, page);
+    if (found !== LOOKUP_OK && loop.pfnmapInSection) {
+      if (k.at(S.FollowPfn, mm)) yield;
+      found = as.lookup(mm, page, max, call.write, run);
+    }
+    if (k.at(S.UpRead, mm)) yield;
+    upRead(k, mm);
+    if (found === LOOKUP_OK) return 0;
+    if (loop.pfnmapInSection) return found === LOOKUP_PFNMAP ? 0 : -EFAULT;
+  }
+  // GUP failed: a second read section looks for a VM_PFNMAP area.
+  yield* downRead(k, mm);
+  if (k.at(S.FollowPfn, mm)) yield;
+  found = as.lookup(mm, page, max, call.write, run);
+  if (k.at(S.UpRead, mm)) yield;
+  upRead(k, mm);
+  return found === LOOKUP_PFNMAP ? 0 : -EFAULT;
+}
+
+/** vfio_pin_pages_remote of A to F: one chunk, page by page. Pages pinned, or a negative errno. */
+export function* pinPagesPerPage(k: Ctx, call: PinCall, loop: PerPageLoop): Path<number> {
+  call.counted = 0;
+  let err = yield* loop.enter(k, call);
+  if (err < 0) return err;
+  const { run } = call;
+  const start = call.vaddrPage;
+  let pages = 0;
+  let account = 0;
+  let chunkEnd = start + 1;
+  let reserved = false;
+  while (pages < call.remaining) {
+    const page = start + pages;
+    // Past the end of the physical run the kernel gets one page more, sees that it does not follow, and puts it.
+    const max = pages > 0 && page >= chunkEnd ? 1 : Math.min(call.remaining - pages, k.pagesPerStep);
+    err = yield* vaddrGetPfn(k, call, page, max, loop);
+    if (err < 0) {
+      if (pages > 0) err = 0;
+      break;
+    }
+    if (pages === 0) {
+      reserved = run.reserved;
+      chunkEnd = run.blockEnd;
+    } else if (page >= chunkEnd || run.reserved !== reserved) {
+      if (k.at(S.PutPage, 0)) yield;
+      break;
+    }
+    let got = run.pages;
+    if (!reserved) {
+      if (k.at(S.FindVpfn, call.dma)) yield;
+      const external = countExternal(k.arena, call.dma, call.iovaPage + pages, got);
+      if (!call.lockCap) {
+        if (k.at(S.LockedVmRead, call.mm)) yield;
+        const v = lockedVm(k.arena, call.mm);
+        const fits = allowance(v, account, call.limitPages, got - external);
+        if (fits < got - external) {
+          if (k.at(S.PutPage, 0)) yield;
+          k.count(C.limit_refusals, 1);
+          if (loop.overLimit === 'fail' || (pages === 0 && fits === 0)) {
+            k.oracle.refused(call.mm, call.limitPages);
+            err = -ENOMEM;
+            break;
+          }
+          // The next call fails on its first page, so the ioctl still ends in ENOMEM if nothing else changes V.
+          got = fits;
+          account += got;
+          pages += got;
+          break;
+        }
+      }
+      account += got - external;
+    }
+    pages += got;
+  }
+  if (err === 0 && pages > 0 && !reserved) {
+    err = yield* loop.account(k, call, account);
+    if (err === 0) call.counted = account;
+  }
+  if (err < 0 && pages > 0) {
+    // The chunk was never accounted: put its pages without accounting.
+    if (k.atMany(S.PutPage, 0, pages)) yield;
+    pages = 0;
+  }
+  if (loop.leave) yield* loop.leave(k, call);
+  call.reserved = reserved;
+  k.count(C.chunks, 1);
+  return err < 0 ? err : pages;
+}
+
+/** The pages a batched kernel asks for at a time: one page of pointers. */
+export const BATCH_PAGES = 512;
+
+/**
+ * vfio_pin_pages_remote of G and H: one chunk out of batches of up to 512 pages that live as long as the ioctl.
+ * `byRun` is H2: the limit test and the lookup of external pages go by contiguous run instead of by page.
+ */
+export function* pinPagesBatched(
+  k: Ctx,
+  call: PinCall,
+  how: { readonly byRun: boolean; account(k: Ctx, call: PinCall, npage: number): Path<number> },
+): Path<number> {
+  call.counted = 0;
+  const batch = call.batch;
+  if (batch === null) throw new Error('a batched pin loop needs a batch');
+  const { mm } = call;
+  let pages = 0;
+  let account = 0;
+  let reserved = false;
+  let err = 0;
+  while (pages < call.remaining) {
+    if (batch.next >= batch.runs.length) {
+      err = yield* refill(
+        k,
+        call,
+        batch,
+        call.vaddrPage + pages,
+        Math.min(call.remaining - pages, batch.capacityPages),
+      );
+      if (err < 0) break;
+    }
+    const run = batch.runs[batch.next] as BatchRun;
+    if (pages === 0) reserved = run.reserved;
+    else if (!(run.contiguous || batch.used > 0) || run.reserved !== reserved) break;
+    const got = Math.min(run.pages - batch.used, k.pagesPerStep);
+    if (!reserved) {
+      if (k.at(S.FindVpfn, call.dma)) yield;
+      const external = countExternal(k.arena, call.dma, call.iovaPage + pages, got);
+      const fresh = got - external;
+      if (!call.lockCap && fresh > 0) {
+        if (k.at(S.LockedVmRead, mm)) yield;
+        const v = lockedVm(k.arena, mm);
+        const refused = how.byRun
+          ? exceeds(v, account + fresh, call.limitPages)
+          : allowance(v, account, call.limitPages, fresh) < fresh;
+        if (refused) {
+          k.count(C.limit_refusals, 1);
+          k.oracle.refused(mm, call.limitPages);
+          err = -ENOMEM;
+          break;
+        }
+      }
+      account += fresh;
+    }
+    pages += got;
+    batch.used += got;
+    if (batch.used === run.pages) {
+      batch.next += 1;
+      batch.used = 0;
+    }
+  }
+  if (err === 0 && pages > 0 && !reserved) {
+    err = yield* how.account(k, call, account);
+    if (err === 0) call.counted = account;
+  }
+  if (err < 0) {
+    // The chunk and the rest of the batch are unpinned; nothing of them was accounted.
+    let rest = -batch.used;
+    for (let i = batch.next; i < batch.runs.length; i += 1) rest += (batch.runs[i] as BatchRun).pages;
+    if (pages + rest > 0 && k.atMany(S.PutPage, 0, pages + rest)) yield;
+    batch.runs.length = 0;
+    batch.next = 0;
+    batch.used = 0;
+    pages = 0;
+  }
+  call.reserved = reserved;
+  k.count(C.chunks, 1);
+  return err < 0 ? err : pages;
+}
+
+/** vaddr_get_pfns: one read section of mmap_sem for up to 512 pages. 0 or -EFAULT. */
+function* refill(k: Ctx, call: PinCall, batch: Batch, page: number, max: number): Path<number> {
+  const { mm } = call;
+  yield* downRead(k, mm);
+  if (k.at(S.GupBatch, mm)) yield;
+  const got = k.addressSpace.gupBatch(mm, page, max, call.write, batch.runs, call.fault.reset());
+  if (call.fault.faults > 0) yield* chargeFaults(k, mm, call.fault);
+  if (got > 0 && k.atMany(S.GupBatchPage, mm, got)) yield;
+  if (k.at(S.UpRead, mm)) yield;
+  upRead(k, mm);
+  batch.next = 0;
+  batch.used = 0;
+  return got < 0 ? got : 0;
+}
+
+/** Whether the mapping's pages come from the caller's own address space. */
+export function isLocal(k: Ctx, mm: Ref): boolean {
+  return taskMm(k.arena, k.current) === mm;
+}
+
+export function newPinCall(dma: Ref, prot: number): PinCall {
+  return {
+    dma,
+    mm: 0,
+    local: true,
+    write: (prot & 2) !== 0,
+    vaddrPage: 0,
+    iovaPage: 0,
+    remaining: 0,
+    limitPages: 0n,
+    lockCap: false,
+    reserved: false,
+    counted: 0,
+    batch: null,
+    run: { pages: 0, reserved: false, blockEnd: 0 },
+    fault: new FaultCost(),
+  };
+}
+
+export function pinCallFor(k: Ctx, dma: Ref): PinCall {
+  const call = newPinCall(dma, k.arena.i32[dma + DMA.prot] as number);
+  call.mm = taskMm(k.arena, k.current);
+  return call;
+}

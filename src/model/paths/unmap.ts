@@ -1,0 +1,198 @@
+/**
+ * VFIO_IOMMU_UNMAP_DMA: vfio_dma_do_unmap, vfio_remove_dma and vfio_unmap_unpin.
+ * Source: drivers/vfio/vfio_iommu_type1.c, 4.8 to 6.12.
+ */
+import { EBUSY, EINVAL, EOVERFLOW } from '../../base/errno.ts';
+import type { Arena, Ref } from '../arena.ts';
+import { C, type Ctx, type Path } from '../env.ts';
+import { CHUNK, CONTAINER, DMA, TASK } from '../layout.ts';
+import { mmdrop, putTask, taskMm } from '../mm.ts';
+import { mutexLock, mutexUnlock } from '../mutex.ts';
+import { orders } from '../orders.ts';
+import { S } from '../steps.ts';
+import { entries, findDma, lastByte } from './map.ts';
+import { invalidateVaddr } from './vaddr.ts';
+import { notifyUnmap } from './notify.ts';
+
+export const UNMAP_FLAG_GET_DIRTY_BITMAP = 1;
+export const UNMAP_FLAG_ALL = 2;
+export const UNMAP_FLAG_VADDR = 4;
+/** offsetofend(struct vfio_iommu_type1_dma_unmap, size). */
+export const UNMAP_ARGSZ = 24;
+
+/** struct vfio_iommu_type1_dma_unmap. `unmapped` receives the bytes removed; on an error it is left alone. */
+export interface UnmapArgs {
+  readonly argsz: number;
+  readonly flags: number;
+  readonly iova: bigint;
+  readonly size: bigint;
+  unmapped: bigint;
+}
+
+const PAGE_MASK = 0xfffn;
+const LAST_PAGE = 2 ** 52;
+
+/** 0 or a negative errno. */
+export function* vfioDmaDoUnmap(k: Ctx, container: Ref, args: UnmapArgs): Path<number> {
+  const v = k.variant;
+  if (k.at(S.CopyFromUser, 0)) yield;
+  const known = v.vaddrUpdate ? UNMAP_FLAG_GET_DIRTY_BITMAP | UNMAP_FLAG_ALL | UNMAP_FLAG_VADDR : 0;
+  if (args.argsz < UNMAP_ARGSZ || (args.flags & ~known) !== 0) return -EINVAL;
+  // Dirty tracking needs a bitmap and an IOMMU that logs, neither of which is modelled.
+  if ((args.flags & UNMAP_FLAG_GET_DIRTY_BITMAP) !== 0) return -EINVAL;
+  yield* mutexLock(k, container);
+  const ret = yield* unmapLocked(k, container, args);
+  if (k.at(S.MutexUnlock, container)) yield;
+  mutexUnlock(k, container);
+  return ret;
+}
+
+function* unmapLocked(k: Ctx, container: Ref, args: UnmapArgs): Path<number> {
+  const a = k.arena;
+  const v = k.variant;
+  const all = (args.flags & UNMAP_FLAG_ALL) !== 0;
+  const invalidate = (args.flags & UNMAP_FLAG_VADDR) !== 0;
+  if (invalidate && a.i32[container + CONTAINER.externalGroups] !== 0) return -EBUSY;
+  if ((args.iova & PAGE_MASK) !== 0n) return -EINVAL;
+  let pages: number;
+  if (all) {
+    if (args.iova !== 0n || args.size !== 0n) return -EINVAL;
+    pages = LAST_PAGE;
+  } else {
+    if (args.size === 0n || (args.size & PAGE_MASK) !== 0n) return -EINVAL;
+    if (lastByte(args.iova, args.size) === null) return v.overflowErrors ? -EOVERFLOW : -EINVAL;
+    pages = Number(args.size >> 12n);
+  }
+  const start = Number(args.iova >> 12n);
+  const end = start + pages;
+  // iova + size of exactly 2^64 is 0 in the kernel's lookup, which then finds nothing.
+  const nothing = !all && end === LAST_PAGE;
+
+  if (a.i32[container + CONTAINER.v2] === 1 && !all && !nothing) {
+    if (k.at(S.FindDma, container)) yield;
+    const first = findDma(a, container, start, 1);
+    if (first !== 0 && (a.f64[(first + DMA.iovaPage) >> 1] as number) !== start) return -EINVAL;
+    const last = findDma(a, container, end - 1, 1);
+    if (last !== 0 && endPage(a, last) !== end) return -EINVAL;
+  }
+  if (nothing) {
+    args.unmapped = 0n;
+    return 0;
+  }
+  return yield* removeRange(k, container, args, { start, end, all, invalidate });
+}
+
+function endPage(a: Arena, dma: Ref): number {
+  return (a.f64[(dma + DMA.iovaPage) >> 1] as number) + (a.f64[(dma + DMA.sizePages) >> 1] as number);
+}
+
+interface Range {
+  readonly start: number;
+  readonly end: number;
+  readonly all: boolean;
+  readonly invalidate: boolean;
+}
+
+function* removeRange(k: Ctx, container: Ref, args: UnmapArgs, r: Range): Path<number> {
+  const a = k.arena;
+  const index = orders(a).dma;
+  const root = container + CONTAINER.dmaRoot;
+  let unmapped = 0;
+  if (k.at(S.FindDma, container)) yield;
+  let dma = firstOverlap(a, container, r.start);
+  let retries = 0;
+  const invalidated: Ref[] = [];
+  while (dma !== 0) {
+    const iovaPage = a.f64[(dma + DMA.iovaPage) >> 1] as number;
+    if (iovaPage >= r.end) break;
+    // v1: a request that begins inside a mapping ends here, with what has been removed so far.
+    if (a.i32[container + CONTAINER.v2] === 0 && !r.all && r.start > iovaPage) break;
+    if (k.variant.foreignUnmap === 'stops') {
+      const task = a.i32[dma + DMA.task] as number;
+      if (Atomics.load(a.i32, task + TASK.mm) !== taskMm(a, k.current)) break;
+    }
+    const size = a.f64[(dma + DMA.sizePages) >> 1] as number;
+    if (r.invalidate) {
+      const err = invalidateVaddr(a, container, dma, invalidated);
+      if (err !== 0) return err;
+      unmapped += size;
+      dma = index.next(root, dma);
+      continue;
+    }
+    if (a.i32[dma + DMA.vpfnCount] !== 0) {
+      yield* notifyUnmap(k, container, dma, (retries += 1));
+      dma = firstOverlap(a, container, r.start);
+      continue;
+    }
+    retries = 0;
+    unmapped += size;
+    const next = index.next(root, dma);
+    yield* removeDma(k, container, dma);
+    dma = next;
+  }
+  args.unmapped = BigInt(unmapped) << 12n;
+  return 0;
+}
+
+/** The first mapping that ends after `page`. */
+function firstOverlap(a: Arena, container: Ref, page: number): Ref {
+  const index = orders(a).dma;
+  const root = container + CONTAINER.dmaRoot;
+  const before = index.atOrBefore(root, page);
+  if (before !== 0 && endPage(a, before) > page) return before;
+  return index.atOrAfter(root, page);
+}
+
+/** vfio_remove_dma: unmap, unpin, un-account, unlink, free. */
+export function* removeDma(k: Ctx, container: Ref, dma: Ref): Path<void> {
+  const a = k.arena;
+  yield* unmapUnpin(k, container, dma, true);
+  if (k.at(S.UnlinkDma, container)) yield;
+  orders(a).dma.remove(container + CONTAINER.dmaRoot, dma);
+  a.i32[container + CONTAINER.dmaCount] = (a.i32[container + CONTAINER.dmaCount] as number) - 1;
+  if (a.i32[dma + DMA.vaddrInvalid] === 1) {
+    a.i32[container + CONTAINER.vaddrInvalid] = (a.i32[container + CONTAINER.vaddrInvalid] as number) - 1;
+  }
+  if (k.at(S.Kfree, 0)) yield;
+  if (k.variant.recordsTask !== 'none') putTask(a, a.i32[dma + DMA.task] as number);
+  if (k.variant.recordsMm) mmdrop(a, a.i32[dma + DMA.mm] as number);
+  a.free('dma', dma);
+  a.i32[container + CONTAINER.dmaAvail] = (a.i32[container + CONTAINER.dmaAvail] as number) + 1;
+}
+
+/**
+ * vfio_unmap_unpin: everything the IOMMU translates for the mapping is unmapped and put; then one accounting call for
+ * all of it, whose result nobody looks at. Returns the countable pages put; `account` false leaves the accounting to the
+ * caller.
+ */
+export function* unmapUnpin(k: Ctx, container: Ref, dma: Ref, account: boolean): Path<number> {
+  const a = k.arena;
+  if (a.i32[container + CONTAINER.domains] === 0) return 0;
+  const ledgerMm = a.i32[dma + DMA.ledgerMm] as number;
+  const pinned = a.f64[(dma + DMA.ledgerPinned) >> 1] as number;
+  const committed = a.i32[dma + DMA.iommuMapped] === 1 ? pinned : 0;
+  if (committed > 0 && ledgerMm !== 0) k.oracle.beginRelease(ledgerMm, committed);
+  const index = orders(a).chunk;
+  const root = dma + DMA.chunks;
+  const domains = a.i32[container + CONTAINER.domains] as number;
+  let put = 0;
+  for (let chunk = index.first(root); chunk !== 0; chunk = index.first(root)) {
+    const pages = a.f64[(chunk + CHUNK.pages) >> 1] as number;
+    const run = a.i32[chunk + CHUNK.runPages] as number;
+    const start = a.f64[(chunk + CHUNK.startPage) >> 1] as number;
+    const e = run % 512 === 0 ? entries(start, pages) : { small: pages, large: 0 };
+    if (e.large > 0 && k.atMany(S.IommuUnmap2M, 0, e.large * domains)) yield;
+    if (e.small > 0 && k.atMany(S.IommuUnmap4K, 0, e.small * domains)) yield;
+    if (k.at(S.IotlbSync, 0)) yield;
+    if (k.atMany(S.PutPage, 0, pages)) yield;
+    if (a.i32[chunk + CHUNK.counted] === 1) put += pages;
+    index.remove(root, chunk);
+    a.free('chunk', chunk);
+  }
+  k.count(C.pages_unpinned, put);
+  a.f64[(dma + DMA.ledgerPinned) >> 1] = 0;
+  a.i32[dma + DMA.iommuMapped] = 0;
+  if (account) yield* k.variant.acctDma(k, dma, -put);
+  if (committed > 0 && ledgerMm !== 0) k.oracle.endRelease(ledgerMm, committed);
+  return put;
+}

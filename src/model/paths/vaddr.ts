@@ -1,0 +1,122 @@
+/**
+ * The vaddr of mappings: invalidated by UNMAP_DMA with VADDR, set again by MAP_DMA with VADDR, perhaps from another
+ * address space (live update). Source: drivers/vfio/vfio_iommu_type1.c 5.12 to 6.12 (vfio_change_dma_owner, 6.3).
+ */
+import { EINVAL, ENOENT, ENOMEM } from '../../base/errno.ts';
+import type { Arena, Ref } from '../arena.ts';
+import { C, type Ctx, type Path } from '../env.ts';
+import { CONTAINER, DMA } from '../layout.ts';
+import {
+  addLockedVm,
+  exceeds,
+  hasCapIpcLock,
+  lockedVm,
+  memlockPages,
+  mmdrop,
+  mmgetNotZero,
+  mmgrab,
+  mmput,
+  putTask,
+  taskMm,
+} from '../mm.ts';
+import { downWriteKillable, upWrite } from '../rwsem.ts';
+import { S } from '../steps.ts';
+import { recordIdentity } from './map.ts';
+
+/**
+ * Marks one mapping; `done` collects the marked ones so that a mapping that is invalid already takes the whole request
+ * back. 0 or -EINVAL.
+ */
+export function invalidateVaddr(a: Arena, container: Ref, dma: Ref, done: Ref[]): number {
+  const count = container + CONTAINER.vaddrInvalid;
+  if (a.i32[dma + DMA.vaddrInvalid] === 1) {
+    for (const d of done) a.i32[d + DMA.vaddrInvalid] = 0;
+    a.i32[count] = (a.i32[count] as number) - done.length;
+    return -EINVAL;
+  }
+  a.i32[dma + DMA.vaddrInvalid] = 1;
+  a.i32[count] = (a.i32[count] as number) + 1;
+  done.push(dma);
+  return 0;
+}
+
+/** MAP_DMA with VADDR, under the container's lock. 0, -ENOENT, -EINVAL, -ENOMEM or -EINTR. */
+export function* updateVaddr(
+  k: Ctx,
+  container: Ref,
+  dma: Ref,
+  m: { readonly iovaPage: number; readonly vaddrPage: number; readonly pages: number },
+): Path<number> {
+  const a = k.arena;
+  if (dma === 0) return -ENOENT;
+  if (
+    a.i32[dma + DMA.vaddrInvalid] !== 1 ||
+    a.f64[(dma + DMA.iovaPage) >> 1] !== m.iovaPage ||
+    a.f64[(dma + DMA.sizePages) >> 1] !== m.pages
+  ) {
+    return -EINVAL;
+  }
+  if (k.variant.recordsMm) {
+    const err = yield* changeDmaOwner(k, dma);
+    if (err !== 0) return err;
+  }
+  a.f64[(dma + DMA.vaddrPage) >> 1] = m.vaddrPage;
+  a.i32[dma + DMA.vaddrInvalid] = 0;
+  a.i32[container + CONTAINER.vaddrInvalid] = (a.i32[container + CONTAINER.vaddrInvalid] as number) - 1;
+  return 0;
+}
+
+/**
+ * vfio_change_dma_owner: the new mm is charged first, under the caller's limit and capability; then the old one, if
+ * anybody still lives in it, is relieved. Both are charged for a moment.
+ */
+function* changeDmaOwner(k: Ctx, dma: Ref): Path<number> {
+  const a = k.arena;
+  const mm = taskMm(a, k.current);
+  const old = a.i32[dma + DMA.mm] as number;
+  if (mm === old) return 0;
+  const pages = a.f64[(dma + DMA.lockedVm) >> 1] as number;
+  if (k.at(S.Capable, k.current)) yield;
+  const cap = hasCapIpcLock(a, k.current);
+  const limit = memlockPages(a, k.current);
+  k.oracle.begin(mm, pages);
+  const err = yield* charge(k, mm, pages, cap ? null : limit);
+  if (err !== 0) {
+    k.oracle.end(mm, pages, 0, limit, cap);
+    return err;
+  }
+  if (k.at(S.MmgetNotZero, old)) yield;
+  if (mmgetNotZero(a, old)) {
+    yield* charge(k, old, -pages, null);
+    if (k.at(S.Mmput, old)) yield;
+    mmput(k, old);
+  }
+  k.oracle.end(mm, pages, 0, limit, cap);
+  k.oracle.move(old, mm, pages);
+  a.i32[dma + DMA.ledgerMm] = mm;
+  putTask(a, a.i32[dma + DMA.task] as number);
+  mmgrab(a, mm);
+  mmdrop(a, old);
+  recordIdentity(k, dma);
+  return 0;
+}
+
+/** mm_lock_acct: the write lock, killable, and the change; `limitPages` null = no test. */
+function* charge(k: Ctx, mm: Ref, npage: number, limitPages: bigint | null): Path<number> {
+  const a = k.arena;
+  const err = yield* downWriteKillable(k, mm);
+  if (err !== 0) return err;
+  let ret = 0;
+  if (npage > 0 && limitPages !== null && exceeds(lockedVm(a, mm), npage, limitPages)) {
+    k.count(C.limit_refusals, 1);
+    k.oracle.refused(mm, limitPages);
+    ret = -ENOMEM;
+  } else {
+    if (k.at(S.LockedVmWrite, mm)) yield;
+    addLockedVm(a, mm, npage);
+    if (npage < 0) k.oracle.decremented(mm);
+  }
+  if (k.at(S.UpWrite, mm)) yield;
+  upWrite(k, mm);
+  return ret;
+}
