@@ -1,0 +1,250 @@
+/**
+ * The rules of the project that types and lint cannot express. Each takes parsed sources and returns what is wrong,
+ * with the line and the way to mend it. docs/architecture.md explains the import rules.
+ */
+import { finding, memberOf, nameOf, resolveImport, type Finding, type Node, type Source } from './source.ts';
+
+export type Rule = (sources: readonly Source[]) => readonly Finding[];
+
+/** What each folder of src/ may import, besides itself; a path with a dot is one file. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  base: [],
+  metrics: ['base'],
+  model: ['base'],
+  engine: ['base', 'metrics', 'model'],
+  schedule: ['base', 'model', 'engine'],
+  arrival: ['base', 'model', 'engine'],
+  workload: ['base', 'model', 'engine'],
+  scenario: ['base', 'model', 'engine', 'schedule', 'arrival', 'workload'],
+  report: ['base', 'metrics', 'schedule', 'engine/guest-plan.ts'],
+  worker: ['base', 'metrics', 'model', 'engine', 'schedule', 'arrival', 'workload', 'scenario', 'coordinator'],
+  coordinator: [
+    'base',
+    'metrics',
+    'model',
+    'engine',
+    'schedule',
+    'arrival',
+    'workload',
+    'scenario',
+    'worker',
+    'report',
+  ],
+  cli: [
+    'base',
+    'metrics',
+    'model',
+    'engine',
+    'schedule',
+    'arrival',
+    'workload',
+    'scenario',
+    'report',
+    'worker',
+    'coordinator',
+  ],
+};
+
+/** Packages that only some files may import, as prefixes of their paths. */
+const PACKAGE_HOMES: Readonly<Record<string, readonly string[]>> = {
+  bullmq: ['src/coordinator/queue.ts'],
+  commander: ['src/cli/'],
+  piscina: ['src/worker/', 'src/coordinator/'],
+  'node:worker_threads': ['src/worker/', 'src/coordinator/'],
+};
+
+const folderOf = (file: string): string => file.split('/')[1] ?? '';
+const inSrc = (source: Source): boolean => source.path.startsWith('src/');
+
+export const importDirection: Rule = (sources) =>
+  sources.filter(inSrc).flatMap((source) => {
+    const folder = folderOf(source.path);
+    const allowed = MAY_IMPORT[folder];
+    if (allowed === undefined) {
+      return [
+        finding(
+          source,
+          0,
+          `src/${folder} has no place in the layers`,
+          'add it to MAY_IMPORT in test/tidy/rules.ts and to docs/architecture.md',
+        ),
+      ];
+    }
+    return source.imports.flatMap((imported) => {
+      const target = resolveImport(source, imported);
+      if (target === undefined) {
+        const homes = PACKAGE_HOMES[imported.specifier];
+        if (homes === undefined || homes.some((home) => source.path.startsWith(home))) return [];
+        return [
+          finding(
+            source,
+            imported.offset,
+            `imports ${imported.specifier}`,
+            `only ${homes.join(' and ')} may: move the code there`,
+          ),
+        ];
+      }
+      const within = target.slice('src/'.length);
+      if (!target.startsWith('src/')) {
+        return [finding(source, imported.offset, `imports ${target}`, 'src must not depend on anything outside src')];
+      }
+      const fine =
+        folderOf(target) === folder || allowed.some((a) => (a.includes('.') ? within === a : folderOf(target) === a));
+      if (fine) return [];
+      return [
+        finding(
+          source,
+          imported.offset,
+          `src/${folder} imports ${target}`,
+          `src/${folder} may import only ${['itself', ...allowed].join(', ')}: move what is shared down, or pass it in`,
+        ),
+      ];
+    });
+  });
+
+/** Folders that know no real clock. Elsewhere wall time is the business: engine/wall, worker, coordinator, report, cli. */
+const TIMELESS = /^src\/(base|model|schedule|workload|arrival|scenario|metrics|engine\/(?!wall))/;
+const CLOCKS = new Set(
+  'Date performance setTimeout setInterval setImmediate randomUUID randomBytes randomInt getRandomValues'.split(' '),
+);
+const CLOCK_MODULES = /^(node:)?(timers(\/promises)?|perf_hooks)$/;
+
+export const noRealClock: Rule = (sources) =>
+  sources
+    .filter((s) => TIMELESS.test(s.path))
+    .flatMap((source) => {
+      const fix =
+        'take time and randomness from the Env or as an argument; only src/engine/wall* and the layers above read a clock';
+      const names = source.nodes.flatMap((node) => {
+        const member = memberOf(node);
+        if (member === 'process.hrtime') return [finding(source, node.start, `uses ${member}`, fix)];
+        const name = nameOf(node);
+        if (name === undefined || !CLOCKS.has(name) || isPropertyName(node)) return [];
+        return [finding(source, node.start, `uses ${name}`, fix)];
+      });
+      const modules = source.imports.filter((i) => CLOCK_MODULES.test(i.specifier));
+      return [...names, ...modules.map((i) => finding(source, i.offset, `imports ${i.specifier}`, fix))];
+    });
+
+export const noUnseededRandom: Rule = (sources) =>
+  sources.flatMap((source) =>
+    source.nodes
+      .filter((node) => memberOf(node) === 'Math.random')
+      .map((node) =>
+        finding(
+          source,
+          node.start,
+          'uses Math.random',
+          'draw from a substream of src/base/prng.ts, so that a seed repeats the run',
+        ),
+      ),
+  );
+
+/** `x.name` and `{ name: ... }` name a property, not the global. */
+function isPropertyName(node: Node): boolean {
+  const { parent } = node;
+  if (parent === undefined || parent['computed'] === true) return false;
+  const part = parent.type === 'MemberExpression' ? 'property' : 'key';
+  const named = parent[part];
+  return (
+    named !== null &&
+    typeof named === 'object' &&
+    'start' in named &&
+    named.start === node.start &&
+    parent['shorthand'] !== true
+  );
+}
+
+const UNFINISHED = /\b(TODO|FIXME|XXX|HACK)\b/;
+const SUPPRESSION = /@ts-(ignore|nocheck|expect-error)/;
+const LINT_OFF = /\b(oxlint|eslint)-disable/;
+
+export const noLooseEnds: Rule = (sources) =>
+  sources.flatMap((source) =>
+    source.comments.flatMap(({ text, offset }) => {
+      if (UNFINISHED.test(text))
+        return [finding(source, offset, 'an unfinished mark', 'do it now, or write down as a limit what is not done')];
+      if (SUPPRESSION.test(text)) return [finding(source, offset, 'a type error is suppressed', 'mend the type')];
+      if (LINT_OFF.test(text) && !/ -- \S/.test(text))
+        return [finding(source, offset, 'a lint rule is off without a reason', 'write the reason after " -- "')];
+      return [];
+    }),
+  );
+
+export const noAny: Rule = (sources) =>
+  sources.flatMap((source) =>
+    source.nodes
+      .filter((node) => node.type === 'TSAnyKeyword')
+      .map((node) => finding(source, node.start, 'the type any', 'use unknown and narrow it, or the real type')),
+  );
+
+const TEST_FUNCTION = /^(test|it|describe|suite|t)$/;
+const LEFT_OUT = /^(only|skip|todo)$/;
+
+export const noTestLeftOut: Rule = (sources) =>
+  sources
+    .filter((s) => s.path.startsWith('test/'))
+    .flatMap((source) => {
+      const fix = 'run every test always: mend the test, or install what it needs in test/run and .ci/run';
+      return source.nodes.flatMap((node) => {
+        const [object, property] = memberOf(node)?.split('.') ?? [];
+        if (object !== undefined && TEST_FUNCTION.test(object) && LEFT_OUT.test(property ?? '')) {
+          return [finding(source, node.start, `${object}.${property} leaves tests out`, fix)];
+        }
+        const call = node.parent?.parent;
+        const key = node.type === 'Property' ? nameOf(node['key']) : undefined;
+        const callee = call?.type === 'CallExpression' ? nameOf(call['callee']) : undefined;
+        if (key === undefined || callee === undefined || !LEFT_OUT.test(key) || !TEST_FUNCTION.test(callee)) return [];
+        return [finding(source, node.start, `the option ${key} leaves tests out`, fix)];
+      });
+    });
+
+export const MAX_LINES = 600;
+export const noGiantFile: Rule = (sources) =>
+  sources.filter(inSrc).flatMap((source) => {
+    const lines = source.text.split('\n').length - 1;
+    if (lines <= MAX_LINES) return [];
+    return [
+      finding(
+        source,
+        source.text.length,
+        `${lines} lines`,
+        `split it by what changes together; ${MAX_LINES} lines at most`,
+      ),
+    ];
+  });
+
+/** Files of src/ that neither the program nor a test nor a benchmark reaches. */
+export const noDeadFile: Rule = (sources) => {
+  const byPath = new Map(sources.map((s) => [s.path, s]));
+  const reached = new Set<string>();
+  const visit = (file: string): void => {
+    const source = byPath.get(file);
+    if (source === undefined || reached.has(file)) return;
+    reached.add(file);
+    for (const imported of source.imports) visit(resolveImport(source, imported) ?? '');
+  };
+  for (const { path } of sources) if (path === 'src/cli/main.ts' || !path.startsWith('src/')) visit(path);
+  return sources
+    .filter((s) => inSrc(s) && !reached.has(s.path))
+    .map((s) => finding(s, 0, 'nothing imports this file', 'import it where it is used, or delete it'));
+};
+
+/** For any text file: no path of one machine, no unfinished mark. */
+export function textRules(file: { readonly path: string; readonly text: string }): readonly Finding[] {
+  const found: Finding[] = [];
+  for (const match of file.text.matchAll(/(?<![\w.$}*-])\/(?:work|home|root|Users|tmp\/wt)\//g)) {
+    found.push(
+      finding(
+        file,
+        match.index,
+        `the path ${match[0]} of one machine`,
+        'use a path relative to the project, or a temporary directory',
+      ),
+    );
+  }
+  const mark = file.path.endsWith('.ts') ? null : UNFINISHED.exec(file.text);
+  if (mark)
+    found.push(finding(file, mark.index, 'an unfinished mark', 'do it now, or write down as a limit what is not done'));
+  return found;
+}
