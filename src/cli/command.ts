@@ -171,3 +171,6 @@ const kebab = (key: string): string => key.replace(/[A-Z]/g, (c) => `-${c.toLowe
 export const flagName = (key: string): string => `--${kebab(key)}`;
 /** `metricsPort` -> `PINSTORM_METRICS_PORT` */
 export const variableName = (key: string): string => `PINSTORM_${kebab(key).replaceAll('-', '_').toUpperCase()}`;
+/** The default as help and pages show it; undefined when there is none worth showing. */
+export const shownDefault = (spec: OptionSpec<unknown>): string | undefined =>
+  typeof spec.default === 'string' || typeof spec.default === 'number' ? String(spec.default) : undefined;

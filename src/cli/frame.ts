@@ -5,7 +5,7 @@
 import { Argument, Command as Commander, CommanderError, Option } from 'commander';
 import { EXIT, EXIT_MEANING, UserError, type ExitCode } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
-import { flagName, variableName, type AnyCommand } from './command.ts';
+import { flagName, shownDefault, variableName, type AnyCommand } from './command.ts';
 import { COMMANDS, type CommandRow } from './commands/index.ts';
 
 export const HELP_COLUMNS = 80;
@@ -80,7 +80,7 @@ export function describe(
   }
   for (const [key, spec] of Object.entries(command.options)) {
     const shown = spec.placeholder === null ? flagName(key) : `${flagName(key)} <${spec.placeholder}>`;
-    const byDefault = typeof spec.default === 'string' || typeof spec.default === 'number' ? spec.default : undefined;
+    const byDefault = shownDefault(spec);
     const note = byDefault === undefined ? '' : ` (default: ${byDefault})`;
     sub.addOption(new Option(shown, spec.help + note));
   }
