@@ -1,6 +1,7 @@
 /**
  * zod types for values with a unit, for scenario files and workload options. The input is text as people write it, the
- * output a number in base units; a fault carries its fix in `params.hint`. Give a default as text with
+ * output a number in base units; a fault carries its fix in `params.hint` and, when the input is no text at all, what was
+ * expected in `params.expected`. Give a default as text with
  * `.prefault('64KiB')`, not `.default()`: the JSON Schema then shows it as people would write it.
  */
 import { z } from 'zod';
@@ -41,12 +42,12 @@ function unitType<T extends number>(unit: UnitType<T>, range: Range<T>): z.ZodTy
   // zod drops the examples of a type that transforms, so they sit on the input side.
   const input = z.unknown().meta({ ...unit.jsonSchema, examples: [...unit.examples] });
   return (input as z.ZodType<string | number, string | number>).transform((text: unknown, context): T => {
-    const fail = (message: string, hint?: string, wrongKind = false): never => {
-      context.issues.push({ code: 'custom', message, input: text, params: { hint, wrongKind } });
+    const fail = (message: string, hint?: string, expected?: string): never => {
+      context.issues.push({ code: 'custom', message, input: text, params: { hint, expected } });
       return z.NEVER;
     };
     if (typeof text !== 'string' && typeof text !== 'number') {
-      return fail(`expected ${unit.what}, got ${describeValue(text)}`, `write for example ${unit.examples[0]}`, true);
+      return fail(`expected ${unit.what}, got ${describeValue(text)}`, `write for example ${unit.examples[0]}`, unit.what);
     }
     try {
       const value = unit.parse(text);

@@ -20,9 +20,13 @@ export interface MemoryPlan {
 }
 
 export interface ArrivalPlan {
-  /** closed: the next operation starts `thinkNs` after the last ended. constant: at a rate, whatever happens. */
+  /**
+   * With the options of each kind:
+   * closed: the next operation starts `thinkNs` after the last ended. constant, poisson: `perSecond`, whatever happens.
+   * ramp: linear from `fromPerSecond` to `toPerSecond` over `overNs`, then steady. burst: `operations` at once, every `everyNs`.
+   */
   readonly kind: 'closed' | 'constant' | 'poisson' | 'ramp' | 'burst';
-  readonly options: { readonly [key: string]: Json };
+  readonly options: { readonly [key: string]: number };
 }
 
 export interface ActorPlan {
@@ -63,6 +67,15 @@ export interface GuestPlan {
   readonly actors: readonly ActorPlan[];
 }
 
+export interface ThresholdPlan {
+  /** With its tag filter, as written: `op_duration{op:map}`. */
+  readonly metric: string;
+  readonly expression: string;
+  /** Stop the run when it is crossed, but not before `delayAbortEvalNs` of it have passed. */
+  readonly abortOnFail: boolean;
+  readonly delayAbortEvalNs: number;
+}
+
 /** The frozen plan of a run. */
 export interface RunPlan {
   readonly format: 1;
@@ -84,7 +97,7 @@ export interface RunPlan {
   readonly deferred: { readonly batch: number; readonly flushMs: number };
   /** Invariants the scenario expects to be violated (they do not cause exit 112). */
   readonly expect: readonly string[];
-  readonly thresholds: readonly { readonly metric: string; readonly expression: string }[];
+  readonly thresholds: readonly ThresholdPlan[];
   readonly guests: readonly GuestPlan[];
   /** SHA-256 of the canonical JSON of everything above, hex. */
   readonly hash: string;

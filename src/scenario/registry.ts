@@ -1,0 +1,26 @@
+/** What a scenario may name: variants, profiles, workloads, invariants, fault sites and metrics. Injected, so that the
+ * scenario is checked against what this program really has, and tests can bring their own. */
+import type { z } from 'zod';
+import type { Json, MemoryPlan, RunPlan } from '../engine/guest-plan.ts';
+
+export interface WorkloadInfo {
+  readonly name: string;
+  /** One line, for the documentation. */
+  readonly summary: string;
+  /** Its options; inputs are text with units, outputs numbers in base units. */
+  readonly options: z.ZodType;
+  /** Pages one actor holds locked at most, if every operation succeeds; none when left out. */
+  peakPages?(options: { readonly [key: string]: Json }, memory: MemoryPlan): number;
+}
+
+export interface Registry {
+  /** Canonical id of a variant, for `E`, `e` or `4.10`. @throws Error that names the nearest. */
+  resolveVariant(name: string): string;
+  readonly variants: readonly string[];
+  readonly profiles: ReadonlyMap<string, RunPlan['profile']>;
+  readonly workloads: ReadonlyMap<string, WorkloadInfo>;
+  readonly invariants: readonly string[];
+  readonly faultSites: readonly string[];
+  /** @throws Error, with a `hint` when there is one, that says what is wrong with a threshold. */
+  checkThreshold(metric: string, expression: string): void;
+}

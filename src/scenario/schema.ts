@@ -1,0 +1,324 @@
+/**
+ * The scenario format: the single source of its types, its validation, its JSON Schema and its reference documentation.
+ * Keys are snake_case as people write them; the output carries base units in its names' place (bytes, nanoseconds).
+ */
+import { z } from 'zod';
+import type { Bytes, Nanoseconds } from '../base/units.ts';
+import { formatBytes } from '../base/units-text.ts';
+import { zBytes, zDuration, zRate } from '../base/zod-units.ts';
+import { BACKINGS, type BackingName } from '../engine/guest-plan.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
+const TIB = 1024 * GIB;
+
+/** Guests a scenario may have in all: their indices and seeds are planned one by one. */
+export const MAX_GUESTS = 1_000_000;
+/** Actors of all guests together. */
+export const MAX_ACTORS = 10_000_000;
+const MAX_INSTANCES = 4096;
+
+/** A value that may be drawn anew for each guest. */
+export type Distribution<T> =
+  | { readonly kind: 'fixed'; readonly value: T }
+  | { readonly kind: 'choose'; readonly values: readonly T[]; readonly weights: readonly number[] }
+  | { readonly kind: 'uniform'; readonly min: T; readonly max: T; readonly step: T };
+
+type Text = string | number;
+type Issues = { readonly issues: unknown[] };
+
+/** Reports a fault at `path` below the value being checked. */
+function report(context: Issues, path: readonly (string | number)[], input: unknown, message: string, hint: string): void {
+  context.issues.push({ code: 'custom', message, input, path: [...path], params: { hint } });
+}
+
+function fixedOrChosen<T, I>(inner: z.ZodType<T, I>) {
+  const choose = z
+    .strictObject({
+      choose: z.array(inner).min(1).max(64).describe('The values to draw from.'),
+      weights: z.array(z.number().positive()).optional().describe('Relative weight of each value; equal when left out.'),
+    })
+    .check((context) => {
+      const { choose: values, weights } = context.value;
+      if (weights !== undefined && weights.length !== values.length) {
+        const message = `${weights.length} weights for ${values.length} values`;
+        report(context, ['weights'], weights, message, 'give one weight for each value of choose, or none at all');
+      }
+    })
+    .transform(({ choose: values, weights }): Distribution<T> => ({
+      kind: 'choose',
+      values,
+      weights: weights ?? values.map(() => 1),
+    }));
+  return [inner.transform((value): Distribution<T> => ({ kind: 'fixed', value })), choose] as const;
+}
+
+function drawnSize(inner: z.ZodType<Bytes, Text>) {
+  const uniform = z
+    .strictObject({
+      uniform: z.tuple([inner, inner]).describe('Smallest and largest value, both included.'),
+      step: inner.prefault('4KiB').describe('Distance between two neighbouring values.'),
+    })
+    .check((context) => {
+      const [min, max] = context.value.uniform;
+      if (max < min) {
+        const hint = `write [${formatBytes(max)}, ${formatBytes(min)}]`;
+        report(context, ['uniform'], context.value.uniform, 'the range is upside down', hint);
+      }
+      if (context.value.step <= 0) report(context, ['step'], context.value.step, 'the step is 0', 'write for example 4KiB');
+    })
+    .transform(({ uniform: [min, max], step }): Distribution<Bytes> => ({ kind: 'uniform', min, max, step }));
+  return z.union([...fixedOrChosen(inner), uniform]);
+}
+
+/** Every value the distribution's checks must hold for: all of a choice, both kinds of end of a range. */
+export function extremes<T>(distribution: Distribution<T>): readonly T[] {
+  switch (distribution.kind) {
+    case 'fixed':
+      return [distribution.value];
+    case 'choose':
+      return distribution.values;
+    case 'uniform':
+      return [distribution.min, distribution.max];
+  }
+}
+
+/** Smallest physically contiguous piece a backing gives, in bytes; also the alignment of hugetlb sizes. */
+export const BACKING_PAGE_BYTES: Readonly<Record<BackingName, number>> = {
+  anon4k: 4 * KIB,
+  thp: 2 * MIB,
+  hugetlb2m: 2 * MIB,
+  hugetlb1g: GIB,
+  memfd: 4 * KIB,
+};
+
+const memorySchema = z
+  .strictObject({
+    size: drawnSize(zBytes({ min: 4 * KIB, max: 64 * TIB })).describe(
+      "Size of the buffer that backs the guest's memory. A size or a distribution of sizes.",
+    ),
+    backing: z
+      .union(fixedOrChosen(z.enum(BACKINGS)))
+      .prefault('anon4k')
+      .describe('What backs the memory: decides page size, cost of a fault and of a pin. Or a distribution.'),
+    contiguity: drawnSize(zBytes({ min: 4 * KIB, max: 64 * TIB }))
+      .optional()
+      .describe(
+        'Physically contiguous memory at a time, a power of two: the pages one accounting update covers. ' +
+          'When left out, the page size of the backing (anon4k: 4KiB, every page scattered).',
+      ),
+    populated: z
+      .union(fixedOrChosen(z.boolean()))
+      .prefault(true)
+      .describe('Whether the memory is populated before the actors start; if not, pinning faults it in. Or a distribution.'),
+  })
+  .check((context) => {
+    const { size, backing, contiguity } = context.value;
+    for (const bytes of extremes(size)) checkSize(context, bytes, size, extremes(backing));
+    if (contiguity === undefined) return;
+    for (const bytes of extremes(contiguity)) checkContiguity(context, bytes, size, extremes(backing));
+  });
+
+function checkSize(context: Issues, bytes: Bytes, size: Distribution<Bytes>, backings: readonly BackingName[]): void {
+  const text = formatBytes(bytes);
+  if (bytes % (4 * KIB) !== 0) {
+    const hint = `write for example ${formatBytes(roundUp(bytes, 4 * KIB))}`;
+    report(context, ['size'], text, `${text} is not a multiple of the 4KiB page`, hint);
+    return;
+  }
+  for (const backing of backings) {
+    const page = BACKING_PAGE_BYTES[backing];
+    const pageText = formatBytes(page as Bytes);
+    if (bytes < page) {
+      const hint = `make the memory at least ${pageText}, or use backing anon4k`;
+      report(context, ['size'], text, `${text} is smaller than one ${pageText} page of backing ${backing}`, hint);
+      return;
+    }
+    const step = size.kind === 'uniform' ? size.step : 0;
+    if (backing.startsWith('hugetlb') && (bytes % page !== 0 || step % page !== 0)) {
+      const what = bytes % page !== 0 ? text : `the step ${formatBytes(step as Bytes)}`;
+      const hint = `write for example ${formatBytes(roundUp(bytes % page !== 0 ? bytes : step, page))}`;
+      report(context, ['size'], text, `${what} is not a multiple of the ${pageText} page of backing ${backing}`, hint);
+      return;
+    }
+  }
+  if (size.kind === 'uniform' && size.step % (4 * KIB) !== 0) {
+    const hint = `write for example ${formatBytes(roundUp(size.step, 4 * KIB))}`;
+    report(context, ['size', 'step'], size.step, `${formatBytes(size.step)} is not a multiple of the 4KiB page`, hint);
+  }
+}
+
+function checkContiguity(context: Issues, bytes: Bytes, size: Distribution<Bytes>, backings: readonly BackingName[]): void {
+  const text = formatBytes(bytes);
+  const smallest = Math.min(...extremes(size));
+  const powerBelow = 2 ** Math.floor(Math.log2(bytes));
+  if (bytes !== powerBelow) {
+    const hint = `write ${formatBytes(powerBelow as Bytes)} or ${formatBytes((powerBelow * 2) as Bytes)}`;
+    report(context, ['contiguity'], text, `${text} is not a power of two`, hint);
+  } else if (bytes > smallest) {
+    const hint = `write at most ${formatBytes((2 ** Math.floor(Math.log2(smallest))) as Bytes)}`;
+    report(context, ['contiguity'], text, `${text} is larger than the memory of ${formatBytes(smallest as Bytes)}`, hint);
+  } else {
+    const backing = backings.find((name) => bytes < BACKING_PAGE_BYTES[name]);
+    if (backing === undefined) return;
+    const page = formatBytes(BACKING_PAGE_BYTES[backing] as Bytes);
+    const hint = `write at least ${page}, or leave contiguity out`;
+    report(context, ['contiguity'], text, `${text} is smaller than one ${page} page of backing ${backing}`, hint);
+  }
+}
+
+const roundUp = (bytes: number, multiple: number): Bytes => (Math.ceil(bytes / multiple) * multiple) as Bytes;
+
+const arrivalSchema = z
+  .union([
+    z.literal('closed').transform(() => ({ kind: 'closed' as const, think: 0 as Nanoseconds })),
+    z.discriminatedUnion('kind', [
+      z
+        .strictObject({
+          kind: z.literal('closed'),
+          think: zDuration().prefault(0).describe('Pause between the end of one operation and the start of the next.'),
+        })
+        .describe('The next operation starts when the last has ended.'),
+      z
+        .strictObject({ kind: z.literal('constant'), rate: zRate().describe('Operations per unit of time.') })
+        .describe('Operations start at a fixed rate, however long they take.'),
+      z
+        .strictObject({ kind: z.literal('poisson'), rate: zRate().describe('Mean operations per unit of time.') })
+        .describe('Operations start at random instants of a given mean rate.'),
+      z
+        .strictObject({
+          kind: z.literal('ramp'),
+          from: zRate().describe('Rate at the start.'),
+          to: zRate().describe('Rate at the end; kept afterwards.'),
+          over: zDuration({ min: 1 }).describe('How long the change takes.'),
+        })
+        .describe('The rate changes linearly.'),
+      z
+        .strictObject({
+          kind: z.literal('burst'),
+          operations: z.int().min(1).max(1_000_000).describe('Operations of one burst, all due at its start.'),
+          every: zDuration({ min: 1 }).describe('From the start of one burst to the start of the next.'),
+        })
+        .describe('Operations come in bursts.'),
+    ]),
+  ])
+  .prefault('closed')
+  .describe('When the next operation starts: closed, or a map with the kind of arrival and its rate.');
+
+const NAME = /^[a-z0-9][a-z0-9_-]{0,62}$/i;
+const nameSchema = z.string().regex(NAME);
+
+const actorSchema = z.strictObject({
+  name: nameSchema.describe('Name of the actor, unique within its guest.'),
+  count: z.int().min(1).max(MAX_INSTANCES).default(1).describe('How many of it; more than one are named vcpu-0, vcpu-1, ...'),
+  task: z
+    .enum(['main', 'thread', 'vm_child', 'child', 'kthread'])
+    .default('thread')
+    .describe(
+      "What it is: main the process's first thread, thread another thread, vm_child a CLONE_VM child (another process in the " +
+        'same address space), child a forked process with its own address space, kthread a kernel thread.',
+    ),
+  workload: z.string().describe('What it does: the name of a workload.'),
+  options: z.record(z.string(), z.unknown()).prefault({}).describe("The workload's options; see the workload."),
+  arrival: arrivalSchema,
+  iterations: z
+    .int()
+    .min(1)
+    .optional()
+    .describe("Operations at most; when left out, until the workload ends by itself or the guest's duration is over."),
+  start: zDuration().prefault(0).describe("When it starts, after the guest's start."),
+});
+
+const guestSchema = z.strictObject({
+  class: nameSchema.describe('Name of this class of guests.'),
+  count: z.int().min(1).max(MAX_GUESTS).default(1).describe('How many guests of this class.'),
+  memory: memorySchema.describe("The guest's memory."),
+  memlock: z
+    .union([z.literal('unlimited').transform(() => null), zBytes()])
+    .prefault('unlimited')
+    .describe('RLIMIT_MEMLOCK (soft): a size, or unlimited. The default of kernels before 5.16 is 64KiB.'),
+  cap_ipc_lock: z.boolean().default(false).describe('Whether the process has CAP_IPC_LOCK, which lifts the limit.'),
+  iommu: z.enum(['type1', 'type1v2']).default('type1v2').describe('IOMMU type the containers are set to.'),
+  containers: z.int().min(1).max(64).default(1).describe('Containers of the guest, each with one IOMMU group.'),
+  start: z
+    .strictObject({
+      at: zDuration().prefault(0).describe("When the first guest may start, after the run's start."),
+      spread: zDuration().optional().describe('Guests start at random instants, uniform over this long.'),
+      rate: zRate().optional().describe('Guests arrive at random (Poisson) at this mean rate.'),
+    })
+    .check((context) => {
+      if (context.value.spread === undefined || context.value.rate === undefined) return;
+      report(context, ['rate'], context.value.rate, 'both spread and rate are given', 'keep one of them');
+    })
+    .prefault({})
+    .describe('When the guests of the class start.'),
+  duration: zDuration({ min: 1 })
+    .optional()
+    .describe('The guest is stopped this long after its start; when left out, it ends with its actors.'),
+  actors: z.array(actorSchema).min(1).max(256).describe('The threads and processes of each guest.'),
+});
+
+const thresholdSchema = z.union([
+  z.string(),
+  z.strictObject({
+    threshold: z.string().describe('The expression, as in the short form.'),
+    abortOnFail: z.boolean().default(false).describe('Stop the run as soon as the threshold is crossed.'),
+    delayAbortEval: zDuration().prefault(0).describe('Do not stop the run earlier than this after its start.'),
+  }),
+]);
+
+export const scenarioSchema = z
+  .strictObject({
+    name: nameSchema.describe('Name of the scenario: letters, digits, - and _.'),
+    description: z.string().max(1000).default('').describe('What it shows, in a sentence.'),
+    seed: z
+      .int()
+      .min(0)
+      .max(2 ** 32 - 1)
+      .default(1)
+      .describe('Seed of everything drawn at random: the same seed gives the same guests and operations.'),
+    variant: z
+      .union([z.string(), z.number().transform(String)])
+      .default('E')
+      .describe('Accounting policy: a variant of the model (A to J) or a kernel version such as "4.10".'),
+    pace: z
+      .number()
+      .min(0)
+      .max(1_000_000)
+      .default(1)
+      .describe('Model time per real time: 1 real time, 2 twice as fast, 0 as fast as it goes.'),
+    duration: zDuration({ min: 1 }).optional().describe('Length of the whole run; when left out, until all guests have ended.'),
+    profile: z.string().default('default').describe('Cost profile: nanoseconds per primitive of a kernel and machine.'),
+    deferred: z
+      .strictObject({
+        batch: z.int().min(1).max(1000).default(100).describe('Deferred accounting updates per job at most.'),
+        flush: zDuration({ max: 60e9 }).prefault('1ms').describe('The longest an update waits for its job to fill.'),
+      })
+      .prefault({})
+      .describe('How deferred accounting updates are handed to the queue.'),
+    faults: z
+      .record(z.string(), z.number().min(0).max(1))
+      .prefault({})
+      .describe('Probability of an injected fault per site, 0 to 1.'),
+    expect: z
+      .union([z.array(z.string()), z.record(z.string(), z.array(z.string()))])
+      .prefault([])
+      .describe(
+        'Invariants the scenario expects to be violated, which then do not fail the run: a list, or a map from variant to list.',
+      ),
+    thresholds: z
+      .record(z.string(), z.union([thresholdSchema.transform((one) => [one]), z.array(thresholdSchema).min(1)]))
+      .prefault({})
+      .describe("Conditions that fail the run, per metric, in k6's grammar: op_duration{op:map}: ['p(99) < 2ms']."),
+    guests: z.array(guestSchema).min(1).max(1000).describe('The classes of guests.'),
+  })
+  .meta({ title: 'pinstorm scenario' });
+
+/** A scenario as written. */
+export type ScenarioInput = z.input<typeof scenarioSchema>;
+/** A valid scenario with its defaults filled in, in base units. */
+export type Scenario = z.output<typeof scenarioSchema>;
+export type GuestClass = Scenario['guests'][number];
+export type ActorClass = GuestClass['actors'][number];
+export type ArrivalSpec = ActorClass['arrival'];

@@ -1,0 +1,307 @@
+/**
+ * From a scenario file to a valid scenario: reads, applies overrides, checks everything, and reports every fault at once.
+ */
+import { readFileSync, statSync } from 'node:fs';
+import { EXIT, UserError } from '../base/errors.ts';
+import { nearest, suggestion } from '../base/suggest.ts';
+import { scenarioError } from './faults.ts';
+import { errorMap, problems, type Problem } from './issues.ts';
+import { applyOverrides, type Override } from './overrides.ts';
+import type { Registry } from './registry.ts';
+import { MAX_ACTORS, MAX_GUESTS, scenarioSchema, type Scenario } from './schema.ts';
+import {
+  isList,
+  isMapping,
+  locate,
+  MAX_SOURCE_BYTES,
+  parseSource,
+  pathText,
+  plain,
+  type Fault,
+  type Located,
+  type Origin,
+  type PathPart,
+  type SourceText,
+} from './source.ts';
+
+/** A valid scenario, ready to be planned. */
+export interface ResolvedScenario {
+  readonly scenario: Scenario;
+  /** Canonical id of the variant. */
+  readonly variant: string;
+  /** Invariants expected to be violated under that variant. */
+  readonly expect: readonly string[];
+  readonly source: SourceText;
+  /** Every value as written, overrides applied, with its origin. Defaults are not in it. */
+  readonly root: Located;
+}
+
+/**
+ * Reads and checks a scenario file.
+ * @throws UserError (exit 104) with every fault of it.
+ */
+export function loadScenario(file: string, registry: Registry, overrides: readonly Override[] = []): ResolvedScenario {
+  return validateScenario(file, readScenarioText(file), registry, overrides);
+}
+
+/** @throws UserError (exit 104) when the file cannot be read, is too large or is not UTF-8. */
+export function readScenarioText(file: string): string {
+  const refuse = (what: string, hint: string): UserError => new UserError(EXIT.invalid, `${file}: ${what}`, hint);
+  let bytes: Buffer;
+  try {
+    const stat = statSync(file);
+    if (stat.isDirectory()) throw refuse('is a directory', 'name a scenario file, for example scenarios/boot-storm.yaml');
+    // Whatever is no regular file may be endless; /dev/stdin and pipes are read up to the limit by the shell's user.
+    if (!stat.isFile() && !stat.isFIFO()) throw refuse('is not a file', 'name a scenario file');
+    if (stat.size > MAX_SOURCE_BYTES) throw refuse('is larger than 4MiB', 'use count instead of listing guests');
+    bytes = readFileSync(file);
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT') throw refuse('no such file', 'check the path; scenarios that come with pinstorm lie in scenarios/');
+    if (code === 'EACCES') throw refuse('no permission to read it', 'check the permissions of the file');
+    throw refuse(`cannot be read (${code ?? String(error)})`, 'check the path');
+  }
+  if (bytes.length > MAX_SOURCE_BYTES) throw refuse('is larger than 4MiB', 'use count instead of listing guests');
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw refuse('is not UTF-8 text', 'save it as UTF-8');
+  }
+}
+
+/** Checks the text of a scenario. @throws UserError (exit 104) with every fault of it. */
+export function validateScenario(
+  file: string,
+  text: string,
+  registry: Registry,
+  overrides: readonly Override[] = [],
+): ResolvedScenario {
+  const parsed = parseSource(file, text);
+  const { source } = parsed;
+  if (parsed.root === null) throw scenarioError(parsed.faults, source);
+  const { root, faults } = applyOverrides(parsed.root, overrides, Object.keys(scenarioSchema.shape), guestKeys());
+  const checker = new Checker(root, registry);
+  const result = checker.check();
+  const all = [...parsed.faults, ...faults, ...checker.faults];
+  if (result === null || all.length > 0) throw scenarioError(all, source);
+  return { ...result, source, root };
+}
+
+const guestKeys = (): string[] => Object.keys(scenarioSchema.shape.guests.element.shape);
+
+class Checker {
+  readonly faults: Fault[] = [];
+  readonly #root: Located;
+  readonly #registry: Registry;
+  readonly #reported = new Set<string>();
+
+  constructor(root: Located, registry: Registry) {
+    this.#root = root;
+    this.#registry = registry;
+  }
+
+  check(): Pick<ResolvedScenario, 'scenario' | 'variant' | 'expect'> | null {
+    if (!isMapping(this.#root.value)) {
+      this.#add({ path: [], message: 'a scenario is a map', hint: "start with 'name:' and 'guests:'" });
+      return null;
+    }
+    const data = this.#plainScenario();
+    const parsed = scenarioSchema.safeParse(data, { error: errorMap });
+    if (!parsed.success) for (const problem of problems(parsed.error.issues, data)) this.#add(problem);
+    // Names are checked on what was written, so that one fault does not hide another.
+    const variant = this.#variant();
+    this.#names(['profile'], 'profile', [...this.#registry.profiles.keys()]);
+    this.#keys(['faults'], 'fault site', this.#registry.faultSites);
+    const expect = this.#expect(variant);
+    this.#thresholds();
+    const options = this.#guests();
+    if (!parsed.success || this.faults.length > 0 || variant === null) return null;
+    const guests = parsed.data.guests.map((guest, g) => ({
+      ...guest,
+      actors: guest.actors.map((actor, a) => ({ ...actor, options: options.get(`${g}/${a}`) ?? {} })),
+    }));
+    return { scenario: { ...parsed.data, guests }, variant, expect };
+  }
+
+  /** The variant and the class names are text even where they look like numbers: 4.10 is not 4.1. */
+  #plainScenario(): unknown {
+    const data = plain(this.#root) as Record<string, unknown>;
+    const variant = locate(this.#root, ['variant']);
+    if (typeof variant?.value === 'number') data['variant'] = variant.written;
+    return data;
+  }
+
+  #add(problem: Problem): void {
+    let { path } = problem;
+    const where = pathText(path);
+    let node = locate(this.#root, path);
+    while (node === undefined && path.length > 0) {
+      path = path.slice(0, -1);
+      node = locate(this.#root, path);
+    }
+    const origin: Origin | null = (problem.atKey ? node?.key : node?.origin) ?? null;
+    const fault = { origin: firstLine(origin, node), path: where, message: problem.message, hint: problem.hint };
+    const id = JSON.stringify(fault);
+    if (!this.#reported.has(id)) this.faults.push(fault);
+    this.#reported.add(id);
+  }
+
+  #variant(): string | null {
+    const node = locate(this.#root, ['variant']);
+    if (node === undefined) return this.#resolveVariant('E', [], false);
+    if (typeof node.value === 'string') return this.#resolveVariant(node.value, ['variant'], false);
+    if (typeof node.value === 'number') return this.#resolveVariant(node.written ?? '', ['variant'], false);
+    return null;
+  }
+
+  #resolveVariant(name: string, path: readonly PathPart[], atKey: boolean): string | null {
+    const { variants } = this.#registry;
+    try {
+      return this.#registry.resolveVariant(name);
+    } catch {
+      const near = nearest(name, variants);
+      const guess = near === null ? '' : `did you mean '${near}'? `;
+      const hint = `${guess}variants are ${variants.join(', ')}, or a kernel version such as "4.10"`;
+      this.#add({ path, atKey, message: `unknown variant '${name}'`, hint });
+      return null;
+    }
+  }
+
+  #names(path: readonly PathPart[], what: string, known: readonly string[]): void {
+    const name = locate(this.#root, path)?.value;
+    if (typeof name !== 'string' || known.includes(name)) return;
+    this.#add({ path, message: `unknown ${what} '${name}'`, hint: suggestion(name, known) });
+  }
+
+  #keys(path: readonly PathPart[], what: string, known: readonly string[]): void {
+    const map = locate(this.#root, path)?.value;
+    if (!isMapping(map)) return;
+    for (const name of map.keys()) {
+      if (known.includes(name)) continue;
+      this.#add({ path: [...path, name], atKey: true, message: `unknown ${what}`, hint: suggestion(name, known) });
+    }
+  }
+
+  /** Invariants expected under the variant; the names of all variants' lists are checked. */
+  #expect(variant: string | null): readonly string[] {
+    const node = locate(this.#root, ['expect']);
+    const names = (list: Located, path: readonly PathPart[]): string[] => {
+      if (!isList(list.value)) return [];
+      for (const index of list.value.keys()) this.#names([...path, index], 'invariant', this.#registry.invariants);
+      return [...new Set(list.value.map((item) => String(item.value)))];
+    };
+    if (node === undefined) return [];
+    if (isList(node.value)) return names(node, ['expect']);
+    if (!isMapping(node.value)) return [];
+    const expected = new Set<string>();
+    for (const [key, list] of node.value) {
+      const found = names(list, ['expect', key]);
+      if (this.#resolveVariant(key, ['expect', key], true) === variant) for (const name of found) expected.add(name);
+    }
+    return [...expected];
+  }
+
+  #thresholds(): void {
+    const map = locate(this.#root, ['thresholds'])?.value;
+    if (!isMapping(map)) return;
+    for (const [metric, entry] of map) {
+      const list = isList(entry.value) ? entry.value.map((_, index) => ['thresholds', metric, index]) : [['thresholds', metric]];
+      for (const at of list) {
+        const node = locate(this.#root, at);
+        const inner = isMapping(node?.value) ? [...at, 'threshold'] : at;
+        const expression = locate(this.#root, inner)?.value;
+        if (typeof expression === 'string') this.#threshold(metric, expression, inner);
+      }
+    }
+  }
+
+  #threshold(metric: string, expression: string, path: readonly PathPart[]): void {
+    try {
+      this.#registry.checkThreshold(metric, expression);
+    } catch (error) {
+      const { message, hint, part } = error as Error & { hint?: string; part?: string };
+      if (part === 'metric') this.#add({ path: ['thresholds', metric], atKey: true, message, hint });
+      else this.#add({ path, message, hint });
+    }
+  }
+
+  /** Checks across classes and actors; returns the parsed options by `guest/actor`. */
+  #guests(): ReadonlyMap<string, Record<string, unknown>> {
+    const options = new Map<string, Record<string, unknown>>();
+    const guests = locate(this.#root, ['guests'])?.value;
+    if (!isList(guests)) return options;
+    this.#unique(guests.map((_, g) => ['guests', g, 'class']), 'class of guests');
+    let guestCount = 0;
+    let actorCount = 0;
+    for (const [g] of guests.entries()) {
+      const count = this.#count(['guests', g]);
+      guestCount += count;
+      const actors = locate(this.#root, ['guests', g, 'actors'])?.value;
+      if (!isList(actors)) continue;
+      this.#unique(actors.map((_, a) => ['guests', g, 'actors', a, 'name']), 'actor');
+      let mains = 0;
+      for (const [a] of actors.entries()) {
+        const path = ['guests', g, 'actors', a];
+        const instances = this.#count(path);
+        actorCount += count * instances;
+        if (locate(this.#root, [...path, 'task'])?.value === 'main') mains += instances;
+        if (mains > 1) {
+          const hint = 'use task: thread for the others';
+          this.#add({ path: [...path, 'task'], message: 'a guest has one main thread', hint });
+          mains = 0;
+        }
+        const parsed = this.#options(path);
+        if (parsed !== null) options.set(`${g}/${a}`, parsed);
+      }
+    }
+    if (guestCount > MAX_GUESTS) {
+      this.#add({ path: ['guests'], message: `${guestCount} guests are too many`, hint: `the maximum is ${MAX_GUESTS}` });
+    } else if (actorCount > MAX_ACTORS) {
+      this.#add({ path: ['guests'], message: `${actorCount} actors are too many`, hint: `the maximum is ${MAX_ACTORS}` });
+    }
+    return options;
+  }
+
+  #count(path: readonly PathPart[]): number {
+    const count = locate(this.#root, [...path, 'count'])?.value;
+    return typeof count === 'number' && count > 0 ? count : 1;
+  }
+
+  #unique(paths: readonly (readonly PathPart[])[], what: string): void {
+    const seen = new Map<string, Located>();
+    for (const path of paths) {
+      const node = locate(this.#root, path);
+      if (typeof node?.value !== 'string') continue;
+      if (seen.has(node.value)) this.#add({ path, message: `there is another ${what} '${node.value}'`, hint: 'give it a name of its own' });
+      seen.set(node.value, node);
+    }
+  }
+
+  #options(path: readonly PathPart[]): Record<string, unknown> | null {
+    const { workloads } = this.#registry;
+    const name = locate(this.#root, [...path, 'workload'])?.value;
+    if (typeof name !== 'string') return null;
+    const workload = workloads.get(name);
+    if (workload === undefined) {
+      const hint = suggestion(name, workloads.keys());
+      this.#add({ path: [...path, 'workload'], message: `unknown workload '${name}'`, hint });
+      return null;
+    }
+    const node = locate(this.#root, [...path, 'options']);
+    const data = node === undefined ? {} : plain(node);
+    if (typeof data !== 'object' || data === null || Array.isArray(data)) return null;
+    const parsed = workload.options.safeParse(data, { error: errorMap });
+    if (parsed.success) return parsed.data as Record<string, unknown>;
+    for (const problem of problems(parsed.error.issues, data, [...path, 'options'])) this.#add(problem);
+    return null;
+  }
+}
+
+/** A fault of a map or list is shown at its key, or at its first line only: the caret must not underline a page. */
+function firstLine(origin: Origin | null, node: Located | undefined): Origin | null {
+  if (origin?.kind !== 'scenario' || node === undefined) return origin;
+  if (!isMapping(node.value) && !isList(node.value)) return origin;
+  if (node.key?.kind === 'scenario') return node.key;
+  return { ...origin, end: origin.start + 1 };
+}
