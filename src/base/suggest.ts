@@ -3,7 +3,8 @@ import { distance } from 'fastest-levenshtein';
 
 /** The known name nearest to `name`, or null when none is near enough to be a slip of the hand. */
 export function nearest(name: string, known: Iterable<string>): string | null {
-  const limit = Math.max(1, Math.floor(Math.min(name.length, 40) / 3) + 1);
+  // Fewer slips than letters: one letter is no misspelling of another.
+  const limit = Math.min(Math.floor(Math.min(name.length, 40) / 3) + 1, name.length - 1);
   let best: string | null = null;
   let bestDistance = limit + 1;
   for (const candidate of known) {

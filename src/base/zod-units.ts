@@ -25,7 +25,7 @@ export function describeValue(value: unknown): string {
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object') return 'a map';
   if (typeof value === 'string') return `'${value.slice(0, 40)}'`;
-  return String(value as number | boolean | bigint).slice(0, 40);
+  return typeof value === 'number' || typeof value === 'boolean' ? String(value) : `a ${typeof value}`;
 }
 
 interface UnitType<T> {
@@ -47,7 +47,11 @@ function unitType<T extends number>(unit: UnitType<T>, range: Range<T>): z.ZodTy
       return z.NEVER;
     };
     if (typeof text !== 'string' && typeof text !== 'number') {
-      return fail(`expected ${unit.what}, got ${describeValue(text)}`, `write for example ${unit.examples[0]}`, unit.what);
+      return fail(
+        `expected ${unit.what}, got ${describeValue(text)}`,
+        `write for example ${unit.examples[0]}`,
+        unit.what,
+      );
     }
     try {
       const value = unit.parse(text);

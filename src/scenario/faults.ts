@@ -23,7 +23,8 @@ export function faultText(fault: Fault, source: SourceText): string {
   const subject = printable(fault.path === '' ? fault.message : `${fault.path}: ${fault.message}`);
   const fix = fault.hint === undefined ? [] : [`  fix: ${printable(fault.hint)}`];
   const { origin } = fault;
-  if (origin?.kind === 'flag' || origin?.kind === 'environment') return [`${printable(origin.text)}: ${subject}`, ...fix].join('\n');
+  if (origin?.kind === 'flag' || origin?.kind === 'environment')
+    return [`${printable(origin.text)}: ${subject}`, ...fix].join('\n');
   if (origin?.kind !== 'scenario' || source.text === '') return [`${source.file}: ${subject}`, ...fix].join('\n');
   const { line, col } = source.lines.linePos(origin.start);
   const lineStart = origin.start - (col - 1);

@@ -20,7 +20,7 @@ export interface Problem {
  */
 export const errorMap: z.core.$ZodErrorMap = (issue) => {
   if (issue.code !== 'unrecognized_keys') return undefined;
-  const shape = (issue.inst?._zod.def as { shape?: object } | undefined)?.shape;
+  const shape = (issue.inst as { shape?: object } | undefined)?.shape;
   return JSON.stringify(Object.keys(shape ?? {}));
 };
 
@@ -28,10 +28,12 @@ export const errorMap: z.core.$ZodErrorMap = (issue) => {
 export function problems(issues: readonly Issue[], input: unknown, base: readonly PathPart[] = []): Problem[] {
   const found = issues.flatMap((issue) => translate(issue, input, issue.path as PathPart[]));
   // A misspelt required key is one fault, not an unknown and a missing one.
-  const meant = new Set(found.filter((p) => p.atKey).map((p) => nameOf(p.path.slice(0, -1), /'(.+)'\?$/.exec(p.hint ?? '')?.[1])));
-  return found
-    .filter((p) => !p.message.endsWith(' is missing') || !meant.has(nameOf(p.path, /^'(.+)' is missing$/.exec(p.message)?.[1])))
-    .map((p) => ({ ...p, path: [...base, ...p.path] }));
+  const meant = new Set(
+    found.filter((p) => p.atKey).map((p) => nameOf(p.path.slice(0, -1), /'(.+)'\?$/.exec(p.hint ?? '')?.[1])),
+  );
+  const isMeant = (p: Problem): boolean =>
+    p.message.endsWith(' is missing') && meant.has(nameOf(p.path, /^'(.+)' is missing$/.exec(p.message)?.[1]));
+  return found.filter((p) => !isMeant(p)).map((p) => Object.assign(p, { path: base.concat(p.path) }));
 }
 
 const nameOf = (path: readonly PathPart[], key: string | undefined): string => JSON.stringify([path, key]);
@@ -84,28 +86,43 @@ function translate(issue: Issue, input: unknown, path: readonly PathPart[]): Pro
       return union(issue, input, path);
     case 'invalid_value': {
       const known = issue.values.map(String);
-      if (typeof value !== 'string') return one(`expected ${known.join(' or ')}, got ${got}`, `write for example ${known[0]}`);
+      if (typeof value !== 'string')
+        return one(`expected ${known.join(' or ')}, got ${got}`, `write for example ${known[0]}`);
       return one(`unknown value ${got}`, suggestion(value, known));
     }
     case 'invalid_type':
-      return one(`expected ${KINDS[issue.expected] ?? issue.expected}, got ${got}`, fixKind(issue.expected));
+      return one(`expected ${KINDS[issue.expected] ?? issue.expected}, got ${got}`, fixKind(issue.expected, value));
     case 'too_small':
       if (issue.origin === 'array') return one('the list is empty', 'give at least one entry');
-      return one(`${got} is too small`, `the minimum is ${issue.minimum}${issue.inclusive === false ? ' (excluded)' : ''}`);
+      return one(
+        `${got} is too small`,
+        `the minimum is ${issue.minimum}${issue.inclusive === false ? ' (excluded)' : ''}`,
+      );
     case 'too_big':
       if (issue.origin === 'array') return one('the list is too long', `give at most ${issue.maximum} entries`);
       if (issue.origin === 'string') return one('the text is too long', `the maximum is ${issue.maximum} characters`);
-      return one(`${got} is too large`, `the maximum is ${issue.maximum}${issue.inclusive === false ? ' (excluded)' : ''}`);
+      return one(
+        `${got} is too large`,
+        `the maximum is ${issue.maximum}${issue.inclusive === false ? ' (excluded)' : ''}`,
+      );
     case 'invalid_format':
       return one(`${got} is not a name`, 'use letters, digits, - and _, at most 63, a letter or digit first');
-    default:
-      return one(issue.message);
+    case 'invalid_element':
+    case 'invalid_key':
+    case 'not_multiple_of':
+      break;
   }
+  return one(issue.message);
 }
 
-function fixKind(expected: string): string | undefined {
+function fixKind(expected: string, value: unknown): string | undefined {
   if (expected === 'string') return 'put it in quotes';
   if (expected === 'boolean') return 'write true or false';
+  if (expected === 'int' && typeof value === 'number' && Number.isFinite(value))
+    return `write for example ${Math.round(value)}`;
+  if (expected === 'int' || expected === 'number') return 'write a number without a unit';
+  if (expected === 'array') return "start each entry on a line of its own with '- '";
+  if (expected === 'object' || expected === 'record') return "write 'key: value' lines below it";
   return undefined;
 }
 
@@ -114,7 +131,8 @@ function union(issue: Extract<Issue, { code: 'invalid_union' }>, input: unknown,
   const value = valueAt(input, path);
   if (issue.errors.length === 0) {
     const known = ((issue as { options?: unknown[] }).options ?? []).map(String);
-    if (typeof value !== 'string') return [{ path, message: `expected one of ${known.join(', ')}, got ${describeValue(value)}` }];
+    if (typeof value !== 'string')
+      return [{ path, message: `expected one of ${known.join(', ')}, got ${describeValue(value)}` }];
     return [{ path, message: `unknown value ${describeValue(value)}`, hint: suggestion(value, known) }];
   }
   const branches = issue.errors.filter((branch) => !branch.some((inner) => isWrongKind(inner, value)));
@@ -142,7 +160,8 @@ function isWrongKind(issue: Issue, value: unknown): boolean {
   if (issue.path.length > 0) return false;
   if (issue.code === 'invalid_type') return issue.expected !== 'int' || typeof value !== 'number';
   if (issue.code === 'invalid_value') return !issue.values.some((known) => typeof known === typeof value);
-  if (issue.code === 'invalid_union') return issue.errors.length > 0 && issue.errors.every((branch) => branch.some((i) => isWrongKind(i, value)));
+  if (issue.code === 'invalid_union')
+    return issue.errors.length > 0 && issue.errors.every((branch) => branch.some((i) => isWrongKind(i, value)));
   return custom(issue).expected !== undefined;
 }
 

@@ -37,7 +37,11 @@ export const OVERRIDE_OPTIONS = ['seed', 'variant', 'pace', 'duration'] as const
 export function parseSet(text: string): Override | null {
   const equals = text.indexOf('=');
   if (equals < 1) return null;
-  return { path: text.slice(0, equals).trim(), value: text.slice(equals + 1), origin: { kind: 'flag', text: `--set ${text}` } };
+  return {
+    path: text.slice(0, equals).trim(),
+    value: text.slice(equals + 1),
+    origin: { kind: 'flag', text: `--set ${text}` },
+  };
 }
 
 class OverrideError extends Error {
@@ -63,7 +67,8 @@ export function applyOverrides(
   for (const override of overrides) {
     try {
       const value = parseValue(override);
-      for (const path of resolvePath(result, override.path, value, topKeys, guestKeys)) result = withValue(result, path, value);
+      for (const path of resolvePath(result, override.path, value, topKeys, guestKeys))
+        result = withValue(result, path, value);
     } catch (error) {
       if (!(error instanceof OverrideError)) throw error;
       faults.push({ origin: override.origin, path: '', message: error.message, hint: error.hint });
@@ -102,9 +107,13 @@ function resolvePath(
   }
   if (first === 'guests') return [guestPath(root, parts, value)];
   if (topKeys.includes(first)) return [parts];
-  if (!guestKeys.includes(first)) throw new OverrideError(`unknown key '${first}'`, suggestion(first, [...topKeys, ...guestKeys]));
+  if (!guestKeys.includes(first))
+    throw new OverrideError(`unknown key '${first}'`, suggestion(first, [...topKeys, ...guestKeys]));
   const classes = guestClasses(root);
-  return classes.map((_, index) => ['guests', index, ...resolveActors(root, ['guests', index], parts)]);
+  return classes.map((_, index) => {
+    const guest = ['guests', index];
+    return guest.concat(resolveActors(root, guest, parts));
+  });
 }
 
 function guestPath(root: Located, parts: readonly string[], value: Located): PathPart[] {
@@ -113,7 +122,10 @@ function guestPath(root: Located, parts: readonly string[], value: Located): Pat
   if (parts.length === 1) {
     if (typeof value.value !== 'number') return ['guests'];
     if (classes.length === 1) return ['guests', 0, 'count'];
-    throw new OverrideError(`there are ${classes.length} classes of guests`, `write for example guests.${names[0]}.count=${value.value}`);
+    throw new OverrideError(
+      `there are ${classes.length} classes of guests`,
+      `write for example guests.${names[0]}.count=${value.value}`,
+    );
   }
   const name = parts[1] ?? '';
   const index = names.indexOf(name);

@@ -73,7 +73,9 @@ class ClassPlanner {
     } else {
       const gaps = stream(seed, `${guest.class}/start`);
       let ns: number = at;
-      this.#arrivalsNs = Float64Array.from({ length: guest.count }, () => Math.round((ns += gaps.exponential(1e9 / rate))));
+      this.#arrivalsNs = Float64Array.from({ length: guest.count }, () =>
+        Math.round((ns += gaps.exponential(1e9 / rate))),
+      );
     }
   }
 
@@ -104,7 +106,8 @@ class ClassPlanner {
     const { size, backing, contiguity, populated } = this.#guest.memory;
     const bytes = draw(size, seed, 'memory.size', sizeIn);
     const name = draw(backing, seed, 'memory.backing', null);
-    const pieceBytes = contiguity === undefined ? BACKING_PAGE_BYTES[name] : draw(contiguity, seed, 'memory.contiguity', sizeIn);
+    const pieceBytes =
+      contiguity === undefined ? BACKING_PAGE_BYTES[name] : draw(contiguity, seed, 'memory.contiguity', sizeIn);
     const filled = draw(populated, seed, 'memory.populated', null);
     const id = `${bytes} ${name} ${pieceBytes} ${filled}`;
     let memory = this.#memories.get(id);
@@ -129,16 +132,10 @@ function draw<T>(
   purpose: string,
   within: ((range: { min: T; max: T; step: T }, below: (bound: number) => number) => T) | null,
 ): T {
-  switch (distribution.kind) {
-    case 'fixed':
-      return distribution.value;
-    case 'choose':
-      return distribution.values[stream(seed, purpose).weighted(distribution.weights)] as T;
-    case 'uniform': {
-      const prng = stream(seed, purpose);
-      return within === null ? distribution.min : within(distribution, (bound) => prng.below(bound));
-    }
-  }
+  if (distribution.kind === 'fixed') return distribution.value;
+  const prng = stream(seed, purpose);
+  if (distribution.kind === 'choose') return distribution.values[prng.weighted(distribution.weights)] as T;
+  return within === null ? distribution.min : within(distribution, (bound) => prng.below(bound));
 }
 
 function actorsOf(actor: ActorClass): ActorPlan[] {
@@ -154,17 +151,12 @@ function actorsOf(actor: ActorClass): ActorPlan[] {
 }
 
 function arrivalOf(spec: ArrivalSpec): ArrivalPlan {
-  switch (spec.kind) {
-    case 'closed':
-      return { kind: 'closed', options: { thinkNs: spec.think } };
-    case 'constant':
-    case 'poisson':
-      return { kind: spec.kind, options: { perSecond: spec.rate } };
-    case 'ramp':
-      return { kind: 'ramp', options: { fromPerSecond: spec.from, toPerSecond: spec.to, overNs: spec.over } };
-    case 'burst':
-      return { kind: 'burst', options: { operations: spec.operations, everyNs: spec.every } };
+  if (spec.kind === 'closed') return { kind: 'closed', options: { thinkNs: spec.think } };
+  if (spec.kind === 'ramp') {
+    return { kind: 'ramp', options: { fromPerSecond: spec.from, toPerSecond: spec.to, overNs: spec.over } };
   }
+  if (spec.kind === 'burst') return { kind: 'burst', options: { operations: spec.operations, everyNs: spec.every } };
+  return { kind: spec.kind, options: { perSecond: spec.rate } };
 }
 
 /**
@@ -192,7 +184,12 @@ export function planRun(resolved: ResolvedScenario, registry: Pick<Registry, 'pr
       list.map((entry) =>
         typeof entry === 'string'
           ? { metric, expression: entry, abortOnFail: false, delayAbortEvalNs: 0 }
-          : { metric, expression: entry.threshold, abortOnFail: entry.abortOnFail, delayAbortEvalNs: entry.delayAbortEval },
+          : {
+              metric,
+              expression: entry.threshold,
+              abortOnFail: entry.abortOnFail,
+              delayAbortEvalNs: entry.delayAbortEval,
+            },
       ),
     ),
     guests,
@@ -216,7 +213,19 @@ export function planHash(plan: Omit<RunPlan, 'hash'>): string {
   };
   let piece: string[] = [];
   for (const guest of guests) {
-    const { actors, memory, capIpcLock, class: name, containers, durationNs, index, iommu, memlockBytes, seed, startNs } = guest;
+    const {
+      actors,
+      memory,
+      capIpcLock,
+      class: name,
+      containers,
+      durationNs,
+      index,
+      iommu,
+      memlockBytes,
+      seed,
+      startNs,
+    } = guest;
     piece.push(
       `${index === 0 ? '' : ','}{"actors":${textOf(actors)},"capIpcLock":${capIpcLock},"class":${JSON.stringify(name)},` +
         `"containers":${containers},"durationNs":${durationNs},"index":${index},"iommu":"${iommu}","memlockBytes":${memlockBytes},` +

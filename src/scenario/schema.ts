@@ -29,7 +29,13 @@ type Text = string | number;
 type Issues = { readonly issues: unknown[] };
 
 /** Reports a fault at `path` below the value being checked. */
-function report(context: Issues, path: readonly (string | number)[], input: unknown, message: string, hint: string): void {
+function report(
+  context: Issues,
+  path: readonly (string | number)[],
+  input: unknown,
+  message: string,
+  hint: string,
+): void {
   context.issues.push({ code: 'custom', message, input, path: [...path], params: { hint } });
 }
 
@@ -37,7 +43,10 @@ function fixedOrChosen<T, I>(inner: z.ZodType<T, I>) {
   const choose = z
     .strictObject({
       choose: z.array(inner).min(1).max(64).describe('The values to draw from.'),
-      weights: z.array(z.number().positive()).optional().describe('Relative weight of each value; equal when left out.'),
+      weights: z
+        .array(z.number().positive())
+        .optional()
+        .describe('Relative weight of each value; equal when left out.'),
     })
     .check((context) => {
       const { choose: values, weights } = context.value;
@@ -66,7 +75,8 @@ function drawnSize(inner: z.ZodType<Bytes, Text>) {
         const hint = `write [${formatBytes(max)}, ${formatBytes(min)}]`;
         report(context, ['uniform'], context.value.uniform, 'the range is upside down', hint);
       }
-      if (context.value.step <= 0) report(context, ['step'], context.value.step, 'the step is 0', 'write for example 4KiB');
+      if (context.value.step <= 0)
+        report(context, ['step'], context.value.step, 'the step is 0', 'write for example 4KiB');
     })
     .transform(({ uniform: [min, max], step }): Distribution<Bytes> => ({ kind: 'uniform', min, max, step }));
   return z.union([...fixedOrChosen(inner), uniform]);
@@ -74,14 +84,9 @@ function drawnSize(inner: z.ZodType<Bytes, Text>) {
 
 /** Every value the distribution's checks must hold for: all of a choice, both kinds of end of a range. */
 export function extremes<T>(distribution: Distribution<T>): readonly T[] {
-  switch (distribution.kind) {
-    case 'fixed':
-      return [distribution.value];
-    case 'choose':
-      return distribution.values;
-    case 'uniform':
-      return [distribution.min, distribution.max];
-  }
+  if (distribution.kind === 'fixed') return [distribution.value];
+  if (distribution.kind === 'choose') return distribution.values;
+  return [distribution.min, distribution.max];
 }
 
 /** Smallest physically contiguous piece a backing gives, in bytes; also the alignment of hugetlb sizes. */
@@ -93,79 +98,100 @@ export const BACKING_PAGE_BYTES: Readonly<Record<BackingName, number>> = {
   memfd: 4 * KIB,
 };
 
+const wholePages = zBytes({ min: 4 * KIB, max: 64 * TIB }).check((context) => {
+  const bytes = context.value;
+  if (bytes % (4 * KIB) === 0) return;
+  const hint = `write for example ${formatBytes(roundUp(bytes, 4 * KIB))}`;
+  report(context, [], bytes, `${formatBytes(bytes)} is not a multiple of the 4KiB page`, hint);
+});
+
+const powerOfTwo = zBytes({ min: 4 * KIB, max: 64 * TIB }).check((context) => {
+  const bytes = context.value;
+  const below = 2 ** Math.floor(Math.log2(bytes));
+  if (bytes === below) return;
+  const hint = `write ${formatBytes(below as Bytes)} or ${formatBytes((below * 2) as Bytes)}`;
+  report(context, [], bytes, `${formatBytes(bytes)} is not a power of two`, hint);
+});
+
 const memorySchema = z
   .strictObject({
-    size: drawnSize(zBytes({ min: 4 * KIB, max: 64 * TIB })).describe(
+    size: drawnSize(wholePages).describe(
       "Size of the buffer that backs the guest's memory. A size or a distribution of sizes.",
     ),
     backing: z
       .union(fixedOrChosen(z.enum(BACKINGS)))
       .prefault('anon4k')
       .describe('What backs the memory: decides page size, cost of a fault and of a pin. Or a distribution.'),
-    contiguity: drawnSize(zBytes({ min: 4 * KIB, max: 64 * TIB }))
+    contiguity: z
+      .union(fixedOrChosen(powerOfTwo))
       .optional()
       .describe(
         'Physically contiguous memory at a time, a power of two: the pages one accounting update covers. ' +
-          'When left out, the page size of the backing (anon4k: 4KiB, every page scattered).',
+          'When left out, the page size of the backing (anon4k: 4KiB, every page scattered). Or a distribution.',
       ),
     populated: z
       .union(fixedOrChosen(z.boolean()))
       .prefault(true)
-      .describe('Whether the memory is populated before the actors start; if not, pinning faults it in. Or a distribution.'),
+      .describe(
+        'Whether the memory is populated before the actors start; if not, pinning faults it in. Or a distribution.',
+      ),
   })
   .check((context) => {
     const { size, backing, contiguity } = context.value;
-    for (const bytes of extremes(size)) checkSize(context, bytes, size, extremes(backing));
+    const backings = extremes(backing);
+    // One fault per field is enough, also where several drawn values are at fault.
+    const wrong = extremes(size)
+      .map((bytes) => sizeFault(bytes, size, backings))
+      .find((fault) => fault !== null);
+    if (wrong !== undefined && wrong !== null) report(context, ['size'], size, wrong[0], wrong[1]);
     if (contiguity === undefined) return;
-    for (const bytes of extremes(contiguity)) checkContiguity(context, bytes, size, extremes(backing));
+    const odd = extremes(contiguity)
+      .map((bytes) => contiguityFault(bytes, size, backings))
+      .find((fault) => fault !== null);
+    if (odd !== undefined && odd !== null) report(context, ['contiguity'], contiguity, odd[0], odd[1]);
   });
 
-function checkSize(context: Issues, bytes: Bytes, size: Distribution<Bytes>, backings: readonly BackingName[]): void {
+type FaultText = readonly [message: string, hint: string];
+
+/** What is wrong with a size, given what may back it. */
+function sizeFault(bytes: Bytes, size: Distribution<Bytes>, backings: readonly BackingName[]): FaultText | null {
   const text = formatBytes(bytes);
-  if (bytes % (4 * KIB) !== 0) {
-    const hint = `write for example ${formatBytes(roundUp(bytes, 4 * KIB))}`;
-    report(context, ['size'], text, `${text} is not a multiple of the 4KiB page`, hint);
-    return;
-  }
   for (const backing of backings) {
-    const page = BACKING_PAGE_BYTES[backing];
-    const pageText = formatBytes(page as Bytes);
+    const page = BACKING_PAGE_BYTES[backing] as Bytes;
+    const pageText = formatBytes(page);
     if (bytes < page) {
-      const hint = `make the memory at least ${pageText}, or use backing anon4k`;
-      report(context, ['size'], text, `${text} is smaller than one ${pageText} page of backing ${backing}`, hint);
-      return;
+      return [
+        `${text} is smaller than one ${pageText} page of backing ${backing}`,
+        `write at least ${pageText}, or use backing: anon4k`,
+      ];
     }
-    const step = size.kind === 'uniform' ? size.step : 0;
-    if (backing.startsWith('hugetlb') && (bytes % page !== 0 || step % page !== 0)) {
-      const what = bytes % page !== 0 ? text : `the step ${formatBytes(step as Bytes)}`;
-      const hint = `write for example ${formatBytes(roundUp(bytes % page !== 0 ? bytes : step, page))}`;
-      report(context, ['size'], text, `${what} is not a multiple of the ${pageText} page of backing ${backing}`, hint);
-      return;
+    if (!backing.startsWith('hugetlb')) continue;
+    const notWhole = `is not a multiple of the ${pageText} page of backing ${backing}`;
+    if (bytes % page !== 0) return [`${text} ${notWhole}`, `write for example ${formatBytes(roundUp(bytes, page))}`];
+    if (size.kind === 'uniform' && size.step % page !== 0) {
+      return [
+        `the step ${formatBytes(size.step)} ${notWhole}`,
+        `write for example step: ${formatBytes(roundUp(size.step, page))}`,
+      ];
     }
   }
-  if (size.kind === 'uniform' && size.step % (4 * KIB) !== 0) {
-    const hint = `write for example ${formatBytes(roundUp(size.step, 4 * KIB))}`;
-    report(context, ['size', 'step'], size.step, `${formatBytes(size.step)} is not a multiple of the 4KiB page`, hint);
-  }
+  return null;
 }
 
-function checkContiguity(context: Issues, bytes: Bytes, size: Distribution<Bytes>, backings: readonly BackingName[]): void {
+function contiguityFault(bytes: Bytes, size: Distribution<Bytes>, backings: readonly BackingName[]): FaultText | null {
   const text = formatBytes(bytes);
-  const smallest = Math.min(...extremes(size));
-  const powerBelow = 2 ** Math.floor(Math.log2(bytes));
-  if (bytes !== powerBelow) {
-    const hint = `write ${formatBytes(powerBelow as Bytes)} or ${formatBytes((powerBelow * 2) as Bytes)}`;
-    report(context, ['contiguity'], text, `${text} is not a power of two`, hint);
-  } else if (bytes > smallest) {
-    const hint = `write at most ${formatBytes((2 ** Math.floor(Math.log2(smallest))) as Bytes)}`;
-    report(context, ['contiguity'], text, `${text} is larger than the memory of ${formatBytes(smallest as Bytes)}`, hint);
-  } else {
-    const backing = backings.find((name) => bytes < BACKING_PAGE_BYTES[name]);
-    if (backing === undefined) return;
-    const page = formatBytes(BACKING_PAGE_BYTES[backing] as Bytes);
-    const hint = `write at least ${page}, or leave contiguity out`;
-    report(context, ['contiguity'], text, `${text} is smaller than one ${page} page of backing ${backing}`, hint);
+  const smallest = Math.min(...extremes(size)) as Bytes;
+  if (bytes > smallest) {
+    const most = formatBytes((2 ** Math.floor(Math.log2(smallest))) as Bytes);
+    return [`${text} is larger than the memory of ${formatBytes(smallest)}`, `write at most ${most}`];
   }
+  const backing = backings.find((name) => bytes < BACKING_PAGE_BYTES[name]);
+  if (backing === undefined) return null;
+  const page = formatBytes(BACKING_PAGE_BYTES[backing] as Bytes);
+  return [
+    `${text} is smaller than one ${page} page of backing ${backing}`,
+    `write at least ${page}, or leave contiguity out`,
+  ];
 }
 
 const roundUp = (bytes: number, multiple: number): Bytes => (Math.ceil(bytes / multiple) * multiple) as Bytes;
@@ -211,7 +237,12 @@ const nameSchema = z.string().regex(NAME);
 
 const actorSchema = z.strictObject({
   name: nameSchema.describe('Name of the actor, unique within its guest.'),
-  count: z.int().min(1).max(MAX_INSTANCES).default(1).describe('How many of it; more than one are named vcpu-0, vcpu-1, ...'),
+  count: z
+    .int()
+    .min(1)
+    .max(MAX_INSTANCES)
+    .default(1)
+    .describe('How many of it; more than one are named vcpu-0, vcpu-1, ...'),
   task: z
     .enum(['main', 'thread', 'vm_child', 'child', 'kthread'])
     .default('thread')
@@ -288,7 +319,9 @@ export const scenarioSchema = z
       .max(1_000_000)
       .default(1)
       .describe('Model time per real time: 1 real time, 2 twice as fast, 0 as fast as it goes.'),
-    duration: zDuration({ min: 1 }).optional().describe('Length of the whole run; when left out, until all guests have ended.'),
+    duration: zDuration({ min: 1 })
+      .optional()
+      .describe('Length of the whole run; when left out, until all guests have ended.'),
     profile: z.string().default('default').describe('Cost profile: nanoseconds per primitive of a kernel and machine.'),
     deferred: z
       .strictObject({

@@ -98,9 +98,16 @@ export function plain(node: Located): unknown {
 
 /** A tree of plain data that all comes from one place: a flag, the environment. */
 export function fromPlain(data: unknown, origin: Origin, written?: string): Located {
-  if (Array.isArray(data)) return container(data.map((item) => fromPlain(item, origin)), origin);
+  if (Array.isArray(data))
+    return container(
+      data.map((item) => fromPlain(item, origin)),
+      origin,
+    );
   if (typeof data === 'object' && data !== null) {
-    return container(new Map(Object.entries(data).map(([key, item]) => [key, { ...fromPlain(item, origin), key: origin }])), origin);
+    return container(
+      new Map(Object.entries(data).map(([key, item]) => [key, { ...fromPlain(item, origin), key: origin }])),
+      origin,
+    );
   }
   return { origin, value: data as Scalar, nodes: 1, ...(written === undefined ? {} : { written }) };
 }
@@ -136,9 +143,15 @@ export function parseSource(file: string, text: string): ParsedSource {
   });
   let document: Document;
   try {
-    document = parseDocument(text, { lineCounter: source.lines, prettyErrors: false, version: '1.2', logLevel: 'silent' });
+    document = parseDocument(text, {
+      lineCounter: source.lines,
+      prettyErrors: false,
+      version: '1.2',
+      logLevel: 'silent',
+    });
   } catch (error) {
-    if (error instanceof RangeError) return nothing('the YAML is nested too deeply', `nest at most ${MAX_DEPTH} levels`);
+    if (error instanceof RangeError)
+      return nothing('the YAML is nested too deeply', `nest at most ${MAX_DEPTH} levels`);
     throw error;
   }
   const faults = [...document.errors, ...document.warnings].map((error) => yamlFault(error, text));
@@ -147,7 +160,8 @@ export function parseSource(file: string, text: string): ParsedSource {
   if (document.contents === null) return nothing('the file is empty', "start with 'name:' and 'guests:'");
   const walk = new Walk(faults);
   const root = walk.node(document.contents, 0, []);
-  if (root.nodes > MAX_NODES) return nothing(`the scenario has more than ${MAX_NODES} values`, 'use count instead of listing guests');
+  if (root.nodes > MAX_NODES)
+    return nothing(`the scenario has more than ${MAX_NODES} values`, 'use count instead of listing guests');
   return { source, root: walk.fatal ? null : root, faults };
 }
 
@@ -156,7 +170,8 @@ function yamlFault(error: YAMLError, text: string): Fault {
   const origin: Origin = { kind: 'scenario', start, end: Math.max(end, start + 1) };
   if (error.code === 'DUPLICATE_KEY') {
     const key = /^[^:\s]*/.exec(text.slice(start, start + 80))?.[0] ?? '';
-    return { origin, path: '', message: `the key '${key}' is given twice`, hint: 'keep one of them' };
+    const keyOrigin: Origin = { kind: 'scenario', start, end: start + key.length };
+    return { origin: keyOrigin, path: '', message: `the key '${key}' is given twice`, hint: 'keep one of them' };
   }
   const message = error.message.replace(/\s+/g, ' ').slice(0, 200);
   return { origin, path: '', message: `YAML: ${message}`, hint: YAML_HINTS[error.code] };
@@ -181,7 +196,8 @@ class Walk {
     if (isAlias(yaml)) {
       const target = this.#anchors.get(yaml.source);
       if (target !== undefined && target !== 'open') return withKey({ ...target });
-      const what = target === 'open' ? `the alias *${yaml.source} refers to itself` : `the alias *${yaml.source} has no anchor`;
+      const what =
+        target === 'open' ? `the alias *${yaml.source} refers to itself` : `the alias *${yaml.source} has no anchor`;
       this.#fatal(origin, path, what, 'define the anchor (&name) before its alias (*name)');
       return { origin, value: null, nodes: 1 };
     }
@@ -194,7 +210,9 @@ class Walk {
 
   #content(yaml: YamlNode | null, depth: number, path: readonly PathPart[], origin: Origin): Located {
     if (isSeq(yaml)) {
-      const items = yaml.items.map((item, index) => this.node(item as YamlNode | null, depth + 1, [...path, index], undefined));
+      const items = yaml.items.map((item, index) =>
+        this.node(item as YamlNode | null, depth + 1, [...path, index], undefined),
+      );
       return container(items, origin);
     }
     if (isMap(yaml)) {
@@ -217,18 +235,29 @@ class Walk {
 
   #key(yaml: YamlNode | null, path: readonly PathPart[]): { name: string; at: Origin } | null {
     const at = this.#origin(yaml, undefined);
-    if (!isScalar(yaml) || typeof yaml.value === 'object') {
-      this.#faults.push({ origin: at, path: pathText(path), message: 'a key must be a word', hint: 'write key: value' });
+    const value = isScalar(yaml) ? scalar(yaml.value) : null;
+    if (value === null) {
+      this.#faults.push({
+        origin: at,
+        path: pathText(path),
+        message: 'a key must be a word',
+        hint: 'write key: value',
+      });
       return null;
     }
-    const name = String(yaml.value);
+    const name = String(value);
     if (name === '<<') {
       const message = 'merge keys (<<) are not part of YAML 1.2';
       this.#faults.push({ origin: at, path: pathText(path), message, hint: 'repeat the keys, or alias a whole value' });
       return null;
     }
     if (name === '__proto__' || name === 'constructor' || name === 'prototype') {
-      this.#faults.push({ origin: at, path: pathText(path), message: `the key '${name}' is not allowed`, hint: 'remove it' });
+      this.#faults.push({
+        origin: at,
+        path: pathText(path),
+        message: `the key '${name}' is not allowed`,
+        hint: 'remove it',
+      });
       return null;
     }
     return { name, at };

@@ -50,7 +50,8 @@ export function readScenarioText(file: string): string {
   let bytes: Buffer;
   try {
     const stat = statSync(file);
-    if (stat.isDirectory()) throw refuse('is a directory', 'name a scenario file, for example scenarios/boot-storm.yaml');
+    if (stat.isDirectory())
+      throw refuse('is a directory', 'name a scenario file, for example scenarios/boot-storm.yaml');
     // Whatever is no regular file may be endless; /dev/stdin and pipes are read up to the limit by the shell's user.
     if (!stat.isFile() && !stat.isFIFO()) throw refuse('is not a file', 'name a scenario file');
     if (stat.size > MAX_SOURCE_BYTES) throw refuse('is larger than 4MiB', 'use count instead of listing guests');
@@ -58,7 +59,8 @@ export function readScenarioText(file: string): string {
   } catch (error) {
     if (error instanceof UserError) throw error;
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT') throw refuse('no such file', 'check the path; scenarios that come with pinstorm lie in scenarios/');
+    if (code === 'ENOENT')
+      throw refuse('no such file', 'check the path; scenarios that come with pinstorm lie in scenarios/');
     if (code === 'EACCES') throw refuse('no permission to read it', 'check the permissions of the file');
     throw refuse(`cannot be read (${code ?? String(error)})`, 'check the path');
   }
@@ -189,10 +191,10 @@ class Checker {
     const names = (list: Located, path: readonly PathPart[]): string[] => {
       if (!isList(list.value)) return [];
       for (const index of list.value.keys()) this.#names([...path, index], 'invariant', this.#registry.invariants);
-      return [...new Set(list.value.map((item) => String(item.value)))];
+      return list.value.flatMap((item) => (typeof item.value === 'string' ? [item.value] : []));
     };
     if (node === undefined) return [];
-    if (isList(node.value)) return names(node, ['expect']);
+    if (isList(node.value)) return [...new Set(names(node, ['expect']))];
     if (!isMapping(node.value)) return [];
     const expected = new Set<string>();
     for (const [key, list] of node.value) {
@@ -206,7 +208,9 @@ class Checker {
     const map = locate(this.#root, ['thresholds'])?.value;
     if (!isMapping(map)) return;
     for (const [metric, entry] of map) {
-      const list = isList(entry.value) ? entry.value.map((_, index) => ['thresholds', metric, index]) : [['thresholds', metric]];
+      const list = isList(entry.value)
+        ? entry.value.map((_, index) => ['thresholds', metric, index])
+        : [['thresholds', metric]];
       for (const at of list) {
         const node = locate(this.#root, at);
         const inner = isMapping(node?.value) ? [...at, 'threshold'] : at;
@@ -231,7 +235,10 @@ class Checker {
     const options = new Map<string, Record<string, unknown>>();
     const guests = locate(this.#root, ['guests'])?.value;
     if (!isList(guests)) return options;
-    this.#unique(guests.map((_, g) => ['guests', g, 'class']), 'class of guests');
+    this.#unique(
+      guests.map((_, g) => ['guests', g, 'class']),
+      'class of guests',
+    );
     let guestCount = 0;
     let actorCount = 0;
     for (const [g] of guests.entries()) {
@@ -239,7 +246,10 @@ class Checker {
       guestCount += count;
       const actors = locate(this.#root, ['guests', g, 'actors'])?.value;
       if (!isList(actors)) continue;
-      this.#unique(actors.map((_, a) => ['guests', g, 'actors', a, 'name']), 'actor');
+      this.#unique(
+        actors.map((_, a) => ['guests', g, 'actors', a, 'name']),
+        'actor',
+      );
       let mains = 0;
       for (const [a] of actors.entries()) {
         const path = ['guests', g, 'actors', a];
@@ -256,9 +266,17 @@ class Checker {
       }
     }
     if (guestCount > MAX_GUESTS) {
-      this.#add({ path: ['guests'], message: `${guestCount} guests are too many`, hint: `the maximum is ${MAX_GUESTS}` });
+      this.#add({
+        path: ['guests'],
+        message: `${guestCount} guests are too many`,
+        hint: `the maximum is ${MAX_GUESTS}`,
+      });
     } else if (actorCount > MAX_ACTORS) {
-      this.#add({ path: ['guests'], message: `${actorCount} actors are too many`, hint: `the maximum is ${MAX_ACTORS}` });
+      this.#add({
+        path: ['guests'],
+        message: `${actorCount} actors are too many`,
+        hint: `the maximum is ${MAX_ACTORS}`,
+      });
     }
     return options;
   }
@@ -273,7 +291,8 @@ class Checker {
     for (const path of paths) {
       const node = locate(this.#root, path);
       if (typeof node?.value !== 'string') continue;
-      if (seen.has(node.value)) this.#add({ path, message: `there is another ${what} '${node.value}'`, hint: 'give it a name of its own' });
+      if (seen.has(node.value))
+        this.#add({ path, message: `there is another ${what} '${node.value}'`, hint: 'give it a name of its own' });
       seen.set(node.value, node);
     }
   }
