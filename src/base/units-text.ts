@@ -41,8 +41,9 @@ const DURATION_ALIASES: ReadonlyMap<string, string> = new Map([
   ...['nsec', 'nsecs', 'nanosecond', 'nanoseconds'].map((t) => [t, 'ns'] as const),
 ]);
 
-/** Regular expressions of the three texts, for JSON Schema; the parsers below give better messages than they do. */
+/** Regular expressions of the texts, for JSON Schema; the parsers below give better messages than they do. */
 export const BYTES_PATTERN = String.raw`^(0|\d+(\.\d+)?\s?(B|KiB|MiB|GiB|TiB|PiB))$`;
+export const PAGES_PATTERN = String.raw`^(\d+(\s?pages?)?|\d+(\.\d+)?\s?(B|KiB|MiB|GiB|TiB|PiB))$`;
 export const DURATION_PATTERN = String.raw`^(0|(\d+(\.\d+)?\s?(h|m|s|ms|us|ns))+)$`;
 export const RATE_PATTERN = String.raw`^\d+(\.\d+)?\s?/\s?(us|ms|s|m|h)$`;
 
@@ -164,12 +165,13 @@ export function parseRate(input: string | number): number {
 }
 
 /**
- * Pages of 4 KiB: a whole number of pages (`16`), or a size that is a multiple of 4KiB (`64KiB`).
+ * Pages of 4 KiB: a whole number of pages (`16`, `16 pages`), or a size that is a multiple of 4KiB (`64KiB`).
  * @throws UnitTextError otherwise.
  */
 export function parsePages(input: string | number): Pages {
-  if (typeof input === 'number' || /^\d+$/.test(input.trim())) {
-    const pages = Number(input);
+  const count = typeof input === 'number' ? input : /^\s*(\d+)(?:\s*pages?)?\s*$/.exec(input)?.[1];
+  if (count !== undefined) {
+    const pages = Number(count);
     if (!Number.isSafeInteger(pages) || pages < 0) {
       throw new UnitTextError(
         `${quote(input)} is not a number of pages`,

@@ -11,6 +11,7 @@ import {
   DURATION_PATTERN,
   formatBytes,
   formatDuration,
+  PAGES_PATTERN,
   parseBytes,
   parseDuration,
   parsePages,
@@ -95,7 +96,7 @@ const DURATION: UnitType<Nanoseconds> = {
 };
 const PAGES: UnitType<Pages> = {
   what: 'a number of pages or a size',
-  examples: ['16', '64KiB'],
+  examples: ['16 pages', '64KiB'],
   jsonSchema: {
     anyOf: [
       { type: 'string', pattern: BYTES_PATTERN },
@@ -103,7 +104,7 @@ const PAGES: UnitType<Pages> = {
     ],
   },
   parse: parsePages,
-  format: (pages) => `${pages} pages`,
+  format: (pages) => `${pages} page${(pages as number) === 1 ? '' : 's'}`,
 };
 const RATE: UnitType<number> = {
   what: 'a rate',

@@ -120,6 +120,8 @@ test('rates', () => {
 test('pages', () => {
   assert.equal(parsePages(16), 16);
   assert.equal(parsePages('16'), 16);
+  assert.equal(parsePages('1 page'), 1);
+  assert.equal(parsePages('16 pages'), 16);
   assert.equal(parsePages('64KiB'), 16);
   assert.equal(
     fault(() => parsePages('6KiB')),
@@ -184,7 +186,7 @@ test('zod types: text in, base units out, the fix in params.hint', () => {
       ['size', "'1KiB' is too small", 'the minimum is 4KiB'],
       ['think', "'5' has no unit", 'write a duration with its unit, for example 5s or 5ms'],
       ['rate', 'expected a rate, got true', 'write for example 1000/s'],
-      ['chunk', "'0' is too small", 'the minimum is 1 pages'],
+      ['chunk', "'0' is too small", 'the minimum is 1 page'],
     ],
   );
   const json = z.toJSONSchema(schema, { io: 'input' }) as {
