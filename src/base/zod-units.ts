@@ -99,7 +99,7 @@ const PAGES: UnitType<Pages> = {
   examples: ['16 pages', '64KiB'],
   jsonSchema: {
     anyOf: [
-      { type: 'string', pattern: BYTES_PATTERN },
+      { type: 'string', pattern: PAGES_PATTERN },
       { type: 'integer', minimum: 0 },
     ],
   },
