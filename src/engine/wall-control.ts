@@ -21,7 +21,7 @@ const CELL = 8;
 
 /** A failed trylock on its way to a job. */
 export interface DeferredUpdate {
-  /** Unique within this worker's life, dense from 0: the position in the ring. */
+  /** Unique within this worker's life, dense from 1: the place in the ring's history. */
   readonly opId: number;
   /** MM ref. The update owns one of its mm_users. */
   readonly mm: Ref;
@@ -192,7 +192,7 @@ export class WallControl {
       const cell = this.#ring + (Number(position) & (this.ringCells - 1)) * CELL;
       if (Atomics.load(u, cell) !== position + 1n) break;
       out.push({
-        opId: Number(position),
+        opId: Number(position) + 1,
         mm: this.#f64[cell + 1] as number,
         guest: this.#f64[cell + 2] as number,
         incarnation: this.#f64[cell + 3] as number,

@@ -69,6 +69,8 @@ export class WallActor implements Driver {
   localNs = 0;
   /** Beyond this it must yield. */
   horizonNs = 0;
+  operations = 0;
+  failedOperations = 0;
   blocked = false;
   stopRequested = false;
   path: Path<void> | null = null;
@@ -143,7 +145,8 @@ export class WallActor implements Driver {
   }
 
   defer(mm: Ref, npage: number): boolean {
-    const queuedAtNs = performance.timeOrigin * 1e6 + performance.now() * 1e6;
+    // One clock for all threads of the process.
+    const queuedAtNs = Number(process.hrtime.bigint());
     if (this.shared.control.push(mm, this.arena.i32[mm + MM.guest] as number, this.incarnation, npage, queuedAtNs))
       return true;
     this.localNs = Math.max(this.localNs, this.clockNs()) + RING_RETRY_NS * (this.shared.pace || 1);
@@ -179,6 +182,8 @@ export class WallActor implements Driver {
   }
 
   recordOp(op: number, ret: number, actualNs: number, lagNs: number): void {
+    this.operations += 1;
+    if (ret < 0) this.failedOperations += 1;
     this.#stats.recordOp(op, outcomeOf(ret), actualNs, actualNs + lagNs);
     this.#stats.record(SCHEDULE_LAG, lagNs, 1);
   }

@@ -44,11 +44,12 @@ export class Oracle {
     'mm-outlives-process': 0,
   };
   readonly violations: Violation[] = [];
-  /** Called on each violation, before the path goes on. Explore stops here. */
+  /** Called on each violation, before the path goes on. */
   onViolation: ((v: Violation) => void) | null = null;
 
   constructor(
     private readonly arena: Arena,
+    /** Violations kept whole; all are counted. */
     private readonly keepMax = 64,
   ) {}
 
@@ -125,6 +126,7 @@ export class Oracle {
     if (isWrapped(v)) this.report('wrap', mm, `locked_vm went below zero: ${show(v)}`);
   }
 
+  /** An update is put off; from here on it must be applied exactly once. */
   deferredQueued(mm: Ref, npage: number): void {
     const latch = mm + MM.oracleLatch;
     this.arena.lock(latch);

@@ -27,6 +27,7 @@ export function* trylock(k: Ctx, mm: Ref): Path<boolean> {
  * fails the update is lost for ever: A and B do so in silence, C and D warn.
  */
 export function* deferUpdate(k: Ctx, mm: Ref, npage: number): Path<void> {
+  k.oracle.deferredQueued(mm, npage);
   if (k.at(S.Kmalloc, 0)) yield;
   if (k.inject('work_item')) {
     k.count(C.deferred_lost, 1);
@@ -34,7 +35,6 @@ export function* deferUpdate(k: Ctx, mm: Ref, npage: number): Path<void> {
     mmput(k, mm);
     return;
   }
-  k.oracle.deferredQueued(mm, npage);
   k.count(C.deferred_queued, 1);
   if (k.at(S.QueueWork, mm)) yield;
   while (!k.defer(mm, npage)) {

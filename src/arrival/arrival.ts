@@ -1,0 +1,26 @@
+/**
+ * Arrival models: when the next iteration of an actor is meant to start. Closed models wait for the last iteration, open
+ * ones do not, so under overload their latency from the intended start shows the queue that users would stand in.
+ */
+import type { Prng } from '../base/prng.ts';
+import type { Arrival } from '../engine/actor.ts';
+import type { ArrivalPlan } from '../engine/guest-plan.ts';
+import { closed } from './closed.ts';
+import { constant } from './constant.ts';
+
+/** `startNs`: when the actor starts. Throws RangeError for a kind or options the planner should have refused. */
+export function arrivalOf(plan: ArrivalPlan, startNs: number, _random: Prng): Arrival {
+  const number = (key: string, fallback?: number): number => {
+    const value = plan.options[key] ?? fallback;
+    if (typeof value !== 'number' || !(value >= 0)) throw new RangeError(`arrival ${plan.kind}: '${key}' must be a number`);
+    return value;
+  };
+  switch (plan.kind) {
+    case 'closed':
+      return closed(startNs, number('thinkNs', 0));
+    case 'constant':
+      return constant(startNs, number('ratePerSecond'));
+    default:
+      throw new RangeError(`arrival ${plan.kind} is not available in this driver`);
+  }
+}

@@ -1,0 +1,124 @@
+/** Builds a guest in an arena: address spaces, processes, tasks, containers, memory. */
+import { BACKINGS, type GuestPlan } from './guest-plan.ts';
+import { Backing, FaultCost, type AddressSpace } from '../model/address-space.ts';
+import type { Arena, Ref } from '../model/arena.ts';
+import { ACTOR, FILES, MM, PROCESS, TASK } from '../model/layout.ts';
+import { mmdrop, mmget, mmgrab, mmNew, taskNew } from '../model/mm.ts';
+import { filesCopy, filesNew, openContainer } from '../model/paths/files.ts';
+import { PAGE_BYTES, RLIM_INFINITY } from '../base/units.ts';
+import { BUFFER_PAGE, DMA_ENTRY_LIMIT } from './machine.ts';
+
+export interface BuiltActor {
+  readonly actor: Ref;
+  readonly task: Ref;
+}
+
+export interface BuiltGuest {
+  /** Index by index with the plan's actors. */
+  readonly actors: readonly BuiltActor[];
+  /** Address spaces of the guest; each is kept alive as a structure (mm_count) until `freeGuest`. */
+  readonly mms: readonly Ref[];
+  readonly bufferPage: number;
+  readonly bufferPages: number;
+}
+
+const PROT_RW = 3;
+
+/** Model constants behind the backing names of a plan. */
+const BACKING: Readonly<Record<(typeof BACKINGS)[number], number>> = {
+  anon4k: Backing.Anon4k,
+  thp: Backing.Thp,
+  hugetlb2m: Backing.Hugetlb2m,
+  hugetlb1g: Backing.Hugetlb1g,
+  memfd: Backing.Memfd,
+};
+
+/** `threadOf(i)` says which driver thread runs the plan's actor i. */
+export function buildGuest(
+  a: Arena,
+  as: AddressSpace,
+  plan: GuestPlan,
+  threadOf: (actor: number) => number,
+): BuiltGuest {
+  const bufferPages = plan.memory.bytes / PAGE_BYTES;
+  const mm = newMm(a, plan.index);
+  const mms = [mm];
+  as.mmap(mm, BUFFER_PAGE, bufferPages, {
+    backing: BACKING[plan.memory.backing] as Backing,
+    prot: PROT_RW,
+    runPages: plan.memory.contiguityPages,
+  });
+  if (plan.memory.populated) as.populate(mm, BUFFER_PAGE, bufferPages, true, new FaultCost());
+
+  const files = filesNew(a);
+  for (let i = 0; i < plan.containers; i += 1) {
+    openContainer(a, files, { index: i, v2: plan.iommu === 'type1v2', dmaEntryLimit: DMA_ENTRY_LIMIT });
+  }
+  const process = newProcess(a, files, plan);
+  const leader = taskNew(a, { process, mm, leader: 0, capIpcLock: plan.capIpcLock });
+  a.i32[process + PROCESS.leader] = leader;
+  a.i32[mm + MM.liveTasks] = 1;
+
+  let mainTaken = false;
+  const actors = plan.actors.map((actor, i) => {
+    let task: Ref;
+    if (actor.task === 'main' && !mainTaken) {
+      mainTaken = true;
+      task = leader;
+    } else if (actor.task === 'main' || actor.task === 'thread') {
+      mmget(a, mm);
+      task = taskNew(a, { process, mm, leader, capIpcLock: plan.capIpcLock });
+      a.i32[process + PROCESS.threads] = (a.i32[process + PROCESS.threads] as number) + 1;
+      a.i32[files + FILES.users] = (a.i32[files + FILES.users] as number) + 1;
+      a.i32[mm + MM.liveTasks] = (a.i32[mm + MM.liveTasks] as number) + 1;
+    } else if (actor.task === 'kthread') {
+      task = taskNew(a, { process: 0, mm: 0, leader: 0, capIpcLock: true });
+      a.i32[task + TASK.kthread] = 1;
+    } else {
+      let childMm = mm;
+      if (actor.task === 'child') {
+        childMm = newMm(a, plan.index);
+        mms.push(childMm);
+        as.fork(mm, childMm);
+      } else {
+        mmget(a, mm);
+      }
+      const child = newProcess(a, filesCopy(a, files), plan);
+      task = taskNew(a, { process: child, mm: childMm, leader: 0, capIpcLock: plan.capIpcLock });
+      a.i32[child + PROCESS.leader] = task;
+      a.i32[childMm + MM.liveTasks] = (a.i32[childMm + MM.liveTasks] as number) + 1;
+    }
+    return { actor: newActor(a, task, threadOf(i)), task };
+  });
+  if (!mainTaken) actors.push({ actor: newActor(a, leader, threadOf(plan.actors.length)), task: leader });
+  return { actors, mms, bufferPage: BUFFER_PAGE, bufferPages };
+}
+
+export function newActor(a: Arena, task: Ref, thread: number): Ref {
+  const actor = a.alloc('actor');
+  a.i32[actor + ACTOR.task] = task;
+  a.i32[actor + ACTOR.thread] = thread;
+  if (task !== 0) a.i32[task + TASK.actor] = actor;
+  return actor;
+}
+
+function newMm(a: Arena, guest: number): Ref {
+  const mm = mmNew(a, guest);
+  mmgrab(a, mm);
+  return mm;
+}
+
+function newProcess(a: Arena, files: Ref, plan: GuestPlan): Ref {
+  const process = a.alloc('process');
+  a.u64[(process + PROCESS.memlockBytes) >> 1] =
+    plan.memlockBytes === null ? RLIM_INFINITY : BigInt(plan.memlockBytes);
+  a.i32[process + PROCESS.files] = files;
+  a.i32[process + PROCESS.threads] = 1;
+  return process;
+}
+
+/** Gives back what `buildGuest` kept, after every actor has exited. */
+export function freeGuest(a: Arena, guest: BuiltGuest): void {
+  for (const { actor } of guest.actors) a.free('actor', actor);
+  for (const mm of guest.mms) mmdrop(a, mm);
+}

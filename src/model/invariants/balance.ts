@@ -1,0 +1,34 @@
+/**
+ * At rest (no operation runs, no update is on its way) locked_vm of a live address space is exactly what is held: pages
+ * locked by mlock, plus per container all countable pages of its mappings if it has an IOMMU domain, otherwise the distinct
+ * pages mdev drivers have pinned. The rule of semantics 1.4, from vfio_iommu_type1.c.
+ */
+import type { Arena, Ref } from '../arena.ts';
+import { CONTAINER, DMA, MM } from '../layout.ts';
+import { lockedVm } from '../mm.ts';
+import { show, type Oracle } from '../oracle.ts';
+import { orders } from '../orders.ts';
+
+/** Pages `mm` should be charged for the mappings of `container`. */
+export function contribution(a: Arena, mm: Ref, container: Ref): number {
+  const index = orders(a).dma;
+  const root = container + CONTAINER.dmaRoot;
+  const all = (a.i32[container + CONTAINER.domains] as number) > 0;
+  let pages = 0;
+  for (let dma = index.first(root); dma !== 0; dma = index.next(root, dma)) {
+    if (a.i32[dma + DMA.ledgerMm] !== mm) continue;
+    pages += a.f64[(dma + (all ? DMA.ledgerPinned : DMA.ledgerExt)) >> 1] as number;
+  }
+  return pages;
+}
+
+/** Checks one address space against the containers that may hold its pages. */
+export function checkBalance(a: Arena, oracle: Oracle, mm: Ref, containers: Iterable<Ref>): void {
+  if (Atomics.load(a.i32, mm + MM.mmUsers) === 0) return;
+  let expected = a.u64[(mm + MM.mlockedPages) >> 1] as bigint;
+  for (const c of containers) expected += BigInt(contribution(a, mm, c));
+  const actual = lockedVm(a, mm);
+  if (actual !== expected) {
+    oracle.report('balance', mm, `locked_vm is ${show(actual)} pages, ${expected} are held`);
+  }
+}

@@ -1,0 +1,11 @@
+/** At rest every update that was put off has been applied, and applied once. */
+import type { Arena, Ref } from '../arena.ts';
+import { MM } from '../layout.ts';
+import type { Oracle } from '../oracle.ts';
+
+export function checkUpdates(a: Arena, oracle: Oracle, mm: Ref): void {
+  const queued = a.f64[(mm + MM.deferredQueued) >> 1] as number;
+  const applied = a.f64[(mm + MM.deferredApplied) >> 1] as number;
+  if (applied < queued) oracle.report('lost-update', mm, `${queued} updates were put off, ${applied} applied`);
+  if (applied > queued) oracle.report('double-update', mm, `${queued} updates were put off, ${applied} applied`);
+}

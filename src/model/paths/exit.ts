@@ -1,0 +1,30 @@
+/**
+ * do_exit of one thread: the address space goes before the descriptors, so a container that is released by the exit finds
+ * `current->mm` NULL. Source: kernel/exit.c, 4.10 (exit_mm before exit_files).
+ */
+import type { Ctx, Path } from '../env.ts';
+import { MM, PROCESS, TASK } from '../layout.ts';
+import { mmput, putTask, taskMm } from '../mm.ts';
+import { S } from '../steps.ts';
+import { putFiles } from './files.ts';
+
+export function* doExit(k: Ctx): Path<void> {
+  const a = k.arena;
+  const task = k.current;
+  if (k.at(S.ExitMm, task)) yield;
+  const mm = taskMm(a, task);
+  Atomics.store(a.i32, task + TASK.mm, 0);
+  if (mm !== 0) {
+    Atomics.sub(a.i32, mm + MM.liveTasks, 1);
+    mmput(k, mm);
+  }
+  const process = a.i32[task + TASK.process] as number;
+  if (process !== 0) {
+    const files = a.i32[process + PROCESS.files] as number;
+    if (k.at(S.ExitFiles, task)) yield;
+    yield* putFiles(k, files);
+    if (Atomics.sub(a.i32, process + PROCESS.threads, 1) === 1) a.free('process', process);
+  }
+  a.i32[task + TASK.exited] = 1;
+  putTask(a, task);
+}

@@ -1,0 +1,74 @@
+/** What a worker process asks of the emulator: the part that owns the arena and the threads. */
+import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
+
+/** One accounting update put off because the trylock failed. */
+export interface DeferredUpdate {
+  /** Unique within the worker process, a dense sequence. */
+  readonly opId: number;
+  /** Arena ref of the mm. */
+  readonly mm: number;
+  readonly guest: number;
+  readonly incarnation: number;
+  /** Signed pages. */
+  readonly npage: number;
+  /** Monotonic clock of this process, whole nanoseconds. */
+  readonly queuedAtNs: number;
+}
+
+export interface GuestOutcome {
+  readonly guest: number;
+  readonly incarnation: number;
+  readonly state: 'completed' | 'stopped' | 'failed';
+  readonly operations: number;
+  readonly failedOperations: number;
+  readonly error?: string;
+  /** locked_vm after the guest's end in pages, decimal: it may have wrapped to an unsigned 64-bit value. */
+  readonly lockedVmAfterPages: string;
+}
+
+/** A finding of the oracle. */
+export interface Violation {
+  /** Name of the invariant. */
+  readonly invariant: string;
+  readonly guest: number;
+  readonly detail: string;
+}
+
+/** What the oracle and the invariants say once everything is at rest. */
+export interface AccountingReport {
+  /** Address spaces checked. */
+  readonly checked: number;
+  /** Violations found in all; `violations` holds the first few. */
+  readonly violationCount: number;
+  readonly violations: readonly Violation[];
+}
+
+export interface Emulator {
+  readonly threads: number;
+  /** Runs a guest to its end. `startAtMs`: epoch milliseconds of this machine at which the run starts. */
+  startGuest(plan: GuestPlan, incarnation: number, startAtMs: number): Promise<GuestOutcome>;
+  /** Graceful: guests end at the next operation boundary. */
+  stopGuests(): void;
+  /** Moves updates from the hand-over ring in shared memory to `out`, frees their slots; returns how many. */
+  drainDeferred(max: number, out: DeferredUpdate[]): number;
+  /** Doorbell: called soon after the ring became non-empty. */
+  onDeferred(callback: () => void): void;
+  /** Takes mmap_sem for write (may wait), applies once. False: this operation id was applied before; ignored and counted. */
+  applyDeferred(update: DeferredUpdate): boolean | Promise<boolean>;
+  /** The update of a guest that died: counted, not applied. */
+  discardDeferred(update: DeferredUpdate): void;
+  /** Statistics since the start of this process, as plain JSON data that src/metrics can merge. */
+  snapshot(): unknown;
+  /** After all guests ended and all updates were applied: oracle and invariants. */
+  quiesce(): Promise<AccountingReport>;
+  /** Guests by state. */
+  states(): { [state: string]: number };
+  close(): Promise<void>;
+}
+
+export interface EmulatorOptions {
+  readonly plan: RunPlan;
+  /** Threads of the pool. */
+  readonly threads: number;
+}
+export type CreateEmulator = (options: EmulatorOptions) => Promise<Emulator>;

@@ -1,0 +1,439 @@
+/**
+ * The emulator of a worker process: owns the arena and the pool of driver threads, starts and ends guests, applies deferred
+ * updates, and judges the accounting of each guest when it is at rest.
+ */
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { performance } from 'node:perf_hooks';
+import { Piscina } from 'piscina';
+import { buildGuest, freeGuest, type BuiltGuest } from '../engine/guest.ts';
+import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
+import { statsLayout } from '../engine/stats-layout.ts';
+import { WallControl } from '../engine/wall-control.ts';
+import type { WallShared } from '../engine/wall.ts';
+import { Snapshot } from '../metrics/snapshot.ts';
+import { StatsBlock } from '../metrics/stats.ts';
+import { AddressSpace } from '../model/address-space.ts';
+import { Arena, type Capacity, type Ref } from '../model/arena.ts';
+import { C } from '../model/env.ts';
+import { checkBalance } from '../model/invariants/balance.ts';
+import { checkUpdates } from '../model/invariants/updates.ts';
+import { resolveVariant } from '../model/kernels/index.ts';
+import { ACTOR, CONTAINER, MM } from '../model/layout.ts';
+import { lockedVm } from '../model/mm.ts';
+import { Oracle, type Violation } from '../model/oracle.ts';
+import { WORKLOADS } from '../workload/index.ts';
+import type { AccountingReport, DeferredUpdate, Emulator, EmulatorOptions, GuestOutcome } from './emulator-api.ts';
+import { IdSet } from './id-set.ts';
+import { KWorkers } from './kworker.ts';
+import type { FromThread, ThreadTask, ToThread } from './messages.ts';
+
+const RING_CELLS = 1 << 16;
+const KWORKERS = 256;
+/** Violations kept whole; the rest are counted. */
+const VIOLATIONS_KEPT = 100;
+
+type GuestState = 'running' | 'settling' | 'exiting';
+
+interface LiveGuest {
+  readonly plan: GuestPlan;
+  readonly incarnation: number;
+  readonly built: BuiltGuest;
+  readonly resolve: (outcome: GuestOutcome) => void;
+  state: GuestState;
+  /** Actors that have not parked (running) or not exited (exiting). */
+  left: number;
+  operations: number;
+  failedOperations: number;
+  error: string | undefined;
+  lockedVmAfter: bigint;
+}
+
+/** Something a guest wants kept in the run's events. */
+export interface Mark {
+  readonly guest: number;
+  readonly incarnation: number;
+  readonly label: string;
+  readonly value: string;
+}
+
+/** Capacity of the arena for all guests of a plan, from what their workloads say they need. */
+export function planCapacity(plan: RunPlan): Capacity {
+  let [processes, actors, containers, mappings, segments, pages] = [0, 0, 0, 0, 0, 0];
+  for (const guest of plan.guests) {
+    processes += 1 + guest.actors.filter((x) => x.task === 'vm_child' || x.task === 'child').length;
+    actors += guest.actors.length + 1;
+    containers += guest.containers;
+    segments += 16;
+    for (const actor of guest.actors) {
+      const workload = WORKLOADS.get(actor.workload);
+      if (workload === undefined) throw new Error(`unknown workload '${actor.workload}' in a validated plan`);
+      const needs = workload.needs(workload.options.parse(actor.options), guest);
+      mappings += needs.mappings;
+      segments += needs.segments;
+      pages += needs.externalPages;
+    }
+  }
+  return {
+    mm: processes + 8,
+    task: actors + processes + 8,
+    process: processes + 8,
+    files: processes + 8,
+    user: 8,
+    container: containers + 8,
+    group: containers + 8,
+    dma: mappings + 64,
+    chunk: mappings * 2 + segments + 256,
+    vpfn: pages + 64,
+    seg: segments * 2 + 256,
+    vwork: 8,
+    actor: actors + KWORKERS + 8,
+  };
+}
+
+export class WallEmulator implements Emulator {
+  readonly threads: number;
+  readonly pool: Piscina;
+  /** Called for each mark of a guest. */
+  onMark: (mark: Mark) => void = () => {};
+  readonly #plan: RunPlan;
+  readonly #arena: Arena;
+  readonly #addressSpace: AddressSpace;
+  readonly #control: WallControl;
+  readonly #blocks: StatsBlock[];
+  readonly #ports: MessagePort[] = [];
+  readonly #tasks: Promise<unknown>[] = [];
+  readonly #oracle: Oracle;
+  readonly #kworkers: KWorkers;
+  readonly #guests = new Map<number, LiveGuest>();
+  readonly #appliedIds = new IdSet(1);
+  readonly #violations: Violation[] = [];
+  readonly #violationCounts = new Map<string, number>();
+  /** Deferred updates not yet applied or discarded, per guest. */
+  readonly #pendingByMm = new Map<Ref, number>();
+  #checked = 0;
+  #nextThread = 0;
+  #finished = 0;
+  #failed = 0;
+  #stopping = false;
+  readonly #settling = new Set<LiveGuest>();
+
+  static create(options: EmulatorOptions): Promise<WallEmulator> {
+    return Promise.resolve(new WallEmulator(options));
+  }
+
+  private constructor({ plan, threads }: EmulatorOptions) {
+    this.threads = threads;
+    this.#plan = plan;
+    const capacity = planCapacity(plan);
+    this.#arena = Arena.create(capacity, true);
+    const variant = resolveVariant(plan.variant);
+    this.#addressSpace = new AddressSpace(this.#arena, variant.gup);
+    this.#control = WallControl.create(threads + 1, RING_CELLS);
+    const layout = statsLayout(plan);
+    const stats = new SharedArrayBuffer(layout.bytes * (threads + 1));
+    this.#blocks = Array.from({ length: threads + 1 }, (_, i) => new StatsBlock(layout, stats, i * layout.bytes));
+    this.#oracle = new Oracle(this.#arena);
+    this.#oracle.onViolation = (v) => this.#violation(v);
+    this.#kworkers = new KWorkers(this.#mainShared(variant), KWORKERS);
+    this.pool = new Piscina({
+      filename: new URL('./thread.js', import.meta.url).href,
+      minThreads: threads,
+      maxThreads: threads,
+      concurrentTasksPerWorker: 1,
+      maxQueue: threads,
+      atomics: 'disabled',
+    });
+    const { guests: _guests, ...head } = plan;
+    for (let thread = 0; thread < threads; thread += 1) {
+      const { port1, port2 } = new MessageChannel();
+      port1.on('message', (m: FromThread) => this.#receive(m));
+      this.#ports.push(port1);
+      const task: ThreadTask = {
+        thread,
+        plan: head,
+        arena: this.#arena.buffer as SharedArrayBuffer,
+        capacity,
+        control: { buffer: this.#control.buffer, threads: threads + 1, ringCells: RING_CELLS },
+        stats: { buffer: stats, byteOffset: thread * layout.bytes },
+        port: port2,
+      };
+      this.#tasks.push(this.pool.run(task, { transferList: [port2] }));
+    }
+  }
+
+  #mainShared(variant: ReturnType<typeof resolveVariant>): WallShared {
+    return {
+      arena: this.#arena,
+      control: this.#control,
+      thread: this.threads,
+      stats: this.#blocks[this.threads] as StatsBlock,
+      variant,
+      oracle: this.#oracle,
+      addressSpace: this.#addressSpace,
+      costNs: new Float64Array(256),
+      pace: 1,
+      epochMs: performance.now(),
+      onMark: () => {},
+    };
+  }
+
+  /** Rejects when a driver thread dies. */
+  get failure(): Promise<unknown> {
+    return Promise.race(this.#tasks);
+  }
+
+  startGuest(plan: GuestPlan, incarnation: number, startAtMs: number): Promise<GuestOutcome> {
+    // Actors of one guest sit on different threads, so that they really contend.
+    const first = this.#nextThread;
+    this.#nextThread = (this.#nextThread + 1) % this.threads;
+    const built = buildGuest(this.#arena, this.#addressSpace, plan, (i) => (first + i) % this.threads);
+    return new Promise((resolve) => {
+      this.#guests.set(plan.index, {
+        plan,
+        incarnation,
+        built,
+        resolve,
+        state: 'running',
+        left: built.actors.length,
+        operations: 0,
+        failedOperations: 0,
+        error: undefined,
+        lockedVmAfter: 0n,
+      });
+      const byThread = new Map<number, { index: number; actor: Ref; task: Ref }[]>();
+      built.actors.forEach(({ actor, task }, index) => {
+        const thread = this.#arena.i32[actor + ACTOR.thread] as number;
+        const list = byThread.get(thread) ?? [];
+        list.push({ index, actor, task });
+        byThread.set(thread, list);
+      });
+      for (const [thread, actors] of byThread) {
+        this.#send(thread, {
+          type: 'start',
+          guest: plan,
+          incarnation,
+          runStartMs: startAtMs,
+          bufferPage: built.bufferPage,
+          bufferPages: built.bufferPages,
+          actors,
+        });
+      }
+    });
+  }
+
+  #send(thread: number, message: ToThread): void {
+    this.#ports[thread]?.postMessage(message);
+    this.#control.announceMessage(thread);
+  }
+
+  #receive(message: FromThread): void {
+    if (message.type === 'mark') {
+      this.onMark(message);
+      return;
+    }
+    if (message.type === 'violation') {
+      this.#violation(message.violation);
+      return;
+    }
+    const guest = this.#guests.get(message.guest);
+    if (guest === undefined) return;
+    guest.left -= 1;
+    if (message.type === 'parked') {
+      guest.operations += message.operations;
+      guest.failedOperations += message.failedOperations;
+      guest.error ??= message.error ?? undefined;
+    }
+    if (guest.left > 0) return;
+    if (message.type === 'parked') {
+      guest.state = 'settling';
+      this.#settling.add(guest);
+      this.#settleIfQuiet(guest);
+    } else {
+      this.#end(guest);
+    }
+  }
+
+  /**
+   * The guest's actors are at rest. When its last deferred update has been applied, its account is judged and its processes
+   * exit; until then it waits, as the kernel's mm would wait for its work items.
+   */
+  #settleIfQuiet(guest: LiveGuest): void {
+    if (guest.state !== 'settling' || !this.#quiet(guest)) return;
+    const a = this.#arena;
+    const containers = this.#containers();
+    for (const mm of guest.built.mms) {
+      this.#checked += 1;
+      checkBalance(a, this.#oracle, mm, containers);
+      checkUpdates(a, this.#oracle, mm);
+    }
+    guest.lockedVmAfter = lockedVm(a, guest.built.mms[0] as Ref);
+    guest.state = 'exiting';
+    this.#settling.delete(guest);
+    guest.left = guest.built.actors.length;
+    const byThread = new Map<number, Ref[]>();
+    for (const { actor } of guest.built.actors) {
+      const thread = a.i32[actor + ACTOR.thread] as number;
+      byThread.set(thread, [...(byThread.get(thread) ?? []), actor]);
+    }
+    for (const [thread, actors] of byThread) this.#send(thread, { type: 'exit', guest: guest.plan.index, actors });
+  }
+
+  /** Nothing of the guest is in the ring, in a job, or being applied. */
+  #quiet(guest: LiveGuest): boolean {
+    // Updates still in the ring are of unknown owners; they are few and drained within a millisecond.
+    if (this.#control.drained < this.#control.pushed) return false;
+    return guest.built.mms.every((mm) => (this.#pendingByMm.get(mm) ?? 0) === 0);
+  }
+
+  #containers(): Ref[] {
+    const a = this.#arena;
+    const out: Ref[] = [];
+    const n = a.highWater('container');
+    for (let i = 0; i < n; i += 1) {
+      const c = a.refAt('container', i);
+      // A freed container's words are those of the free list: it has no groups.
+      if ((a.i32[c + CONTAINER.groups] as number) > 0) out.push(c);
+    }
+    return out;
+  }
+
+  #end(guest: LiveGuest): void {
+    freeGuest(this.#arena, guest.built);
+    for (const mm of guest.built.mms) this.#pendingByMm.delete(mm);
+    this.#guests.delete(guest.plan.index);
+    if (guest.error !== undefined) this.#failed += 1;
+    else this.#finished += 1;
+    guest.resolve({
+      guest: guest.plan.index,
+      incarnation: guest.incarnation,
+      state: guest.error !== undefined ? 'failed' : this.#stopping ? 'stopped' : 'completed',
+      operations: guest.operations,
+      failedOperations: guest.failedOperations,
+      ...(guest.error === undefined ? {} : { error: guest.error }),
+      lockedVmAfterPages: `${guest.lockedVmAfter}`,
+    });
+  }
+
+  stopGuests(): void {
+    this.#stopping = true;
+    this.#control.setStop(1);
+  }
+
+  drainDeferred(max: number, out: DeferredUpdate[]): number {
+    const from = out.length;
+    const n = this.#control.drain(max, out);
+    for (let i = from; i < out.length; i += 1) {
+      const { mm } = out[i] as DeferredUpdate;
+      this.#pendingByMm.set(mm, (this.#pendingByMm.get(mm) ?? 0) + 1);
+    }
+    return n;
+  }
+
+  onDeferred(callback: () => void): void {
+    const listen = async (): Promise<void> => {
+      for (;;) {
+        const bell = this.#control.ringBell();
+        if (this.#control.pushed > this.#control.drained) callback();
+        if (this.#control.stopLevel === 2) return;
+        await this.#control.ringFilled(bell);
+      }
+    };
+    void listen();
+  }
+
+  applyDeferred(update: DeferredUpdate): boolean | Promise<boolean> {
+    if (!this.#appliedIds.add(update.opId)) return false;
+    return this.#apply(update);
+  }
+
+  #apply(update: DeferredUpdate): boolean | Promise<boolean> {
+    const later = this.#kworkers.apply(update);
+    if (later === undefined) {
+      this.#settledOne(update);
+      return true;
+    }
+    return later.then(() => {
+      this.#settledOne(update);
+      return true;
+    });
+  }
+
+  /** Applies an update without looking at its id: what at-least-once delivery would do. Only the planted-bug test calls it. */
+  applyUnchecked(update: DeferredUpdate): boolean | Promise<boolean> {
+    // The second application would drop a reference it does not own.
+    Atomics.add(this.#arena.i32, update.mm + MM.mmUsers, 1);
+    return this.#apply(update);
+  }
+
+  discardDeferred(update: DeferredUpdate): void {
+    if (!this.#appliedIds.add(update.opId)) return;
+    (this.#blocks[this.threads] as StatsBlock).count(C.deferred_lost, 1);
+    this.#settledOne(update);
+  }
+
+  #settledOne(update: DeferredUpdate): void {
+    const left = (this.#pendingByMm.get(update.mm) ?? 1) - 1;
+    this.#pendingByMm.set(update.mm, left);
+    if (left > 0) return;
+    for (const guest of this.#settling) this.#settleIfQuiet(guest);
+  }
+
+  snapshot(): Snapshot {
+    return Snapshot.take((this.#blocks[0] as StatsBlock).layout, this.#blocks);
+  }
+
+  /** The live statistics blocks, for a scrape. */
+  get blocks(): readonly StatsBlock[] {
+    return this.#blocks;
+  }
+
+  async quiesce(): Promise<AccountingReport> {
+    await Promise.resolve();
+    let violationCount = 0;
+    for (const n of this.#violationCounts.values()) violationCount += n;
+    return { checked: this.#checked, violationCount, violations: this.#violations };
+  }
+
+  /** Violations so far, by invariant. */
+  get violationCounts(): ReadonlyMap<string, number> {
+    return this.#violationCounts;
+  }
+
+  #violation(v: Violation): void {
+    this.#violationCounts.set(v.invariant, (this.#violationCounts.get(v.invariant) ?? 0) + 1);
+    if (this.#violations.length < VIOLATIONS_KEPT) this.#violations.push(v);
+  }
+
+  states(): { [state: string]: number } {
+    const out: { [state: string]: number } = {
+      pending: this.#plan.guests.length - this.#guests.size - this.#finished - this.#failed,
+      running: 0,
+      finished: this.#finished,
+      failed: this.#failed,
+    };
+    out['running'] = this.#guests.size;
+    return out;
+  }
+
+  /** Pages by which locked_vm differs from what is held and on its way, summed over live guests. */
+  driftPages(): bigint {
+    let drift = 0n;
+    const a = this.#arena;
+    for (const { built } of this.#guests.values()) {
+      for (const mm of built.mms) {
+        const held = BigInt(a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
+        drift += BigInt.asIntN(64, lockedVm(a, mm)) - held;
+      }
+    }
+    return drift;
+  }
+
+  async close(): Promise<void> {
+    this.#control.setStop(2);
+    this.#control.nudge();
+    this.#kworkers.close();
+    await Promise.allSettled(this.#tasks);
+    for (const port of this.#ports) port.close();
+    await this.pool.destroy();
+  }
+}

@@ -1,0 +1,45 @@
+/** What the main thread of a worker process and its driver threads tell each other. */
+import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
+import type { Capacity, Ref } from '../model/arena.ts';
+import type { Violation } from '../model/oracle.ts';
+import type { MessagePort } from 'node:worker_threads';
+
+/** The one long task of a driver thread. */
+export interface ThreadTask {
+  readonly thread: number;
+  readonly plan: RunPlanHead;
+  readonly arena: SharedArrayBuffer;
+  readonly capacity: Capacity;
+  readonly control: { readonly buffer: SharedArrayBuffer; readonly threads: number; readonly ringCells: number };
+  readonly stats: { readonly buffer: SharedArrayBuffer; readonly byteOffset: number };
+  readonly port: MessagePort;
+}
+
+/** The plan without its guests, which arrive one by one. */
+export type RunPlanHead = Omit<RunPlan, 'guests'>;
+
+export type ToThread =
+  | {
+      readonly type: 'start';
+      readonly guest: GuestPlan;
+      readonly incarnation: number;
+      /** Epoch ms of the run's start. */
+      readonly runStartMs: number;
+      readonly bufferPage: number;
+      readonly bufferPages: number;
+      readonly actors: readonly { readonly index: number; readonly actor: Ref; readonly task: Ref }[];
+    }
+  | { readonly type: 'exit'; readonly guest: number; readonly actors: readonly Ref[] };
+
+export type FromThread =
+  | {
+      readonly type: 'parked';
+      readonly guest: number;
+      readonly actor: Ref;
+      readonly operations: number;
+      readonly failedOperations: number;
+      readonly error: string | null;
+    }
+  | { readonly type: 'exited'; readonly guest: number; readonly actor: Ref }
+  | { readonly type: 'mark'; readonly guest: number; readonly incarnation: number; readonly label: string; readonly value: string }
+  | { readonly type: 'violation'; readonly violation: Violation };

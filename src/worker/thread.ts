@@ -1,0 +1,153 @@
+/** A driver thread: one long Piscina task that runs the wall driver's loop until the run is over. */
+import { receiveMessageOnPort } from 'node:worker_threads';
+import { performance } from 'node:perf_hooks';
+import { arrivalOf } from '../arrival/arrival.ts';
+import { stream } from '../base/prng.ts';
+import { Actor } from '../engine/actor.ts';
+import type { ActorPlan } from '../engine/guest-plan.ts';
+import { stepCosts } from '../engine/profile.ts';
+import { statsLayout } from '../engine/stats-layout.ts';
+import { WallActor, WallLoop, type WallShared } from '../engine/wall.ts';
+import { WallControl } from '../engine/wall-control.ts';
+import { StatsBlock } from '../metrics/stats.ts';
+import { AddressSpace } from '../model/address-space.ts';
+import { Arena, type Ref } from '../model/arena.ts';
+import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
+import { resolveVariant } from '../model/kernels/index.ts';
+import { Oracle } from '../model/oracle.ts';
+import { doExit } from '../model/paths/exit.ts';
+import { WORKLOADS } from '../workload/index.ts';
+import type { FromThread, ThreadTask, ToThread } from './messages.ts';
+
+/** An idle thread looks at its port at least this often. */
+const IDLE_MS = 100;
+
+/** The task Piscina runs. Returns when the control block says stop and no actor is left. */
+export default function run(task: ThreadTask): void {
+  const { plan, port } = task;
+  const send = (message: FromThread): void => port.postMessage(message);
+  const arena = Arena.attach(task.arena, task.capacity);
+  const control = WallControl.attach(task.control.buffer, task.control.threads, task.control.ringCells);
+  const variant = resolveVariant(plan.variant);
+  const oracle = new Oracle(arena);
+  oracle.onViolation = (violation) => send({ type: 'violation', violation });
+  const shared: WallShared = {
+    arena,
+    control,
+    thread: task.thread,
+    stats: new StatsBlock(statsLayout(plan), task.stats.buffer, task.stats.byteOffset),
+    variant,
+    oracle,
+    addressSpace: new AddressSpace(arena, variant.gup),
+    costNs: plan.pace === 0 ? stepCosts(zeroCosts(plan.profile.costNs)) : stepCosts(plan.profile.costNs),
+    pace: plan.pace,
+    epochMs: performance.now(),
+    onMark: (guest, incarnation, label, value) => send({ type: 'mark', guest, incarnation, label, value }),
+  };
+  const rates = new Map<FaultSite, number>();
+  for (const site of FAULT_SITES) {
+    const rate = plan.faults[site];
+    if (rate !== undefined && rate > 0) rates.set(site, rate);
+  }
+
+  /** What each actor does now: its workload, or its exit. Also the first error of its workload. */
+  const exiting = new Set<Ref>();
+  const errors = new Map<Ref, string>();
+  const parked = new Map<Ref, WallActor>();
+  const loop = new WallLoop(shared, (actor) => {
+    if (exiting.delete(actor.actor)) {
+      send({ type: 'exited', guest: actor.guest, actor: actor.actor });
+      return;
+    }
+    parked.set(actor.actor, actor);
+    send({
+      type: 'parked',
+      guest: actor.guest,
+      actor: actor.actor,
+      operations: actor.operations,
+      failedOperations: actor.failedOperations,
+      error: errors.get(actor.actor) ?? null,
+    });
+    errors.delete(actor.actor);
+  });
+
+  /** A workload's exception ends its actor, not the thread. */
+  function* guarded(actor: WallActor, path: Path<void>): Path<void> {
+    try {
+      yield* path;
+    } catch (error) {
+      errors.set(actor.actor, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  function handle(message: ToThread): void {
+    if (message.type === 'exit') {
+      for (const ref of message.actors) {
+        const actor = parked.get(ref);
+        if (actor === undefined) continue;
+        parked.delete(ref);
+        exiting.add(ref);
+        loop.add(actor, guarded(actor, doExit(actor)), actor.clockNs());
+      }
+      return;
+    }
+    const { guest } = message;
+    shared.epochMs = message.runStartMs - performance.timeOrigin;
+    for (const built of message.actors) {
+      const actorPlan = guest.actors[built.index];
+      const faults =
+        rates.size === 0 ? null : { rate: rates, random: stream(guest.seed, `faults.${built.index}`) };
+      const driver = new WallActor(shared, built.actor, built.task, guest.index, message.incarnation, faults);
+      if (actorPlan === undefined) {
+        // The process's first thread when no actor of the plan is it: it only waits for the others.
+        loop.add(driver, nothing(), 0);
+        continue;
+      }
+      const workload = WORKLOADS.get(actorPlan.workload);
+      if (workload === undefined) throw new Error(`unknown workload '${actorPlan.workload}' in a validated plan`);
+      const startNs = guest.startNs + actorPlan.startNs;
+      const actor = new Actor(
+        driver,
+        guest,
+        actorPlan,
+        stream(guest.seed, `actor.${built.index}`),
+        arrivalOf(actorPlan.arrival, startNs, stream(guest.seed, `arrival.${built.index}`)),
+        endOf(guest.startNs, guest.durationNs, plan.durationNs),
+        message.bufferPage,
+        message.bufferPages,
+      );
+      const path = workload.run(actor, parseOptions(actorPlan));
+      loop.add(driver, guarded(driver, path), Math.max(startNs, driver.clockNs()));
+    }
+  }
+
+  for (;;) {
+    if (control.takeMessageFlag(task.thread)) {
+      for (let m = receiveMessageOnPort(port); m !== undefined; m = receiveMessageOnPort(port)) {
+        handle((m as { message: ToThread }).message);
+      }
+    }
+    const rest = loop.turn();
+    if (control.stopLevel === 2 && loop.actors === 0) break;
+    if (rest > 0) loop.wait(rest, IDLE_MS);
+  }
+  port.close();
+}
+
+function endOf(startNs: number, durationNs: number | null, runNs: number | null): number {
+  const guestEnd = durationNs === null ? Number.POSITIVE_INFINITY : startNs + durationNs;
+  return Math.min(guestEnd, runNs ?? Number.POSITIVE_INFINITY);
+}
+
+function parseOptions(plan: ActorPlan): unknown {
+  const workload = WORKLOADS.get(plan.workload);
+  return workload?.options.parse(plan.options);
+}
+
+function zeroCosts(costNs: { readonly [primitive: string]: number }): Record<string, number> {
+  return Object.fromEntries(Object.keys(costNs).map((name) => [name, 0]));
+}
+
+function* nothing(): Path<void> {
+  yield;
+}

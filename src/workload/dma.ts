@@ -1,0 +1,52 @@
+/** The system calls of a VFIO user, as workloads make them. */
+import { EBADF } from '../base/errno.ts';
+import { PAGE_BYTES } from '../base/units.ts';
+import type { Actor } from '../engine/actor.ts';
+import type { Path } from '../model/env.ts';
+import { containerOf } from '../model/paths/files.ts';
+import { MAP_ARGSZ, MAP_FLAG_READ, MAP_FLAG_WRITE, vfioDmaDoMap } from '../model/paths/map.ts';
+import { UNMAP_ARGSZ, vfioDmaDoUnmap, type UnmapArgs } from '../model/paths/unmap.ts';
+
+const PAGE = BigInt(PAGE_BYTES);
+
+/** Maps `pages` pages of the guest's buffer, from its page `bufferPage`, read-write at `iovaPage`. 0 or a negative errno. */
+export function* mapBuffer(
+  actor: Actor,
+  m: { readonly iovaPage: number; readonly bufferPage: number; readonly pages: number; readonly container?: number },
+): Path<number> {
+  const container = containerOf(actor.k, m.container ?? 0);
+  if (container < 0) return yield* actor.operate('map', refused(container));
+  return yield* actor.operate(
+    'map',
+    vfioDmaDoMap(actor.k, container, {
+      argsz: MAP_ARGSZ,
+      flags: MAP_FLAG_READ | MAP_FLAG_WRITE,
+      vaddr: BigInt(actor.bufferPage + m.bufferPage) * PAGE,
+      iova: BigInt(m.iovaPage) * PAGE,
+      size: BigInt(m.pages) * PAGE,
+    }),
+  );
+}
+
+/** Unmaps a range. The pages removed, or a negative errno. */
+export function* unmapRange(
+  actor: Actor,
+  m: { readonly iovaPage: number; readonly pages: number; readonly container?: number },
+): Path<number> {
+  const container = containerOf(actor.k, m.container ?? 0);
+  if (container < 0) return yield* actor.operate('unmap', refused(container));
+  const args: UnmapArgs = {
+    argsz: UNMAP_ARGSZ,
+    flags: 0,
+    iova: BigInt(m.iovaPage) * PAGE,
+    size: BigInt(m.pages) * PAGE,
+    unmapped: 0n,
+  };
+  const ret = yield* actor.operate('unmap', vfioDmaDoUnmap(actor.k, container, args));
+  return ret < 0 ? ret : Number(args.unmapped / PAGE);
+}
+
+// oxlint-disable-next-line require-yield
+function* refused(errno: number): Path<number> {
+  return errno === 0 ? -EBADF : errno;
+}

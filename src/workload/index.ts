@@ -1,0 +1,12 @@
+/** The workloads by name. Adding one: write its file, list it here. */
+import { boot } from './boot.ts';
+import { hugeGuest } from './huge-guest.ts';
+import { mapUnmap } from './map-unmap.ts';
+import { nullWorkload } from './null.ts';
+import type { Workload } from './workload.ts';
+
+export type { Workload } from './workload.ts';
+
+export const WORKLOADS: ReadonlyMap<string, Workload> = new Map(
+  [nullWorkload, hugeGuest, mapUnmap, boot].map((w) => [w.name, w]),
+);
