@@ -65,25 +65,28 @@ prepare() {
   ) 9>"$root/dist/.lock" || exit $?
 }
 
-# The system's redis-server, for the private Redis of a run.
-need_redis() {
-  if command -v redis-server >/dev/null; then return 0; fi
+# need_program PROGRAM DEBIAN_PACKAGE PACKAGE_ELSEWHERE OTHERWISE: a program of the system. As root on Debian it is
+# installed; otherwise the message names the command, and OTHERWISE what else would do.
+need_program() {
+  if command -v "$1" >/dev/null; then return 0; fi
   if command -v apt-get >/dev/null; then
     if [ "$(id -u)" -eq 0 ]; then
-      say 'installing the system package redis-server (apt-get)'
-      apt_install redis-server && return 0
-      die 104 'installing redis-server failed (see above)' 'install it by hand, or name a server with --redis URL'
+      say "installing the system package $2 (apt-get), for $1"
+      apt_install "$2" && return 0
+      die 104 "installing $2 failed (see above)" "install it by hand$4"
     fi
-    how='sudo apt-get install -y redis-server'
+    how="sudo apt-get install -y $2"
   elif command -v dnf >/dev/null; then
-    how='sudo dnf install -y redis'
+    how="sudo dnf install -y $3"
   elif command -v apk >/dev/null; then
-    how='apk add redis'
+    how="apk add $3"
   else
-    how='brew install redis'
+    how="brew install $3"
   fi
-  die 104 'no redis-server on the PATH' "install it: $how (or name a server with --redis URL)"
+  die 104 "no $1 on the PATH" "install it: $how$4"
 }
+
+need_redis() { need_program redis-server redis-server redis ', or name a server with --redis URL'; }
 
 # Package lists may be missing or outdated: they are fetched only when the first try fails.
 apt_install() {

@@ -69,7 +69,7 @@ test('run without a redis-server: says the command that installs it, unless a se
   assert.deepEqual({ status, stdout }, { status: EXIT.invalid, stdout: '' });
   assert.match(
     stderr,
-    /^pinstorm: error: no redis-server on the PATH\nhint: install it: .* \(or name a server with --redis URL\)\n$/,
+    /^pinstorm: error: no redis-server on the PATH\nhint: install it: .*, or name a server with --redis URL\n$/,
   );
   for (const args of [
     ['run', '--redis', 'redis://x', 'y'],
@@ -91,12 +91,12 @@ test('run without a redis-server on Debian: root gets the package installed, oth
   const install = 'install -y -qq --no-install-recommends redis-server';
   assert.equal(readFileSync(log, 'utf8'), `${install}\nupdate -qq\n${install}\n`);
   assert.equal(asRoot.stdout, '');
-  assert.match(asRoot.stderr, /^pinstorm: installing the system package redis-server \(apt-get\)\n/);
+  assert.match(asRoot.stderr, /^pinstorm: installing the system package redis-server \(apt-get\), for redis-server\n/);
   const asUser = launch(scratch(t), ['run', 'x'], {
     PATH: programs(t, SYSTEM, { 'apt-get': 'exit 1', id: 'echo 1000' }),
   });
   assert.equal(asUser.status, EXIT.invalid);
-  assert.match(asUser.stderr, /hint: install it: sudo apt-get install -y redis-server /);
+  assert.match(asUser.stderr, /hint: install it: sudo apt-get install -y redis-server,/);
 });
 
 test('the package holds what the command needs and no tests', () => {
