@@ -668,12 +668,13 @@ export class AddressSpace {
   /** The granule has a page table now: nothing in it can be mapped huge before all of it has gone. */
   #markTable(mm: Ref, granule: number): void {
     const end = granule + GRANULE;
-    for (let seg = this.#findFrom(mm, granule); seg !== 0 && this.#start(seg) < end;) {
-      const from = Math.max(granule, this.#start(seg));
-      const to = Math.min(end, this.#end(seg));
+    for (let at = granule; at < end; ) {
+      const seg = this.#findFrom(mm, at);
+      if (seg === 0 || this.#start(seg) >= end) break;
+      const from = Math.max(at, this.#start(seg));
+      at = Math.min(end, this.#end(seg));
       const residency = this.#i32[seg + SEG.residency] as number;
-      if ((residency & Residency.PMD) !== 0) this.#setRange(mm, from, to, residency & BASE, this.#runPages(seg));
-      seg = this.#findFrom(mm, to);
+      if ((residency & Residency.PMD) !== 0) this.#setRange(mm, from, at, residency & BASE, this.#runPages(seg));
     }
   }
 
