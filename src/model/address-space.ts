@@ -668,7 +668,7 @@ export class AddressSpace {
   /** The granule has a page table now: nothing in it can be mapped huge before all of it has gone. */
   #markTable(mm: Ref, granule: number): void {
     const end = granule + GRANULE;
-    for (let at = granule; at < end; ) {
+    for (let at = granule; at < end;) {
       const seg = this.#findFrom(mm, at);
       if (seg === 0 || this.#start(seg) >= end) break;
       const from = Math.max(at, this.#start(seg));
