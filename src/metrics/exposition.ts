@@ -59,7 +59,7 @@ export interface MetricSources {
   readonly run: RunInfo;
   readonly stats: StatsView;
   gauges(): LiveGauges;
-  pool?(): PoolHealth;
+  readonly pool?: () => PoolHealth;
 }
 
 type Labels = Readonly<Record<string, string>>;
@@ -167,7 +167,7 @@ function addHistograms(stats: StatsView, add: Add): void {
     // The label objects never change: a scrape allocates only the values.
     const rows = ids.map((id) => {
       const labels = labelsOf(SERIES[id]!);
-      return { id, labels, edges: upTo.map((le) => ({ ...labels, le })) };
+      return { id, labels, edges: upTo.map((le) => Object.assign({}, labels, { le })) };
     });
     add('histogram', name, help, () => {
       const values: Value[] = [];
@@ -254,7 +254,7 @@ export async function serveMetrics(
 
 function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
   const fix = 'choose another with --metrics-port N, or 0 for any free one';
-  switch (error.code) {
+  switch (error.code ?? '') {
     case 'EADDRINUSE':
       return new UserError(EXIT.invalid, `port ${port} on ${host} is in use by another program`, fix);
     case 'EACCES':

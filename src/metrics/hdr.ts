@@ -142,6 +142,6 @@ function inflate(data: Buffer, maxOutputLength: number): Buffer {
   try {
     return inflateSync(data, { maxOutputLength });
   } catch (error) {
-    throw new Error(`histogram does not decompress: ${error instanceof Error ? error.message : String(error)}`);
+    throw new Error('histogram does not decompress', { cause: error });
   }
 }

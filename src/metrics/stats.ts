@@ -57,7 +57,7 @@ export class StatsLayout {
     this.counterNames = [...modelCounters, ...OWN_COUNTERS];
     this.scale = new HdrScale(options.digits ?? 2);
     const exact = (options.exactEdgesNs ?? []).filter((ns) => ns > 0 && ns <= MAX_TRACKABLE_NS);
-    const edges = [...new Set([...STANDARD_EDGES_NS, ...exact.map(Math.floor)])].sort((a, b) => a - b);
+    const edges = [...new Set([...STANDARD_EDGES_NS, ...exact.map(Math.floor)])].toSorted((a, b) => a - b);
     if (edges.length > MAX_EDGES) throw new Error(`${edges.length} bucket edges, at most ${MAX_EDGES} are possible`);
     this.edgesNs = Float64Array.from(edges);
     this.firstEdge = new Uint8Array(this.scale.cells);

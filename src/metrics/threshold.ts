@@ -179,11 +179,11 @@ function parseMetric(text: string, modelCounters: readonly string[]): Measured {
     }
     tags.set(key, value);
   }
-  const tag = <T extends string>(key: string, known: readonly T[]): readonly number[] | null => {
+  const tag = (key: string, known: readonly string[]): readonly number[] | null => {
     const value = tags.get(key);
     if (value === undefined) return null;
     tags.delete(key);
-    const index = known.indexOf(value as T);
+    const index = known.indexOf(value);
     if (index >= 0) return [index];
     throw new ThresholdError('metric', at(value), `unknown ${key} '${value}'`, `use ${known.join(', ')}`);
   };
@@ -199,7 +199,7 @@ function parseMetric(text: string, modelCounters: readonly string[]): Measured {
   return measured;
 }
 
-type TagReader = <T extends string>(key: string, known: readonly T[]) => readonly number[] | null;
+type TagReader = (key: string, known: readonly string[]) => readonly number[] | null;
 
 /** Everything but the harness' own null operation, unless it is asked for. */
 const MODEL_OPS = OPS.flatMap((op, i) => (op === 'null' ? [] : [i]));

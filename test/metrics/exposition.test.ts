@@ -90,11 +90,7 @@ test('a scrape carries the metrics; threshold edges are exact; only run_info nam
 test('promtool check metrics is silent', async () => {
   const text = await createRegistry(sources).metrics();
   const promtool = spawnSync('promtool', ['check', 'metrics'], { input: text, encoding: 'utf8' });
-  assert.notEqual(
-    (promtool.error as NodeJS.ErrnoException | undefined)?.code,
-    'ENOENT',
-    'promtool is missing: apt-get install --no-install-recommends prometheus',
-  );
+  assert.equal(promtool.error, undefined, 'no promtool: apt-get install --no-install-recommends prometheus');
   assert.deepEqual(
     { status: promtool.status, out: promtool.stdout, err: promtool.stderr },
     { status: 0, out: '', err: '' },

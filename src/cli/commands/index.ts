@@ -11,5 +11,6 @@ export interface CommandRow {
 }
 
 export const COMMANDS: Readonly<Record<string, CommandRow>> = {
+  report: { summary: 'print the summary of a run from its directory', load: () => import('./report.ts') },
   completion: { summary: 'print a completion script for your shell', load: () => import('./completion.ts') },
 };

@@ -1,0 +1,164 @@
+/** Makes the results of a run from its merged statistics and what its driver knows besides. */
+import {
+  actualSeries,
+  DEFERRED_LOCK_WAIT,
+  DEFERRED_SETTLE,
+  intendedSeries,
+  LATENESS,
+  LOCK_MODES,
+  lockHoldSeries,
+  lockWaitSeries,
+  Op,
+  OPS,
+  Outcome,
+  OUTCOMES,
+  SCHEDULE_LAG,
+  type SeriesId,
+} from '../metrics/ops.ts';
+import { total, type Snapshot } from '../metrics/snapshot.ts';
+import type { Threshold } from '../metrics/threshold.ts';
+import {
+  RESULTS_VERSION,
+  type Accounting,
+  type Coverage,
+  type Health,
+  type Quantiles,
+  type RunIdentity,
+  type RunResults,
+} from './results.ts';
+import { evaluate } from './thresholds.ts';
+import { decide, missingDeferred } from './verdict.ts';
+
+export interface RunOutcome {
+  readonly run: RunIdentity;
+  readonly complete: boolean;
+  readonly stoppedByUser: boolean;
+  /** Time the rates refer to. */
+  readonly durationNs: number;
+  readonly coverage: Coverage;
+  /** The merged statistics of all threads of all workers. */
+  readonly snapshot: Snapshot;
+  readonly thresholds: readonly Threshold[];
+  readonly accounting: Pick<Accounting, 'balance' | 'driftPages' | 'firstRefusal' | 'violations' | 'notes'> & {
+    /** Deferred updates given up with the guests of a lost worker. */
+    readonly deferredDiscarded: number;
+    /** Null: a sentence is made from the figures. */
+    readonly explanation: string | null;
+  };
+  readonly deferredBacklogMax: number | null;
+  readonly health: Omit<Health, 'lateness' | 'nullOperation'>;
+}
+
+export function buildResults(outcome: RunOutcome): RunResults {
+  const { snapshot, durationNs, coverage, complete, stoppedByUser } = outcome;
+  const counters = Object.fromEntries(snapshot.layout.counterNames.map((name, i) => [name, snapshot.counters[i]!]));
+  const quantiles = (id: SeriesId) => quantilesOf(snapshot, id);
+  const byMode = (series: (mode: number) => SeriesId) =>
+    Object.fromEntries(
+      LOCK_MODES.flatMap((mode, i) => {
+        const q = quantiles(series(i));
+        return q === null ? [] : [[mode, q]];
+      }),
+    );
+  const { deferredDiscarded, explanation, ...facts } = outcome.accounting;
+  const accounting: Accounting = {
+    ...facts,
+    deferred: {
+      queued: counters['deferred_queued'] ?? 0,
+      applied: counters['deferred_applied'] ?? 0,
+      lost: counters['deferred_lost'] ?? 0,
+      discarded: deferredDiscarded,
+    },
+    limitRefusals: counters['limit_refusals'] ?? 0,
+    explanation: '',
+  };
+  accounting.explanation = explanation ?? explain(accounting, counters);
+  const health: Health = {
+    ...outcome.health,
+    lateness: quantiles(LATENESS),
+    nullOperation: quantiles(actualSeries(Op.null, Outcome.ok)),
+  };
+  const gauges = {
+    locked_vm_drift_pages: accounting.driftPages,
+    deferred_backlog: Math.max(missingDeferred(accounting.deferred), 0),
+  };
+  const thresholds = outcome.thresholds.map((t) => evaluate(t, { snapshot, durationNs, gauges }));
+  return {
+    schemaVersion: RESULTS_VERSION,
+    run: outcome.run,
+    complete,
+    stoppedByUser,
+    durationNs,
+    coverage,
+    thresholds,
+    accounting,
+    latency: OPS.flatMap((op, i) =>
+      OUTCOMES.flatMap((outcomeName, o) => {
+        const intended = quantiles(intendedSeries(i, o));
+        const actual = quantiles(actualSeries(i, o));
+        return intended === null && actual === null ? [] : [{ op, outcome: outcomeName, intended, actual }];
+      }),
+    ),
+    split: {
+      scheduleLag: quantiles(SCHEDULE_LAG),
+      lockWait: byMode(lockWaitSeries),
+      lockHold: byMode(lockHoldSeries),
+      deferredSettle: quantiles(DEFERRED_SETTLE),
+      deferredLockWait: quantiles(DEFERRED_LOCK_WAIT),
+    },
+    counters,
+    deferredBacklogMax: outcome.deferredBacklogMax,
+    health,
+    verdict: decide({ complete, stoppedByUser, coverage, accounting, health, thresholds }),
+  };
+}
+
+function quantilesOf(snapshot: Snapshot, id: SeriesId): Quantiles | null {
+  const data = snapshot.series(id);
+  const count = total(data?.cells);
+  if (data === null || count === 0) return null;
+  const histogram = snapshot.layout.scale.toHistogram(data.cells);
+  // The top of a cell can lie above the largest value itself.
+  const at = (p: number) => Math.min(histogram.getValueAtPercentile(p), data.maxNs);
+  return {
+    count,
+    meanNs: data.sumNs / count,
+    p50Ns: at(50),
+    p90Ns: at(90),
+    p99Ns: at(99),
+    p999Ns: at(99.9),
+    maxNs: data.maxNs,
+  };
+}
+
+/** One sentence that says why the account is as it is. */
+function explain(accounting: Accounting, counters: Readonly<Record<string, number>>): string {
+  const { deferred, balance, firstRefusal, limitRefusals } = accounting;
+  if (firstRefusal !== null && firstRefusal.truePages + firstRefusal.requestedPages <= firstRefusal.limitPages) {
+    const { op, requestedPages, limitPages, lockedVmPages, truePages } = firstRefusal;
+    return (
+      `The ${op} of ${pages(requestedPages)} was refused although only ${truePages} of the ${limitPages} allowed were in ` +
+      `use: locked_vm still counted ${lockedVmPages}, because updates that found mmap_sem taken were put off.`
+    );
+  }
+  if (limitRefusals > 0) {
+    return `${times(limitRefusals)} an operation was refused because the memory really pinned had reached RLIMIT_MEMLOCK.`;
+  }
+  const truth =
+    balance === 'exact'
+      ? 'locked_vm equals the pages really pinned.'
+      : balance === 'violated'
+        ? 'locked_vm does not equal the pages really pinned.'
+        : 'whether locked_vm is right was not checked.';
+  if (deferred.queued === 0) {
+    return (counters['trylock_attempts'] ?? 0) > 0
+      ? `Every trylock of mmap_sem succeeded, so nothing was put off; ${truth}`
+      : `Every update took mmap_sem at once or waited for it, so nothing was put off; ${truth}`;
+  }
+  const missing = missingDeferred(deferred);
+  const fate = missing === 0 ? 'all of them were applied or discarded with their guest' : `${missing} were not applied`;
+  return `${deferred.queued} updates found mmap_sem taken and were put off; ${fate}, and ${truth}`;
+}
+
+const pages = (n: number): string => (n === 1 ? '1 page' : `${n} pages`);
+const times = (n: number): string => (n === 1 ? 'Once' : `${n} times`);

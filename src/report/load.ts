@@ -1,0 +1,156 @@
+/**
+ * Reads a run directory back. A finished run has results.json; of one that did not end, the results so far are rebuilt
+ * from what was appended while it went, leaving out a line that was cut off.
+ */
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import type { z } from 'zod';
+import { EXIT, UserError } from '../base/errors.ts';
+import { SERIES_BY_NAME } from '../metrics/ops.ts';
+import { Snapshot } from '../metrics/snapshot.ts';
+import { OWN_COUNTERS, StatsLayout } from '../metrics/stats.ts';
+import { parseThreshold } from '../metrics/threshold.ts';
+import { buildResults } from './build.ts';
+import { Refusal, RESULTS_VERSION, RunResults, Violation } from './results.ts';
+import { Interval, RUN_DIRECTORY_VERSION, RunEvent, RunRecord } from './run-dir.ts';
+
+/**
+ * The results of the run in `directory`.
+ * @throws UserError 104 when it is not a run directory, or one of a version this pinstorm does not know.
+ */
+export function loadRun(directory: string): RunResults {
+  const stat = statSync(directory, { throwIfNoEntry: false });
+  if (stat === undefined)
+    throw invalid(`${directory} does not exist`, 'give the directory of a run, for example runs/latest');
+  if (!stat.isDirectory()) throw invalid(`${directory} is not a directory`, 'give the directory of a run');
+  const finished = read(directory, 'results.json');
+  if (finished !== null) return parse(directory, 'results.json', finished, RunResults, RESULTS_VERSION);
+  const record = read(directory, 'run.json');
+  if (record === null) throw invalid(`${directory} is not a run directory: it has no run.json`, 'try runs/latest');
+  return rebuild(directory, parse(directory, 'run.json', record, RunRecord, RUN_DIRECTORY_VERSION));
+}
+
+function rebuild(directory: string, record: RunRecord): RunResults {
+  const modelCounters = record.statistics.counters.filter((c) => !(OWN_COUNTERS as readonly string[]).includes(c));
+  const layout = new StatsLayout(modelCounters, { digits: record.statistics.digits });
+  const snapshot = new Snapshot(layout);
+  const intervals = lines(directory, 'intervals.jsonl', Interval);
+  for (const { counters } of intervals) {
+    for (const [name, by] of Object.entries(counters)) {
+      const index = layout.counterNames.indexOf(name);
+      if (index >= 0) snapshot.counters[index]! += by;
+    }
+  }
+  addLatencies(snapshot, read(directory, 'latency.hlog') ?? '');
+  const events = lines(directory, 'events.jsonl', RunEvent);
+  const last = intervals.at(-1);
+  const of = (kind: string) => events.filter((e) => e.kind === kind);
+  const backlogs = intervals.flatMap((i) => i.gauges['deferred_backlog'] ?? []);
+  const violations = of('violation').flatMap((e) => Violation.safeParse(e).data ?? []);
+  return buildResults({
+    run: record.run,
+    complete: false,
+    stoppedByUser: of('stop').length > 0,
+    durationNs: (last?.endSeconds ?? 0) * 1e9,
+    coverage: {
+      guestsPlanned: record.guestsPlanned,
+      guestsFinished: last?.guests['finished'] ?? 0,
+      guestsFailed: last?.guests['failed'] ?? 0,
+      guestsLost: last?.guests['lost'] ?? 0,
+      workersLost: of('worker_lost').length,
+      minShare: record.minShare,
+    },
+    snapshot,
+    thresholds: record.thresholds.map((t) => parseThreshold(t.metric, t.expression, modelCounters)),
+    accounting: {
+      balance: 'unchecked',
+      driftPages: last?.gauges['locked_vm_drift_pages'] ?? 0,
+      firstRefusal: of('refusal').flatMap((e) => Refusal.safeParse(e).data ?? [])[0] ?? null,
+      violations,
+      notes: [],
+      explanation: null,
+      deferredDiscarded: last?.gauges['deferred_discarded'] ?? 0,
+    },
+    deferredBacklogMax: backlogs.length === 0 ? null : Math.max(...backlogs),
+    health: { ...record.health, saturated: false, saturation: null, eventLoopDelayP99Ns: null },
+  });
+}
+
+/** Adds up the interval histograms. The file has no sums; they are taken from the middles of the cells. */
+function addLatencies(snapshot: Snapshot, log: string): void {
+  const { layout } = snapshot;
+  const { scale } = layout;
+  for (const line of log.split('\n')) {
+    const match = /^Tag=([a-z_.]+),[\d.]+,[\d.]+,[\d.]+,([A-Za-z0-9+/=]+)$/.exec(line);
+    const id = SERIES_BY_NAME.get(match?.[1] ?? '');
+    if (match === null || id === undefined) continue;
+    let cells: Float64Array;
+    try {
+      cells = scale.decode(match[2]!);
+    } catch {
+      // Only the last line of a run that was cut off can be incomplete.
+      continue;
+    }
+    const interval = new Snapshot(layout);
+    const buckets = new Float64Array(layout.buckets);
+    let sumNs = 0;
+    cells.forEach((n, cell) => {
+      buckets[layout.firstEdge[cell]!]! += n;
+      sumNs += (n * (scale.lowest(cell) + scale.highest(cell))) / 2;
+    });
+    const maxNs = cells.length === 0 ? 0 : scale.highest(cells.length - 1);
+    interval.data.set(id, { cells, buckets, sumNs, maxNs });
+    snapshot.add(interval);
+  }
+}
+
+function read(directory: string, name: string): string | null {
+  try {
+    return readFileSync(join(directory, name), 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw invalid(`cannot read ${join(directory, name)}: ${(error as Error).message}`, 'check its permissions');
+  }
+}
+
+function parse<S extends z.ZodType>(
+  directory: string,
+  name: string,
+  text: string,
+  schema: S,
+  version: number,
+): z.infer<S> {
+  const path = join(directory, name);
+  let data: unknown;
+  try {
+    data = JSON.parse(text);
+  } catch (error) {
+    throw invalid(`${path} is not JSON: ${(error as Error).message}`, 'it was changed or cut off after the run');
+  }
+  const found = (data as { schemaVersion?: unknown } | null)?.schemaVersion;
+  if (found !== version) {
+    throw invalid(
+      `${path} has format ${JSON.stringify(found)}, this pinstorm reads ${version}`,
+      'use the pinstorm that wrote it',
+    );
+  }
+  const checked = schema.safeParse(data);
+  if (checked.success) return checked.data;
+  const [issue] = checked.error.issues;
+  throw invalid(`${path}: ${issue?.path.join('.')}: ${issue?.message}`, 'it was changed after the run');
+}
+
+/** The complete lines of a JSON Lines file; the rest of one that was cut off is left out. */
+function lines<S extends z.ZodType>(directory: string, name: string, schema: S): z.infer<S>[] {
+  return (read(directory, name) ?? '').split('\n').flatMap((line) => {
+    if (line === '') return [];
+    try {
+      const checked = schema.safeParse(JSON.parse(line));
+      return checked.success ? [checked.data] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+const invalid = (message: string, hint: string): UserError => new UserError(EXIT.invalid, message, hint);

@@ -1,0 +1,157 @@
+/**
+ * The results of a run as plain data: what results.json holds, what the summary is made from, and what other commands
+ * read back. Times are in nanoseconds and instants in UTC; a new field is optional, a changed meaning a new version.
+ */
+import { z } from 'zod';
+import { OPS, OUTCOMES } from '../metrics/ops.ts';
+
+export const RESULTS_VERSION = 1;
+
+const amount = z.number().min(0);
+
+/** A distribution of latencies. Percentiles are those of the merged histogram, at most 0.8 % above the true ones. */
+export const Quantiles = z.object({
+  count: amount,
+  meanNs: amount,
+  p50Ns: amount,
+  p90Ns: amount,
+  p99Ns: amount,
+  p999Ns: amount,
+  maxNs: amount,
+});
+export type Quantiles = z.infer<typeof Quantiles>;
+
+export const Violation = z.object({
+  invariant: z.string(),
+  count: amount,
+  /** Whether the scenario said it would happen. */
+  expected: z.boolean(),
+  /** The shortest sequence of steps that shows it, as text. */
+  history: z.string().nullable(),
+});
+export type Violation = z.infer<typeof Violation>;
+
+/** The first operation refused for the limit: what the account said and what was true. All in pages. */
+export const Refusal = z.object({
+  op: z.string(),
+  requestedPages: amount,
+  limitPages: amount,
+  /** locked_vm as the limit test saw it. */
+  lockedVmPages: amount,
+  /** Pages that were really pinned or locked. */
+  truePages: amount,
+});
+export type Refusal = z.infer<typeof Refusal>;
+
+export const ThresholdResult = z.object({
+  metric: z.string(),
+  expression: z.string(),
+  ok: z.boolean(),
+  /** ns for latencies; null if there was nothing to measure, which passes. */
+  observed: z.number().nullable(),
+  unit: z.enum(['ns', 'per_second', 'share', 'plain']),
+});
+export type ThresholdResult = z.infer<typeof ThresholdResult>;
+
+export const Verdict = z.object({
+  verdict: z.enum(['pass', 'fail', 'inconclusive']),
+  exitCode: z.number().int(),
+  /** Everything that speaks against a pass, the one that decided first. */
+  reasons: z.array(z.string()),
+});
+export type Verdict = z.infer<typeof Verdict>;
+
+/** What identifies a run, known when it starts. */
+export const RunIdentity = z.object({
+  id: z.string(),
+  name: z.string(),
+  driver: z.enum(['wall', 'virtual']),
+  variant: z.string(),
+  seed: z.number(),
+  /** Model time per real time; 0: as fast as it goes. */
+  pace: z.number(),
+  planHash: z.string(),
+  commandLine: z.array(z.string()),
+  startedAt: z.string(),
+  version: z.string(),
+});
+export type RunIdentity = z.infer<typeof RunIdentity>;
+
+export const Coverage = z.object({
+  guestsPlanned: amount,
+  guestsFinished: amount,
+  /** Guests whose workload ended with an unexpected error. */
+  guestsFailed: amount,
+  /** Guests that were lost with their worker and could not be run again. */
+  guestsLost: amount,
+  workersLost: amount,
+  /** Least share of guests that must not be lost for a verdict, 0 .. 1. */
+  minShare: z.number().min(0).max(1),
+});
+export type Coverage = z.infer<typeof Coverage>;
+
+export const Accounting = z.object({
+  /** exact: the account equals the truth at quiescence. unchecked: nobody looked, for example after a crash. */
+  balance: z.enum(['exact', 'violated', 'unchecked']),
+  driftPages: z.number(),
+  deferred: z.object({ queued: amount, applied: amount, lost: amount, discarded: amount }),
+  limitRefusals: amount,
+  firstRefusal: Refusal.nullable(),
+  violations: z.array(Violation),
+  /** Further facts worth a line, for example locked_vm after the maps and after close. */
+  notes: z.array(z.string()),
+  /** Why it is so, in one sentence. */
+  explanation: z.string(),
+});
+export type Accounting = z.infer<typeof Accounting>;
+
+export const Health = z.object({
+  lateness: Quantiles.nullable(),
+  saturated: z.boolean(),
+  /** What shows it, and what to do; null when not saturated. */
+  saturation: z.object({ reason: z.string(), advice: z.string() }).nullable(),
+  /** The harness' own cost per operation, from a null workload run beside the load. */
+  nullOperation: Quantiles.nullable(),
+  eventLoopDelayP99Ns: amount.nullable(),
+  cores: amount,
+  threads: amount,
+  workers: amount,
+  profile: z.object({ name: z.string(), calibrated: z.boolean() }),
+});
+export type Health = z.infer<typeof Health>;
+
+export const RunResults = z.object({
+  schemaVersion: z.literal(RESULTS_VERSION),
+  run: RunIdentity,
+  /** False if rebuilt from the directory of a run that did not end. */
+  complete: z.boolean(),
+  stoppedByUser: z.boolean(),
+  /** Time the rates refer to: real on the wall clock, simulated in virtual time. */
+  durationNs: amount,
+  coverage: Coverage,
+  thresholds: z.array(ThresholdResult),
+  accounting: Accounting,
+  /** Per operation and outcome, from the intended and from the actual start. */
+  latency: z.array(
+    z.object({
+      op: z.enum(OPS),
+      outcome: z.enum(OUTCOMES),
+      intended: Quantiles.nullable(),
+      actual: Quantiles.nullable(),
+    }),
+  ),
+  /** Where the time goes. */
+  split: z.object({
+    scheduleLag: Quantiles.nullable(),
+    lockWait: z.record(z.string(), Quantiles),
+    lockHold: z.record(z.string(), Quantiles),
+    deferredSettle: Quantiles.nullable(),
+    deferredLockWait: Quantiles.nullable(),
+  }),
+  counters: z.record(z.string(), amount),
+  /** Largest number of deferred updates pending at once, as sampled each interval. */
+  deferredBacklogMax: amount.nullable(),
+  health: Health,
+  verdict: Verdict,
+});
+export type RunResults = z.infer<typeof RunResults>;

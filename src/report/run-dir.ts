@@ -1,0 +1,234 @@
+/**
+ * The run directory: everything a run leaves behind, written while it goes, so that a crash loses at most the last
+ * interval. docs/run-directory.md describes each file. Files are created once and only appended to.
+ */
+import {
+  closeSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { availableParallelism, cpus, release, totalmem, type } from 'node:os';
+import { basename, join } from 'node:path';
+import { HistogramLogWriter } from 'hdr-histogram-js';
+import { z } from 'zod';
+import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
+import { SERIES } from '../metrics/ops.ts';
+import type { Snapshot } from '../metrics/snapshot.ts';
+import { Coverage, Health, RunIdentity, type RunResults } from './results.ts';
+
+export const RUN_DIRECTORY_VERSION = 1;
+
+/** run.json: what is known when the run starts. Enough to rebuild a report if it never ends. */
+export const RunRecord = z.object({
+  schemaVersion: z.literal(RUN_DIRECTORY_VERSION),
+  run: RunIdentity,
+  node: z.string(),
+  machine: z.object({ cores: z.number(), cpu: z.string(), memoryBytes: z.number(), system: z.string() }),
+  /** Precision and counters of the statistics, to read the interval files. */
+  statistics: z.object({ digits: z.union([z.literal(2), z.literal(3)]), counters: z.array(z.string()) }),
+  thresholds: z.array(z.object({ metric: z.string(), expression: z.string() })),
+  /** Invariants the scenario expects to be violated. */
+  expect: z.array(z.string()),
+  guestsPlanned: z.number(),
+  minShare: Coverage.shape.minShare,
+  health: Health.pick({ cores: true, threads: true, workers: true, profile: true }),
+});
+export type RunRecord = z.infer<typeof RunRecord>;
+
+/** One line of intervals.jsonl: what an interval added. Times in seconds since the run's start. */
+export const Interval = z.object({
+  seq: z.number().int(),
+  startSeconds: z.number(),
+  endSeconds: z.number(),
+  /** Increases of the counters; those that stayed are left out. */
+  counters: z.record(z.string(), z.number()),
+  /** Values at the end of the interval. */
+  gauges: z.record(z.string(), z.number()),
+  guests: z.record(z.string(), z.number()),
+});
+export type Interval = z.infer<typeof Interval>;
+
+/** One line of events.jsonl. Kinds: start, stage, threshold, violation, worker_lost, guest_failed, stop, end. */
+export const RunEvent = z.looseObject({ atSeconds: z.number(), kind: z.string() });
+export type RunEvent = z.infer<typeof RunEvent>;
+
+/** This machine, for run.json. */
+export function machineFacts(): RunRecord['machine'] {
+  return {
+    cores: availableParallelism(),
+    cpu: cpus()[0]?.model ?? 'unknown',
+    memoryBytes: totalmem(),
+    system: `${type()} ${release()}`,
+  };
+}
+
+export class RunDirectory {
+  /** Where it is. */
+  readonly path: string;
+  private readonly files: Record<'intervals' | 'latency' | 'events', number>;
+  private seq = 0;
+  private lastEndSeconds = 0;
+
+  /**
+   * Creates `<root>/<UTC timestamp>-<name>` and points `<root>/latest` at it.
+   * @param plan the frozen plan, JSON data.
+   * @throws UserError 104 when it cannot be written.
+   */
+  constructor(root: string, record: RunRecord, scenarioYaml: string, plan: unknown) {
+    this.path = createDirectory(root, record.run);
+    const { startedAt } = record.run;
+    this.files = guard(this.path, EXIT.invalid, () => {
+      this.write('scenario.yaml', scenarioYaml);
+      this.write('plan.json', `${JSON.stringify(plan)}\n`);
+      this.write('run.json', `${JSON.stringify(record, null, 2)}\n`);
+      const open = (name: string) => openSync(join(this.path, name), 'ax');
+      return { intervals: open('intervals.jsonl'), latency: open('latency.hlog'), events: open('events.jsonl') };
+    });
+    const startedAtSeconds = (Date.parse(startedAt) / 1000).toFixed(3);
+    const log = this.histogramLog();
+    log.outputComment(`[pinstorm ${record.run.version}, latencies in ns]`);
+    log.outputLogFormatVersion();
+    // The library's own outputStartTime leaves an empty line that other readers stumble over.
+    log.outputComment(`[StartTime: ${startedAtSeconds} (seconds since epoch), ${startedAt}]`);
+    log.outputComment(`[BaseTime: ${startedAtSeconds} (seconds since epoch)]`);
+    log.outputLegend();
+    pointLatest(root, this.path);
+  }
+
+  /** Appends what an interval added: counters to intervals.jsonl, histograms to latency.hlog. */
+  interval(
+    endSeconds: number,
+    delta: Snapshot,
+    gauges: Readonly<Record<string, number>>,
+    guests: Readonly<Record<string, number>>,
+  ): void {
+    const counters: Record<string, number> = {};
+    delta.layout.counterNames.forEach((name, i) => {
+      if (delta.counters[i] !== 0) counters[name] = delta.counters[i]!;
+    });
+    const startSeconds = this.lastEndSeconds;
+    const line: Interval = {
+      seq: this.seq++,
+      startSeconds,
+      endSeconds,
+      counters,
+      gauges: { ...gauges },
+      guests: { ...guests },
+    };
+    this.lastEndSeconds = endSeconds;
+    const log = this.histogramLog();
+    for (const [id, data] of delta.data) {
+      const histogram = delta.layout.scale.toHistogram(data.cells);
+      histogram.tag = SERIES[id]!.name;
+      // The maximum is written in milliseconds, as HdrHistogram's tools do for nanoseconds.
+      log.outputIntervalHistogram(histogram, startSeconds, endSeconds, 1e6);
+    }
+    this.append('intervals', `${JSON.stringify(line)}\n`);
+  }
+
+  /** Appends an event; `fields` is JSON data. */
+  event(atSeconds: number, kind: string, fields: Readonly<Record<string, unknown>> = {}): void {
+    this.append('events', `${JSON.stringify({ atSeconds, kind, ...fields })}\n`);
+  }
+
+  /** Writes results.json, verdict.json and summary.txt, and closes the directory. */
+  finish(results: RunResults, summary: string): void {
+    guard(this.path, EXIT.inconclusive, () => {
+      for (const fd of Object.values(this.files)) {
+        fsyncSync(fd);
+        closeSync(fd);
+      }
+      this.write('summary.txt', summary);
+      this.write('verdict.json', `${JSON.stringify(results.verdict, null, 2)}\n`);
+      // Last and in one step: whoever finds results.json finds a finished run.
+      this.write('results.json.part', `${JSON.stringify(results, null, 2)}\n`);
+      renameSync(join(this.path, 'results.json.part'), join(this.path, 'results.json'));
+    });
+  }
+
+  private histogramLog(): HistogramLogWriter {
+    return new HistogramLogWriter((text) => this.append('latency', text));
+  }
+
+  private append(file: keyof RunDirectory['files'], text: string): void {
+    guard(this.path, EXIT.inconclusive, () => {
+      const bytes = Buffer.from(text);
+      // A full disk may take a part of it and say so only by the count.
+      for (let at = 0; at < bytes.length;) at += writeSync(this.files[file], bytes, at);
+    });
+  }
+
+  private write(name: string, text: string): void {
+    writeFileSync(join(this.path, name), text, { flag: 'wx' });
+  }
+}
+
+function createDirectory(root: string, { startedAt, name }: RunIdentity): string {
+  const stamp = startedAt.replace(/\.\d+/, '').replaceAll(/[-:]/g, '');
+  const slug =
+    name
+      .toLowerCase()
+      .replaceAll(/[^a-z0-9]+/g, '-')
+      .replaceAll(/^-|-$/g, '')
+      .slice(0, 60) || 'run';
+  return guard(root, EXIT.invalid, () => {
+    mkdirSync(root, { recursive: true });
+    for (let attempt = 1; ; attempt++) {
+      const path = join(root, `${stamp}-${slug}${attempt === 1 ? '' : `-${attempt}`}`);
+      try {
+        mkdirSync(path);
+        return path;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || attempt === 1000) throw error;
+      }
+    }
+  });
+}
+
+/** Moves the link in one step. Something else of that name is the user's and stays. */
+function pointLatest(root: string, path: string): void {
+  const link = join(root, 'latest');
+  const fresh = `${link}.${process.pid}`;
+  guard(root, EXIT.invalid, () => {
+    if (lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink() === false) return;
+    symlinkSync(basename(path), fresh);
+    try {
+      renameSync(fresh, link);
+    } catch (error) {
+      unlinkSync(fresh);
+      throw error;
+    }
+  });
+}
+
+const CAUSES: Readonly<Record<string, readonly [string, string]>> = {
+  ENOSPC: ['no space is left', 'free some space or choose another place with --out DIR'],
+  EFBIG: ['the file size limit is reached', 'raise the limit (ulimit -f)'],
+  EDQUOT: ['the disk quota is used up', 'free some space or choose another place with --out DIR'],
+  EACCES: ['permission denied', 'choose a place you may write to with --out DIR'],
+  EPERM: ['permission denied', 'choose a place you may write to with --out DIR'],
+  EROFS: ['the file system is read-only', 'choose another place with --out DIR'],
+  ENOTDIR: ['a part of the path is a file', 'choose another place with --out DIR'],
+  EEXIST: ['a file is in the way', 'choose another place with --out DIR'],
+  ENOENT: ['it is gone', 'do not remove the run directory while the run goes on'],
+  EBADF: ['it is closed', 'this is a bug in pinstorm'],
+};
+
+/** Runs file operations and says in one message what went wrong, where, and what to do. */
+function guard<T>(path: string, exitCode: ExitCode, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const { code = '', message } = error as NodeJS.ErrnoException;
+    const [cause, hint] = CAUSES[code] ?? [message, 'choose another place with --out DIR'];
+    const at = (error as NodeJS.ErrnoException).path ?? path;
+    throw new UserError(exitCode, `cannot write ${at}: ${cause}`, hint);
+  }
+}

@@ -1,0 +1,198 @@
+/** The end-of-run summary, in k6's order, at most 80 columns: a pure function of the results. */
+import { clip, duration, paint, percent, quantity, whole, wrap, type Style } from './format.ts';
+import type { Quantiles, RunResults, ThresholdResult } from './results.ts';
+import { missingDeferred } from './verdict.ts';
+
+const WIDTH = 80;
+const LABEL = 30;
+const CELL = 8;
+const HISTORY_LINES = 12;
+
+export function renderSummary(results: RunResults, style: Style): string {
+  const out = new Lines(style);
+  const { run } = results;
+  const clock = run.driver === 'virtual' ? 'simulated' : run.pace === 1 ? 'real time' : `pace ${run.pace}`;
+  out.add(paint(style, 'bold', clip(`pinstorm ${run.name}`, WIDTH)));
+  out.add(clip(`variant ${run.variant}, seed ${run.seed}, ${duration(results.durationNs)} (${clock})`, WIDTH));
+  if (!results.complete) {
+    out.add(paint(style, 'yellow', 'The run did not end: rebuilt from what its directory holds.'));
+  }
+  thresholds(out, results);
+  accounting(out, results);
+  latency(out, results);
+  throughput(out, results);
+  deferred(out, results);
+  health(out, results);
+  verdict(out, results);
+  return out.text();
+}
+
+class Lines {
+  readonly style: Style;
+  private readonly lines: string[] = [];
+
+  constructor(style: Style) {
+    this.style = style;
+  }
+
+  add(line: string): void {
+    this.lines.push(line);
+  }
+
+  section(title: string): void {
+    this.lines.push('', `  ${paint(this.style, 'bold', title)}`);
+  }
+
+  /** A label, dotted leaders, a value. */
+  row(label: string, value: string): void {
+    const name = clip(label, 36);
+    this.add(`    ${name}${this.leaders(Math.max(LABEL - name.length, 4))} ${value}`);
+  }
+
+  /** Running text, indented and wrapped. */
+  prose(text: string, indent = 4): void {
+    for (const line of wrap(clip(text, 4000), WIDTH - indent)) this.add(' '.repeat(indent) + line);
+  }
+
+  leaders(length: number): string {
+    return paint(this.style, 'dim', ` ${'.'.repeat(Math.max(length - 1, 1))}`);
+  }
+
+  mark(ok: boolean): string {
+    if (this.style.unicode) return paint(this.style, ok ? 'green' : 'red', ok ? '✓' : '✗');
+    return paint(this.style, ok ? 'green' : 'red', ok ? '[ok]' : '[FAIL]');
+  }
+
+  text(): string {
+    return `${this.lines.join('\n')}\n`;
+  }
+}
+
+function thresholds(out: Lines, { thresholds: all }: RunResults): void {
+  if (all.length === 0) return;
+  out.section('THRESHOLDS');
+  for (const metric of new Set(all.map((t) => t.metric))) {
+    out.add(`    ${clip(metric, WIDTH - 4)}`);
+    for (const t of all.filter((one) => one.metric === metric)) {
+      out.add(`      ${out.mark(t.ok)} ${clip(`${t.expression}   observed ${observed(t)}`, WIDTH - 14)}`);
+    }
+  }
+}
+
+function observed({ observed: value, unit }: ThresholdResult): string {
+  if (value === null) return 'no samples';
+  if (unit === 'ns') return duration(value);
+  if (unit === 'share') return percent(value);
+  return unit === 'per_second' ? `${quantity(value)}/s` : quantity(value);
+}
+
+const times = (n: number): string => (n === 1 ? 'once' : `${whole(n)} times`);
+
+function accounting(out: Lines, { accounting: a }: RunResults): void {
+  out.section('ACCOUNTING');
+  const drift = a.driftPages === 0 ? '' : `, off by ${whole(a.driftPages)} pages`;
+  const mark = a.balance === 'unchecked' ? '' : `${out.mark(a.balance === 'exact')} `;
+  out.row('balance', `${mark}${a.balance}${drift}`);
+  for (const v of a.violations) {
+    out.row(v.invariant, `${out.mark(v.expected)} violated ${times(v.count)}${v.expected ? ' (expected)' : ''}`);
+    if (v.history === null) continue;
+    const lines = v.history.trimEnd().split('\n');
+    for (const line of lines.slice(0, HISTORY_LINES)) out.add(`      | ${clip(line, WIDTH - 8)}`);
+    if (lines.length > HISTORY_LINES) out.add(`      | ... ${lines.length - HISTORY_LINES} more lines in results.json`);
+  }
+  const { queued, applied, lost, discarded } = a.deferred;
+  const missing = missingDeferred(a.deferred);
+  const rest = [
+    ...(discarded > 0 ? [`${whole(discarded)} discarded with their guests`] : []),
+    ...(missing !== 0 ? [missing > 0 ? `${whole(missing)} missing` : `${whole(-missing)} too many`] : []),
+    ...(lost > 0 ? [`${whole(lost)} never queued (no memory)`] : []),
+  ];
+  out.row('deferred', `${out.mark(missing === 0)} ${whole(queued)} queued, ${whole(applied)} applied`);
+  for (const part of rest) out.row('', part);
+  out.row('limit refusals', whole(a.limitRefusals));
+  for (const note of a.notes) out.prose(note);
+  out.prose(a.explanation);
+}
+
+function latency(out: Lines, results: RunResults): void {
+  out.section('LATENCY');
+  const heads = ['count', 'p50', 'p90', 'p99', 'p99.9', 'max'];
+  out.add(' '.repeat(4 + LABEL - 2) + heads.map((h) => h.padStart(CELL)).join(''));
+  const row = (label: string, q: Quantiles | null) => {
+    if (q === null) return;
+    const cells = [quantity(q.count), ...[q.p50Ns, q.p90Ns, q.p99Ns, q.p999Ns, q.maxNs].map(duration)];
+    const width = LABEL - 2;
+    const name = clip(label, width - 3);
+    out.add(`    ${name}${out.leaders(width - name.length)}${cells.map((c) => c.padStart(CELL)).join('')}`);
+  };
+  for (const { op, outcome, intended, actual } of results.latency) {
+    const name = outcome === 'ok' ? op : `${op} ${outcome}`;
+    row(`${name}, intended start`, intended);
+    row(`${name}, actual start`, actual);
+  }
+  if (results.latency.length === 0) out.add('    no operation ended');
+  const { split } = results;
+  row('schedule lag', split.scheduleLag);
+  for (const [mode, q] of Object.entries(split.lockWait)) row(`lock wait, ${mode}`, q);
+  for (const [mode, q] of Object.entries(split.lockHold)) row(`lock hold, ${mode}`, q);
+  row('deferred settlement', split.deferredSettle);
+  row('its lock wait', split.deferredLockWait);
+}
+
+function throughput(out: Lines, results: RunResults): void {
+  out.section('THROUGHPUT');
+  const seconds = results.durationNs / 1e9;
+  const row = (label: string, n: number) =>
+    out.row(label, `${quantity(n).padEnd(CELL)}${seconds > 0 ? `${quantity(n / seconds)}/s` : ''}`.trimEnd());
+  const counts = results.latency.map((l) => ({ ...l, count: (l.actual ?? l.intended)?.count ?? 0 }));
+  row(
+    'operations',
+    counts.filter((l) => l.op !== 'null').reduce((sum, l) => sum + l.count, 0),
+  );
+  for (const { op, outcome, count } of counts) row(`  ${outcome === 'ok' ? op : `${op} ${outcome}`}`, count);
+  const { counters } = results;
+  row('pages pinned', counters['pages_pinned'] ?? 0);
+  row('pages unpinned', counters['pages_unpinned'] ?? 0);
+  const dropped = counters['ops_dropped'] ?? 0;
+  if (dropped > 0) row('dropped (actor was busy)', dropped);
+}
+
+function deferred(out: Lines, { counters, deferredBacklogMax }: RunResults): void {
+  const attempts = counters['trylock_attempts'] ?? 0;
+  out.section('DEFERRED');
+  const failures = counters['trylock_failures'] ?? 0;
+  const share = attempts > 0 ? ` (${percent(failures / attempts)})` : '';
+  out.row('trylock failures', `${whole(failures)} of ${whole(attempts)}${share}`);
+  if (deferredBacklogMax !== null) out.row('largest backlog', whole(deferredBacklogMax));
+  const full = counters['ring_full_waits'] ?? 0;
+  if (full > 0) out.row('waits for a full ring', whole(full));
+}
+
+function health(out: Lines, { health: h, counters, coverage: c }: RunResults): void {
+  out.section('HEALTH');
+  if (h.lateness !== null) out.row('lateness', `p50 ${duration(h.lateness.p50Ns)}, p99 ${duration(h.lateness.p99Ns)}`);
+  out.row('saturated', `${out.mark(!h.saturated)} ${h.saturated ? 'yes' : 'no'}`);
+  if (h.saturation !== null) out.prose(`${h.saturation.reason}: ${h.saturation.advice}`);
+  if (h.nullOperation !== null) {
+    out.row('null operation', `p50 ${duration(h.nullOperation.p50Ns)}, p99 ${duration(h.nullOperation.p99Ns)}`);
+  }
+  if (h.eventLoopDelayP99Ns !== null) out.row('event-loop delay', `p99 ${duration(h.eventLoopDelayP99Ns)}`);
+  const clamped = counters['values_clamped'] ?? 0;
+  if (clamped > 0) out.row('latencies out of range', whole(clamped));
+  const lost = c.guestsLost > 0 ? `, ${whole(c.guestsLost)} lost` : '';
+  const failed = c.guestsFailed > 0 ? `, ${whole(c.guestsFailed)} failed` : '';
+  out.row('guests', `${whole(c.guestsFinished)} of ${whole(c.guestsPlanned)} finished${failed}${lost}`);
+  const plural = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
+  out.row('machine', `${plural(h.workers, 'worker')}, ${plural(h.threads, 'thread')}, ${plural(h.cores, 'core')}`);
+  out.row('cost profile', clip(h.profile.name, 40));
+  if (!h.profile.calibrated) {
+    out.prose('The profile is not calibrated: shapes and invariants hold, nanoseconds are model units.');
+  }
+}
+
+function verdict(out: Lines, { verdict: v }: RunResults): void {
+  out.section('VERDICT');
+  const color = v.verdict === 'pass' ? 'green' : v.verdict === 'fail' ? 'red' : 'yellow';
+  out.add(`    ${paint(out.style, color, v.verdict)}, exit status ${v.exitCode}`);
+  for (const reason of v.reasons) out.prose(`- ${reason}`);
+}
