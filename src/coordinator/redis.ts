@@ -1,0 +1,170 @@
+/**
+ * Where Redis is and how to reach it: address parsing, one bounded check before anything starts, and connections.
+ * A password never appears in a message: `label` is the only form of the address that is printed.
+ */
+import { Redis, type RedisOptions } from 'ioredis';
+import { EXIT, UserError } from '../base/errors.ts';
+
+export interface RedisTarget {
+  /** What was given, secrets included: handed to worker processes by environment, never printed. */
+  readonly url: string;
+  /** The address with the password masked, for messages. */
+  readonly label: string;
+  readonly options: RedisOptions;
+}
+
+const FORMS = 'redis://[user:password@]host[:port][/db], rediss://... for TLS, or the path of a unix socket';
+
+/** Parses a Redis address. Throws UserError 104 naming the accepted forms. */
+export function parseRedisUrl(text: string): RedisTarget {
+  const invalid = (why: string): UserError =>
+    new UserError(EXIT.invalid, `invalid Redis address: ${why}`, `expected ${FORMS}`);
+  const socket = text.startsWith('unix:') ? text.slice(text.startsWith('unix://') ? 7 : 5) : text;
+  if (socket.startsWith('/')) return { url: text, label: socket, options: { path: socket } };
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    throw invalid('it is neither a URL nor an absolute path');
+  }
+  if (url.protocol !== 'redis:' && url.protocol !== 'rediss:') throw invalid(`unknown scheme ${url.protocol}//`);
+  if (url.hostname === '') throw invalid('the host is missing');
+  if (url.search !== '' || url.hash !== '') throw invalid('query parameters are not supported');
+  const db = url.pathname.replace(/^\//, '');
+  if (!/^\d{0,5}$/.test(db)) throw invalid('the path must be a database number');
+  const port = url.port === '' ? 6379 : Number(url.port);
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const options: RedisOptions = { host, port, db: Number(db) };
+  try {
+    if (url.username !== '') options.username = decodeURIComponent(url.username);
+    if (url.password !== '') options.password = decodeURIComponent(url.password);
+  } catch {
+    throw invalid('user or password is not percent-encoded correctly');
+  }
+  if (url.protocol === 'rediss:') options.tls = { servername: host };
+  const user = url.password === '' ? url.username : `${url.username}:***`;
+  const label = `${url.protocol}//${user === '' ? '' : `${user}@`}${url.hostname}:${port}${db === '' ? '' : `/${db}`}`;
+  return { url: text, label, options };
+}
+
+/** How a connection behaves when Redis is away. */
+export type Patience =
+  /** Commands fail after a few attempts: for those who must notice. */
+  | 'finite'
+  /** Commands wait until Redis is back: for BullMQ workers and blocking reads. */
+  | 'endless';
+
+/** A connection that reconnects by itself. Errors of the connection surface through its commands. */
+export function openRedis(target: RedisTarget, patience: Patience): Redis {
+  const redis = new Redis({
+    ...target.options,
+    connectTimeout: 5000,
+    maxRetriesPerRequest: patience === 'endless' ? null : 8,
+    retryStrategy: (attempt) => Math.min(20 * 2 ** Math.min(attempt, 6), 1000),
+  });
+  // Without a listener ioredis prints each failed attempt.
+  redis.on('error', () => {});
+  return redis;
+}
+
+const CHECK_MS = 4000;
+
+/** One bounded attempt to use Redis. Throws UserError 104 when it cannot serve a run; takes at most about 4 s. */
+export async function checkRedis(target: RedisTarget): Promise<void> {
+  const redis = new Redis({
+    ...target.options,
+    lazyConnect: true,
+    connectTimeout: CHECK_MS,
+    commandTimeout: CHECK_MS,
+    maxRetriesPerRequest: 0,
+    retryStrategy: () => null,
+  });
+  let cause: Error | undefined;
+  redis.on('error', (error: Error) => (cause ??= error));
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${CHECK_MS / 1000} s`)), CHECK_MS);
+  });
+  try {
+    const info = await Promise.race([redis.connect().then(() => redis.info()), late]);
+    checkServer(target, info);
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    throw unreachable(target, cause ?? (error instanceof Error ? error : new Error(String(error))));
+  } finally {
+    clearTimeout(timer);
+    redis.disconnect();
+  }
+}
+
+function unreachable(target: RedisTarget, cause: Error): UserError {
+  const text = cause.message;
+  if (/WRONGPASS|NOAUTH|invalid password|without any password/i.test(text)) {
+    return new UserError(
+      EXIT.invalid,
+      `Redis at ${target.label} refused the login`,
+      'give user and password in the address: redis://user:password@host',
+    );
+  }
+  if (/NOPERM/.test(text)) {
+    return new UserError(
+      EXIT.invalid,
+      `Redis at ${target.label}: the user lacks permissions`,
+      'pinstorm needs all commands on keys that begin with {pinstorm, and INFO, TIME and SCAN',
+    );
+  }
+  const code = (cause as NodeJS.ErrnoException).code;
+  // Only codes and our own words: a server's free text could repeat what was sent.
+  const why =
+    code === 'ECONNREFUSED'
+      ? 'connection refused'
+      : code === 'ENOENT'
+        ? 'no such socket'
+        : code === 'ENOTFOUND' || code === 'EAI_AGAIN'
+          ? 'the host name does not resolve'
+          : (code ?? text.split('\n', 1)[0] ?? '');
+  return new UserError(
+    EXIT.invalid,
+    `cannot reach Redis at ${target.label}: ${why}`,
+    'start it, correct --redis, or leave --redis out for a private one',
+  );
+}
+
+function checkServer(target: RedisTarget, info: string): void {
+  const field = (name: string): string => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? '';
+  const version = field('redis_version');
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  if (version !== '' && (major < 6 || (major === 6 && minor < 2))) {
+    throw new UserError(EXIT.invalid, `Redis at ${target.label} is version ${version}`, 'pinstorm needs 6.2 or newer');
+  }
+  const policy = field('maxmemory_policy');
+  if (field('maxmemory') !== '0' && policy !== '' && policy !== 'noeviction') {
+    throw new UserError(
+      EXIT.invalid,
+      `Redis at ${target.label} may drop jobs when its memory is full (maxmemory-policy ${policy})`,
+      'set maxmemory-policy noeviction',
+    );
+  }
+}
+
+/** The Redis clock in epoch milliseconds, with microseconds as fraction. */
+export async function redisTimeMs(redis: Redis): Promise<number> {
+  const [seconds, micros] = await redis.time();
+  return Number(seconds) * 1000 + Number(micros) / 1000;
+}
+
+/**
+ * What to add to this machine's epoch milliseconds to get the Redis clock, from the fastest of a few round trips, and the
+ * round trip that bounds its error, both in milliseconds.
+ */
+export async function clockOffset(redis: Redis): Promise<{ offsetMs: number; roundTripMs: number }> {
+  let best = { offsetMs: 0, roundTripMs: Infinity };
+  for (let i = 0; i < 5; i++) {
+    const before = performance.timeOrigin + performance.now();
+    const there = await redisTimeMs(redis);
+    const after = performance.timeOrigin + performance.now();
+    const roundTripMs = after - before;
+    if (roundTripMs < best.roundTripMs) best = { offsetMs: there - (before + after) / 2, roundTripMs };
+  }
+  return best;
+}

@@ -1,0 +1,320 @@
+/**
+ * Deferred accounting of one worker process: from the hand-over ring to BullMQ jobs and back to the arena.
+ *
+ * BullMQ delivers at least once and may lose jobs when Redis loses its data; the kernel's workqueue delivers exactly
+ * once. So each update carries an operation id that the emulator applies once, and a job stays on our books, and is sent
+ * again, until every update in it has been settled. When Redis is slow the books fill, the ring fills, and actors wait:
+ * nothing is dropped.
+ */
+import {
+  openConsumer,
+  openProducer,
+  type JobConsumer,
+  type JobProducer,
+  type QueueName,
+  type QueueTiming,
+} from '../coordinator/queue.ts';
+import type { RedisTarget } from '../coordinator/redis.ts';
+import type { DeferredUpdate, Emulator } from './emulator-api.ts';
+import { IdSet } from './id-set.ts';
+
+export interface DeferredOptions {
+  /** Updates per job at most. */
+  readonly batch: number;
+  /** A partly filled job leaves after this long. */
+  readonly flushMs: number;
+  /** Jobs on our books at a time; more wait in the ring. */
+  readonly jobsMax?: number;
+  /** Jobs handled at a time. */
+  readonly concurrency?: number;
+  /** A job that is not settled after this long is sent again. */
+  readonly resendMs?: number;
+  readonly timing?: QueueTiming | undefined;
+  /** First operation id of the emulator. */
+  readonly firstOpId?: number;
+  /** Whether the update's guest still lives on this worker in that incarnation. */
+  readonly isLive?: (update: DeferredUpdate) => boolean;
+  /** Told the time from queueing to the start of the apply, for each update, in nanoseconds. */
+  readonly onQueueDelay?: (delayNs: number) => void;
+}
+
+export interface DeferredCounts {
+  /** Taken from the ring. */
+  readonly queued: number;
+  readonly applied: number;
+  /** Of guests that died. */
+  readonly discarded: number;
+  /** Deliveries of an operation id that had been applied before; harmless. */
+  readonly duplicates: number;
+  /** Jobs sent, counting each once. */
+  readonly jobs: number;
+  /** Jobs sent again because they were not settled in time. */
+  readonly resent: number;
+  /** Jobs refused as malformed or not ours. */
+  readonly refused: number;
+}
+
+export interface DeferredReport extends DeferredCounts {
+  /** Operation ids queued but never applied, as inclusive ranges (the first 100). Empty when all is well. */
+  readonly missing: readonly (readonly [number, number])[];
+  readonly missingCount: number;
+}
+
+/** Words per update in a job: operation id and time are relative to the job's first. */
+const WORDS = 6;
+const BATCH_LIMIT = 10_000;
+
+interface JobData {
+  readonly v: 1;
+  readonly id: number;
+  readonly ns: number;
+  readonly u: readonly number[];
+}
+
+export function encodeJob(updates: readonly DeferredUpdate[]): JobData {
+  const id = updates[0]?.opId ?? 0;
+  const ns = updates[0]?.queuedAtNs ?? 0;
+  const u: number[] = [];
+  for (const x of updates) u.push(x.opId - id, x.mm, x.guest, x.incarnation, x.npage, x.queuedAtNs - ns);
+  return { v: 1, id, ns, u };
+}
+
+/** Decodes job data from Redis, which anybody may have written. Null when it is not exactly what `encodeJob` makes. */
+export function decodeJob(data: unknown): DeferredUpdate[] | null {
+  if (typeof data !== 'object' || data === null) return null;
+  const { v, id, ns, u, ...rest } = data as Record<string, unknown>;
+  if (v !== 1 || !Number.isSafeInteger(id) || !Number.isSafeInteger(ns) || Object.keys(rest).length > 0) return null;
+  if (!Array.isArray(u) || u.length === 0 || u.length % WORDS !== 0 || u.length > BATCH_LIMIT * WORDS) return null;
+  for (const word of u as unknown[]) if (!Number.isSafeInteger(word)) return null;
+  const word = (at: number): number => (u as number[])[at] as number;
+  const updates: DeferredUpdate[] = [];
+  for (let at = 0; at < u.length; at += WORDS) {
+    const mm = word(at + 1);
+    const guest = word(at + 2);
+    const incarnation = word(at + 3);
+    if (mm < 0 || guest < 0 || incarnation < 0) return null;
+    const opId = (id as number) + word(at);
+    const queuedAtNs = (ns as number) + word(at + 5);
+    if (!Number.isSafeInteger(opId) || !Number.isSafeInteger(queuedAtNs)) return null;
+    updates.push({ opId, mm, guest, incarnation, npage: word(at + 4), queuedAtNs });
+  }
+  return updates;
+}
+
+interface Outstanding {
+  readonly data: JobData;
+  sentAtMs: number;
+  /** Updates not yet settled. */
+  left: number;
+}
+
+const nowNs = (): number => Number(process.hrtime.bigint());
+
+export class DeferredPipeline {
+  readonly #emulator: Emulator;
+  readonly #options: DeferredOptions;
+  readonly #producer: JobProducer;
+  readonly #consumer: JobConsumer;
+  readonly #outstanding = new Map<number, Outstanding>();
+  readonly #settled: IdSet;
+  readonly #jobsMax: number;
+  readonly #resendMs: number;
+  readonly #resender: NodeJS.Timeout;
+  #buffer: DeferredUpdate[] = [];
+  #flush: NodeJS.Timeout | undefined;
+  #draining: (() => void) | undefined;
+  #failure: Error | undefined;
+  #closed = false;
+  #jobs = 0;
+  #queued = 0;
+  #lastOpId: number;
+  #applied = 0;
+  #discarded = 0;
+  #duplicates = 0;
+  #resent = 0;
+  #refused = 0;
+
+  constructor(target: RedisTarget, queue: QueueName, emulator: Emulator, options: DeferredOptions) {
+    this.#emulator = emulator;
+    this.#options = options;
+    this.#jobsMax = options.jobsMax ?? 64;
+    this.#resendMs = options.resendMs ?? 5000;
+    const first = options.firstOpId ?? 1;
+    this.#settled = new IdSet(first);
+    this.#lastOpId = first - 1;
+    this.#producer = openProducer(target, queue);
+    const concurrency = options.concurrency ?? 16;
+    this.#consumer = openConsumer(target, queue, { concurrency, timing: options.timing }, (id, data) =>
+      this.#handle(id, data),
+    );
+    this.#resender = setInterval(() => this.#resend(), Math.max(10, this.#resendMs / 2));
+    emulator.onDeferred(() => this.#pump());
+    this.#pump();
+  }
+
+  counts(): DeferredCounts {
+    return {
+      queued: this.#queued,
+      applied: this.#applied,
+      discarded: this.#discarded,
+      duplicates: this.#duplicates,
+      jobs: this.#jobs,
+      resent: this.#resent,
+      refused: this.#refused,
+    };
+  }
+
+  /** An error of the emulator while applying: a bug, which makes the run's figures worthless. */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
+  /** Updates taken from the ring and not settled. */
+  get backlog(): number {
+    return this.#queued - this.#settled.size;
+  }
+
+  /**
+   * Call when no guest runs any more. Resolves when every update has been applied or discarded, or at the deadline, with what
+   * is missing.
+   */
+  async drain(timeoutMs: number): Promise<DeferredReport> {
+    const timer = { handle: undefined as NodeJS.Timeout | undefined };
+    await new Promise<void>((resolve) => {
+      this.#draining = resolve;
+      timer.handle = setTimeout(resolve, timeoutMs);
+      this.#pump();
+    });
+    clearTimeout(timer.handle);
+    // What still lies in the ring after the deadline is missing as well.
+    const rest: DeferredUpdate[] = [];
+    while (this.#emulator.drainDeferred(1000, rest) > 0) for (const update of rest.splice(0)) this.#take(update);
+    const missingCount = this.backlog;
+    return { ...this.counts(), missing: this.#settled.missing(this.#lastOpId, 100), missingCount };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearInterval(this.#resender);
+    clearTimeout(this.#flush);
+    await this.#consumer.close(true);
+    await this.#producer.close();
+  }
+
+  #take(update: DeferredUpdate): void {
+    this.#queued++;
+    if (update.opId > this.#lastOpId) this.#lastOpId = update.opId;
+  }
+
+  /** Moves updates from the ring into jobs as far as the books allow. */
+  #pump(flushNow = false): void {
+    if (this.#closed) return;
+    const { batch, flushMs } = this.#options;
+    while (this.#outstanding.size < this.#jobsMax) {
+      const before = this.#buffer.length;
+      this.#emulator.drainDeferred(batch - before, this.#buffer);
+      for (let i = before; i < this.#buffer.length; i++) this.#take(this.#buffer[i] as DeferredUpdate);
+      if (this.#buffer.length === 0) break;
+      if (this.#buffer.length < batch && !flushNow && this.#draining === undefined) {
+        this.#flush ??= setTimeout(() => {
+          this.#flush = undefined;
+          this.#pump(true);
+        }, flushMs);
+        return;
+      }
+      clearTimeout(this.#flush);
+      this.#flush = undefined;
+      const updates = this.#buffer;
+      this.#buffer = [];
+      const seq = ++this.#jobs;
+      const job: Outstanding = { data: encodeJob(updates), sentAtMs: performance.now(), left: updates.length };
+      this.#outstanding.set(seq, job);
+      this.#send(seq, job);
+    }
+    if (this.#outstanding.size === 0 && this.#buffer.length === 0) this.#draining?.();
+  }
+
+  #send(seq: number, job: Outstanding): void {
+    job.sentAtMs = performance.now();
+    // A failed add is repeated by the resender: the job stays on the books.
+    this.#producer.add(`d-${seq}`, job.data).catch(() => {});
+  }
+
+  #resend(): void {
+    const before = performance.now() - this.#resendMs;
+    for (const [seq, job] of this.#outstanding) {
+      if (job.sentAtMs > before) continue;
+      this.#resent++;
+      this.#send(seq, job);
+    }
+  }
+
+  async #handle(jobId: string, data: unknown): Promise<void> {
+    const seq = Number(/^d-(\d{1,15})$/.exec(jobId)?.[1] ?? NaN);
+    const updates = decodeJob(data);
+    if (updates === null || !(seq <= this.#jobs)) {
+      this.#refused++;
+      return;
+    }
+    const job = this.#outstanding.get(seq);
+    if (job === undefined) {
+      // Everything in it was settled: a second delivery.
+      this.#duplicates += updates.length;
+      return;
+    }
+    if (!sameJob(job.data, data as JobData)) {
+      this.#refused++;
+      return;
+    }
+    try {
+      await this.#apply(seq, job, updates);
+    } catch (error) {
+      // A bug in the emulator. The update stays on the books as missing, and the node reports the failure.
+      this.#failure ??= error instanceof Error ? error : new Error(String(error));
+    }
+  }
+
+  async #apply(seq: number, job: Outstanding, updates: readonly DeferredUpdate[]): Promise<void> {
+    const startNs = nowNs();
+    const waiting: Promise<void>[] = [];
+    for (const update of updates) {
+      if (this.#options.isLive?.(update) === false) {
+        if (this.#settle(seq, job, update)) {
+          this.#discarded++;
+          this.#emulator.discardDeferred(update);
+        }
+        continue;
+      }
+      const result = this.#emulator.applyDeferred(update);
+      if (typeof result === 'boolean') this.#applyEnded(seq, job, update, result, startNs);
+      else waiting.push(result.then((fresh) => this.#applyEnded(seq, job, update, fresh, startNs)));
+    }
+    // Updates of different address spaces wait side by side, as the kernel's workers do.
+    if (waiting.length > 0) await Promise.all(waiting);
+  }
+
+  #applyEnded(seq: number, job: Outstanding, update: DeferredUpdate, fresh: boolean, startNs: number): void {
+    if (!fresh) {
+      this.#duplicates++;
+      return;
+    }
+    this.#applied++;
+    this.#options.onQueueDelay?.(Math.max(0, startNs - update.queuedAtNs));
+    this.#settle(seq, job, update);
+  }
+
+  #settle(seq: number, job: Outstanding, update: DeferredUpdate): boolean {
+    if (!this.#settled.add(update.opId)) return false;
+    if (--job.left === 0) {
+      this.#outstanding.delete(seq);
+      this.#pump();
+    }
+    return true;
+  }
+}
+
+function sameJob(sent: JobData, received: JobData): boolean {
+  if (sent.id !== received.id || sent.ns !== received.ns || sent.u.length !== received.u.length) return false;
+  for (let i = 0; i < sent.u.length; i++) if (sent.u[i] !== received.u[i]) return false;
+  return true;
+}

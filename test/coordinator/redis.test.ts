@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { describe, it } from 'node:test';
+import { EXIT, UserError } from '../../src/base/errors.ts';
+import { redisServerInstalled, startPrivateRedis } from '../../src/coordinator/private-redis.ts';
+import { checkRedis, clockOffset, openRedis, parseRedisUrl } from '../../src/coordinator/redis.ts';
+import { isAlive, until } from './until.ts';
+
+const invalid = (pattern: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof UserError, String(error));
+  assert.equal(error.exitCode, EXIT.invalid);
+  assert.match(error.message, pattern);
+  assert.doesNotMatch(`${error.message} ${error.hint}`, /s3cret/);
+  return true;
+};
+
+describe('Redis address', () => {
+  it('accepts URLs, TLS, IPv6 and socket paths, and masks the password', () => {
+    const full = parseRedisUrl('redis://me:s3cret%21@db.example:7000/3');
+    assert.deepEqual(full.options, { host: 'db.example', port: 7000, db: 3, username: 'me', password: 's3cret!' });
+    assert.equal(full.label, 'redis://me:***@db.example:7000/3');
+    assert.deepEqual(parseRedisUrl('redis://[::1]').options, { host: '::1', port: 6379, db: 0 });
+    assert.deepEqual(parseRedisUrl('rediss://h').options.tls, { servername: 'h' });
+    assert.equal(parseRedisUrl('redis://:s3cret@h').label, 'redis://:***@h:6379');
+    for (const path of ['/run/r.sock', 'unix:/run/r.sock', 'unix:///run/r.sock']) {
+      assert.deepEqual(parseRedisUrl(path).options, { path: '/run/r.sock' });
+    }
+  });
+
+  for (const bad of [
+    '',
+    'localhost:6379',
+    'http://h',
+    'redis://',
+    'redis://h/x',
+    'redis://h?p=s3cret',
+    'redis://%@h',
+  ]) {
+    it(`refuses ${JSON.stringify(bad)} with the accepted forms`, () => {
+      assert.throws(() => parseRedisUrl(bad), invalid(/invalid Redis address/));
+    });
+  }
+});
+
+describe('checking a Redis', () => {
+  it('says what is wrong, in seconds, without the password', async () => {
+    const closed = createServer().listen(0, '127.0.0.1');
+    await once(closed, 'listening');
+    const { port } = closed.address() as { port: number };
+    closed.close();
+    const started = performance.now();
+    const refused = parseRedisUrl(`redis://u:s3cret@127.0.0.1:${port}`);
+    await assert.rejects(checkRedis(refused), invalid(/cannot reach Redis at redis:\/\/u:\*\*\*@.*connection refused/));
+    await assert.rejects(checkRedis(parseRedisUrl('/nonexistent/redis.sock')), invalid(/no such socket/));
+    assert.ok(performance.now() - started < 3000);
+  });
+
+  it('gives up on a server that never answers', async () => {
+    const mute = createServer(() => {}).listen(0, '127.0.0.1');
+    await once(mute, 'listening');
+    const { port } = mute.address() as { port: number };
+    await assert.rejects(checkRedis(parseRedisUrl(`redis://127.0.0.1:${port}`)), invalid(/no answer within/));
+    mute.close();
+  });
+
+  it('tells a refused login, an evicting server and a good one apart', async () => {
+    const redis = await startPrivateRedis();
+    const socket = redis.target.url;
+    const admin = openRedis(redis.target, 'finite');
+    try {
+      await checkRedis(redis.target);
+      await admin.config('SET', 'maxmemory', '100mb');
+      await admin.config('SET', 'maxmemory-policy', 'allkeys-lru');
+      await assert.rejects(checkRedis(redis.target), invalid(/may drop jobs/));
+      await admin.config('SET', 'maxmemory-policy', 'noeviction');
+      await checkRedis(redis.target);
+      await admin.config('SET', 'requirepass', 's3cret');
+      await assert.rejects(checkRedis(redis.target), invalid(/refused the login/));
+      const wrong = { ...redis.target, options: { path: socket, password: 's3cret-no' } };
+      await assert.rejects(checkRedis(wrong), invalid(/refused the login/));
+      await checkRedis({ ...redis.target, options: { path: socket, password: 's3cret' } });
+    } finally {
+      admin.disconnect();
+      await redis.close();
+    }
+  });
+});
+
+describe('private Redis', () => {
+  it('answers, has no port, and leaves nothing behind', async () => {
+    const redis = await startPrivateRedis();
+    const client = openRedis(redis.target, 'finite');
+    assert.equal((await client.config('GET', 'port'))[1], '0');
+    const { offsetMs, roundTripMs } = await clockOffset(client);
+    assert.ok(Math.abs(offsetMs) <= roundTripMs + 1, `same machine, offset ${offsetMs} ms`);
+    client.disconnect();
+    assert.ok(existsSync(redis.directory));
+    await redis.close();
+    assert.ok(!existsSync(redis.directory));
+    assert.ok(!(await isAlive(redis.guardPid)));
+  });
+
+  for (const signal of ['SIGKILL', 'SIGTERM', 'SIGINT'] as const) {
+    it(`is gone after ${signal} of its owner, a stopped server too`, async () => {
+      const owner = spawn(process.execPath, [new URL('./redis-owner.js', import.meta.url).pathname], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const [line] = (await once(createInterface(owner.stdout), 'line')) as [string];
+      const { directory, guardPid, serverPid } = JSON.parse(line) as {
+        directory: string;
+        guardPid: number;
+        serverPid: number;
+      };
+      assert.ok((await isAlive(serverPid)) && existsSync(directory));
+      process.kill(serverPid, 'SIGSTOP');
+      owner.kill(signal);
+      await until('server, guard and directory are gone', async () => {
+        return !(await isAlive(serverPid)) && !(await isAlive(guardPid)) && !existsSync(directory);
+      });
+    });
+  }
+
+  it('reports its own unexpected end', async () => {
+    const redis = await startPrivateRedis();
+    const client = openRedis(redis.target, 'finite');
+    const pid = Number(/^process_id:(\d+)/m.exec(await client.info('server'))?.[1]);
+    client.disconnect();
+    process.kill(pid, 'SIGKILL');
+    await redis.ended;
+    assert.ok(!existsSync(redis.directory));
+    await redis.close();
+  });
+
+  it('names the one command when redis-server is missing', async () => {
+    const empty = mkdtempSync(join(tmpdir(), 'pinstorm-path-'));
+    const path = process.env['PATH'];
+    assert.ok(redisServerInstalled());
+    process.env['PATH'] = empty;
+    try {
+      await assert.rejects(startPrivateRedis(), (error: unknown) => {
+        invalid(/not installed/)(error);
+        assert.match((error as UserError).hint ?? '', /apt-get install -y redis-server/);
+        return true;
+      });
+    } finally {
+      process.env['PATH'] = path;
+      rmSync(empty, { recursive: true });
+    }
+  });
+});
