@@ -59,7 +59,6 @@ const registry = createRegistry({
   gauges: () => ({
     deferredBacklog: 0,
     deferredOldestAgeSeconds: 0,
-    deferredDiscarded: 0,
     lockedVmDriftPages: 0,
     invariantViolations: {},
     guests: {},

@@ -15,6 +15,8 @@ import { actualSeries, intendedSeries, SERIES_COUNT, type SeriesId } from './ops
 export const OWN_COUNTERS = [
   /** Operations whose turn passed while their actor was busy, in an open arrival model: never started. */
   'ops_dropped',
+  /** Deferred updates that were queued and then given up, because their guest died with its worker. */
+  'deferred_discarded',
   /** Latencies outside 0 .. 1 h, kept as the nearer end. */
   'values_clamped',
 ] as const;

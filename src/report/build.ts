@@ -40,8 +40,6 @@ export interface RunOutcome {
   readonly snapshot: Snapshot;
   readonly thresholds: readonly Threshold[];
   readonly accounting: Pick<Accounting, 'balance' | 'driftPages' | 'firstRefusal' | 'violations' | 'notes'> & {
-    /** Deferred updates given up with the guests of a lost worker. */
-    readonly deferredDiscarded: number;
     /** Null: a sentence is made from the figures. */
     readonly explanation: string | null;
   };
@@ -60,14 +58,14 @@ export function buildResults(outcome: RunOutcome): RunResults {
         return q === null ? [] : [[mode, q]];
       }),
     );
-  const { deferredDiscarded, explanation, ...facts } = outcome.accounting;
+  const { explanation, ...facts } = outcome.accounting;
   const accounting: Accounting = {
     ...facts,
     deferred: {
       queued: counters['deferred_queued'] ?? 0,
       applied: counters['deferred_applied'] ?? 0,
       lost: counters['deferred_lost'] ?? 0,
-      discarded: deferredDiscarded,
+      discarded: counters['deferred_discarded'] ?? 0,
     },
     limitRefusals: counters['limit_refusals'] ?? 0,
     explanation: '',

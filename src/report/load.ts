@@ -69,7 +69,6 @@ function rebuild(directory: string, record: RunRecord): RunResults {
       violations,
       notes: [],
       explanation: null,
-      deferredDiscarded: last?.gauges['deferred_discarded'] ?? 0,
     },
     deferredBacklogMax: backlogs.length === 0 ? null : Math.max(...backlogs),
     health: { ...record.health, saturated: false, saturation: null, eventLoopDelayP99Ns: null },

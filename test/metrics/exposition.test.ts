@@ -17,7 +17,6 @@ const blocks = [0, 1].map(() => new StatsBlock(layout, new SharedArrayBuffer(lay
 const gauges: LiveGauges = {
   deferredBacklog: 3,
   deferredOldestAgeSeconds: 0.25,
-  deferredDiscarded: 2,
   lockedVmDriftPages: 0,
   invariantViolations: { over_penalty: 1 },
   guests: { running: 50 },
@@ -39,6 +38,7 @@ blocks.forEach((block, i) => {
   for (const series of [lockWaitSeries(1), lockHoldSeries(1), SCHEDULE_LAG, LATENESS]) block.record(series, 100 + i, 1);
   block.count(layout.counter('trylock_attempts'), 10);
   block.count(layout.counter('deferred_queued'), 4);
+  block.count(layout.counter('deferred_discarded'), 1);
 });
 
 async function scrape(port: number, path = '/metrics', method = 'GET') {

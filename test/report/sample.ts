@@ -116,7 +116,6 @@ export function failing(): RunOutcome {
       ],
       notes: ['locked_vm after the maps 16 pages, after close 0.'],
       explanation: null,
-      deferredDiscarded: 0,
     },
     deferredBacklogMax: 17,
     health: { ...RECORD.health, saturated: false, saturation: null, eventLoopDelayP99Ns: 1_100_000 },
