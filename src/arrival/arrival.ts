@@ -12,7 +12,8 @@ import { constant } from './constant.ts';
 export function arrivalOf(plan: ArrivalPlan, startNs: number, _random: Prng): Arrival {
   const number = (key: string, fallback?: number): number => {
     const value = plan.options[key] ?? fallback;
-    if (typeof value !== 'number' || !(value >= 0)) throw new RangeError(`arrival ${plan.kind}: '${key}' must be a number`);
+    if (typeof value !== 'number' || !(value >= 0))
+      throw new RangeError(`arrival ${plan.kind}: '${key}' must be a number`);
     return value;
   };
   switch (plan.kind) {

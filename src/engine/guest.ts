@@ -1,5 +1,5 @@
 /** Builds a guest in an arena: address spaces, processes, tasks, containers, memory. */
-import { BACKINGS, type GuestPlan } from './guest-plan.ts';
+import type { BackingName, GuestPlan } from './guest-plan.ts';
 import { Backing, FaultCost, type AddressSpace } from '../model/address-space.ts';
 import type { Arena, Ref } from '../model/arena.ts';
 import { ACTOR, FILES, MM, PROCESS, TASK } from '../model/layout.ts';
@@ -25,7 +25,7 @@ export interface BuiltGuest {
 const PROT_RW = 3;
 
 /** Model constants behind the backing names of a plan. */
-const BACKING: Readonly<Record<(typeof BACKINGS)[number], number>> = {
+const BACKING: Readonly<Record<BackingName, number>> = {
   anon4k: Backing.Anon4k,
   thp: Backing.Thp,
   hugetlb2m: Backing.Hugetlb2m,
@@ -110,8 +110,7 @@ function newMm(a: Arena, guest: number): Ref {
 
 function newProcess(a: Arena, files: Ref, plan: GuestPlan): Ref {
   const process = a.alloc('process');
-  a.u64[(process + PROCESS.memlockBytes) >> 1] =
-    plan.memlockBytes === null ? RLIM_INFINITY : BigInt(plan.memlockBytes);
+  a.u64[(process + PROCESS.memlockBytes) >> 1] = plan.memlockBytes === null ? RLIM_INFINITY : BigInt(plan.memlockBytes);
   a.i32[process + PROCESS.files] = files;
   a.i32[process + PROCESS.threads] = 1;
   return process;

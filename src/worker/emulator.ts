@@ -137,6 +137,7 @@ export class WallEmulator implements Emulator {
     this.#kworkers = new KWorkers(this.#mainShared(variant), KWORKERS);
     this.pool = new Piscina({
       filename: new URL('./thread.js', import.meta.url).href,
+      name: 'run',
       minThreads: threads,
       maxThreads: threads,
       concurrentTasksPerWorker: 1,
@@ -421,7 +422,8 @@ export class WallEmulator implements Emulator {
     const a = this.#arena;
     for (const { built } of this.#guests.values()) {
       for (const mm of built.mms) {
-        const held = BigInt(a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
+        const held =
+          BigInt(a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
         drift += BigInt.asIntN(64, lockedVm(a, mm)) - held;
       }
     }

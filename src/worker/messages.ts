@@ -41,5 +41,11 @@ export type FromThread =
       readonly error: string | null;
     }
   | { readonly type: 'exited'; readonly guest: number; readonly actor: Ref }
-  | { readonly type: 'mark'; readonly guest: number; readonly incarnation: number; readonly label: string; readonly value: string }
+  | {
+      readonly type: 'mark';
+      readonly guest: number;
+      readonly incarnation: number;
+      readonly label: string;
+      readonly value: string;
+    }
   | { readonly type: 'violation'; readonly violation: Violation };

@@ -23,7 +23,7 @@ import type { FromThread, ThreadTask, ToThread } from './messages.ts';
 const IDLE_MS = 100;
 
 /** The task Piscina runs. Returns when the control block says stop and no actor is left. */
-export default function run(task: ThreadTask): void {
+export function run(task: ThreadTask): void {
   const { plan, port } = task;
   const send = (message: FromThread): void => port.postMessage(message);
   const arena = Arena.attach(task.arena, task.capacity);
@@ -95,8 +95,7 @@ export default function run(task: ThreadTask): void {
     shared.epochMs = message.runStartMs - performance.timeOrigin;
     for (const built of message.actors) {
       const actorPlan = guest.actors[built.index];
-      const faults =
-        rates.size === 0 ? null : { rate: rates, random: stream(guest.seed, `faults.${built.index}`) };
+      const faults = rates.size === 0 ? null : { rate: rates, random: stream(guest.seed, `faults.${built.index}`) };
       const driver = new WallActor(shared, built.actor, built.task, guest.index, message.incarnation, faults);
       if (actorPlan === undefined) {
         // The process's first thread when no actor of the plan is it: it only waits for the others.

@@ -15,7 +15,10 @@ const MIB = KIB * 1024;
 const GIB = MIB * 1024;
 
 /** The maps in order, in pages: [iova, offset in the buffer, size]. */
-export function hugeGuestMaps(totalPages: number, bufferPages: number): [iova: number, offset: number, pages: number][] {
+export function hugeGuestMaps(
+  totalPages: number,
+  bufferPages: number,
+): [iova: number, offset: number, pages: number][] {
   const maps: [number, number, number][] = [
     [0, 0, 640 * KIB],
     [MIB, MIB, 3 * GIB - MIB],
@@ -28,7 +31,9 @@ export const hugeGuest = workload({
   name: 'huge-guest',
   summary: 'a 1 TiB guest backed by one 4 GiB buffer, mapped 257 times, then closed',
   options: z.strictObject({
-    total: zBytes({ min: 8 * 2 ** 30 }).prefault('1TiB').describe('guest size; above 4 GiB it is the buffer over and over'),
+    total: zBytes({ min: 8 * 2 ** 30 })
+      .prefault('1TiB')
+      .describe('guest size; above 4 GiB it is the buffer over and over'),
   }),
   needs: (o, guest) => ({
     mappings: 2 + Math.ceil(o.total / guest.memory.bytes),

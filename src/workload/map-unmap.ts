@@ -25,7 +25,12 @@ export const mapUnmap = workload({
       let failed = 0;
       for (; mapped < o.slots; mapped += 1) {
         const bufferPage = (mapped % pieces) * o.pages;
-        failed = yield* mapBuffer(actor, { iovaPage: mapped * o.pages, bufferPage, pages: o.pages, container: o.container });
+        failed = yield* mapBuffer(actor, {
+          iovaPage: mapped * o.pages,
+          bufferPage,
+          pages: o.pages,
+          container: o.container,
+        });
         if (failed < 0) break;
       }
       for (let slot = 0; slot < mapped; slot += 1) {

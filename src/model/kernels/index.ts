@@ -5,9 +5,14 @@ import { B } from './b.ts';
 import { C } from './c.ts';
 import { D } from './d.ts';
 import { E } from './e.ts';
+import { E2 } from './e2.ts';
+import { F } from './f.ts';
+import { G } from './g.ts';
+import { H, STABLE_6_1 } from './h.ts';
+import { H2 } from './h2.ts';
 import type { Variant } from './variant.ts';
 
-export const VARIANTS: readonly Variant[] = [A, B, C, D, E];
+export const VARIANTS: readonly Variant[] = [A, B, C, D, E, E2, F, G, STABLE_6_1, H, H2];
 
 /** Thrown for a name that is neither a variant nor a kernel version that one covers. */
 export class UnknownVariantError extends Error {

@@ -1,0 +1,74 @@
+/**
+ * The accounting call of 4.18 and later: vfio_lock_acct(dma, npage, async) and, from 5.3 on, __account_locked_vm (mm/util.c).
+ */
+import { EINTR, ENOMEM, ESRCH } from '../../base/errno.ts';
+import type { Ref } from '../arena.ts';
+import { C, type Ctx, type Path } from '../env.ts';
+import { DMA } from '../layout.ts';
+import { addLockedVm, exceeds, getTaskMm, lockedVm, memlockPages, mmgetNotZero, mmput, taskMm } from '../mm.ts';
+import { downWriteKillable, upWrite } from '../rwsem.ts';
+import { S } from '../steps.ts';
+
+/**
+ * __account_locked_vm: the caller holds mmap_sem for write. An increment is tested against the limit of `task` unless
+ * `bypass`; a decrement below zero warns and wraps. 0 or -ENOMEM.
+ */
+export function* accountLockedVm(k: Ctx, mm: Ref, npage: number, task: Ref, bypass: boolean): Path<number> {
+  const a = k.arena;
+  if (npage > 0 && !bypass) {
+    const limit = memlockPages(a, task);
+    if (exceeds(lockedVm(a, mm), npage, limit)) {
+      k.count(C.limit_refusals, 1);
+      k.oracle.refused(mm, limit);
+      return -ENOMEM;
+    }
+  }
+  if (k.at(S.LockedVmWrite, mm)) yield;
+  addLockedVm(a, mm, npage);
+  if (npage < 0) k.oracle.decremented(mm);
+  return 0;
+}
+
+/** Where an era finds the mm to charge: through the recorded leader (E2-G), or recorded itself (H). */
+export type MmSource = 'leader' | 'stored';
+
+/**
+ * vfio_lock_acct(dma, npage, async). `isAsync`: the caller is not in the mapping process's own system call, so a reference
+ * is taken. 0, -ESRCH without an mm, -EINTR on a fatal signal, -ENOMEM over the limit.
+ */
+export function* vfioLockAcct(k: Ctx, dma: Ref, npage: number, isAsync: boolean, source: MmSource): Path<number> {
+  if (npage === 0) return 0;
+  const a = k.arena;
+  const task = a.i32[dma + DMA.task] as number;
+  let mm: Ref;
+  if (source === 'stored') {
+    mm = a.i32[dma + DMA.mm] as number;
+    if (isAsync) {
+      if (k.at(S.MmgetNotZero, mm)) yield;
+      if (!mmgetNotZero(a, mm)) return -ESRCH;
+    }
+  } else if (isAsync) {
+    if (k.at(S.GetTaskMm, task)) yield;
+    mm = getTaskMm(a, task);
+  } else {
+    mm = taskMm(a, task);
+  }
+  if (mm === 0) return -ESRCH;
+  let ret = yield* downWriteKillable(k, mm);
+  if (ret === 0) {
+    ret = yield* accountLockedVm(k, mm, npage, task, a.i32[dma + DMA.lockCap] === 1);
+    if (ret === 0 && source === 'stored') {
+      const locked = (dma + DMA.lockedVm) >> 1;
+      a.f64[locked] = (a.f64[locked] as number) + npage;
+    }
+    if (k.at(S.UpWrite, mm)) yield;
+    upWrite(k, mm);
+  } else {
+    ret = -EINTR;
+  }
+  if (isAsync) {
+    if (k.at(S.Mmput, mm)) yield;
+    mmput(k, mm);
+  }
+  return ret;
+}

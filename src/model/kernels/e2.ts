@@ -1,0 +1,41 @@
+/**
+ * Variant E2, 4.18 to 5.2: an explicit async flag again, the group leader instead of the thread, CAP_IPC_LOCK sampled once
+ * when the mapping is made. GUP takes mmap_sem for read on every page since 4.16.
+ * Source: drivers/vfio/vfio_iommu_type1.c, 4.19 and 5.2.
+ */
+import { ENODEV } from '../../base/errno.ts';
+import type { Ctx } from '../env.ts';
+import { DMA } from '../layout.ts';
+import { taskMm } from '../mm.ts';
+import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { vfioLockAcct } from './account.ts';
+import { E } from './e.ts';
+import type { Variant } from './variant.ts';
+
+export const LOOP: PerPageLoop = {
+  lockedGup: true,
+  pfnmapInSection: false,
+  overLimit: 'fail',
+  // oxlint-disable-next-line require-yield
+  *enter(k, call) {
+    call.mm = taskMm(k.arena, k.current);
+    call.local = true;
+    call.lockCap = k.arena.i32[call.dma + DMA.lockCap] === 1;
+    return call.mm === 0 ? -ENODEV : 0;
+  },
+  account: (k, call, npage) => vfioLockAcct(k, call.dma, npage, false, 'leader'),
+};
+
+export const E2: Variant = {
+  ...E,
+  id: 'E2',
+  kernels: '4.18 - 5.2',
+  versions: [['4.18', '5.2']],
+  identity:
+    'explicit async flag, group leader recorded, CAP_IPC_LOCK sampled per mapping; GUP under mmap_sem page by page',
+  recordsTask: 'leader',
+  recordsCap: true,
+  entryLimit: true,
+  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  acctDma: (k, dma, npage) => vfioLockAcct(k, dma, npage, true, 'leader'),
+};

@@ -1,0 +1,24 @@
+/**
+ * Variant F, 5.3 to 5.11: E2 with the arithmetic in __account_locked_vm (mm/util.c), the generic rwsem, and from 5.6 on the
+ * test for a pfnmap in the same read section. Source: drivers/vfio/vfio_iommu_type1.c, 5.3 and 5.11.
+ */
+import type { Ctx } from '../env.ts';
+import { GUP_4_20 } from '../address-space.ts';
+import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { RWSEM_5_3 } from '../rwsem.ts';
+import { E2, LOOP as E2_LOOP } from './e2.ts';
+import type { Variant } from './variant.ts';
+
+const LOOP: PerPageLoop = { ...E2_LOOP, pfnmapInSection: true };
+
+export const F: Variant = {
+  ...E2,
+  id: 'F',
+  kernels: '5.3 - 5.11',
+  versions: [['5.3', '5.11']],
+  identity: 'E2 with the arithmetic in __account_locked_vm; one read section of mmap_sem per page',
+  rwsem: RWSEM_5_3,
+  gup: GUP_4_20,
+  aperture: true,
+  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+};
