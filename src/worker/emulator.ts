@@ -14,7 +14,6 @@ import { Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space.ts';
 import { Arena, type Capacity, type Ref } from '../model/arena.ts';
-import { C } from '../model/env.ts';
 import { checkBalance } from '../model/invariants/balance.ts';
 import { checkUpdates } from '../model/invariants/updates.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
@@ -368,7 +367,8 @@ export class WallEmulator implements Emulator {
 
   discardDeferred(update: DeferredUpdate): void {
     if (!this.#appliedIds.add(update.opId)) return;
-    (this.#blocks[this.threads] as StatsBlock).count(C.deferred_lost, 1);
+    const block = this.#blocks[this.threads] as StatsBlock;
+    block.count(block.layout.counter('deferred_discarded'), 1);
     this.#settledOne(update);
   }
 

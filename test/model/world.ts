@@ -1,0 +1,163 @@
+/** A small world for model tests: one arena, one variant, guests built as a driver builds them, actors stepped by choice. */
+import { buildGuest, type BuiltGuest } from '../../src/engine/guest.ts';
+import type { ActorPlan, GuestPlan } from '../../src/engine/guest-plan.ts';
+import { Stepper, type StepActor } from '../../src/engine/stepper.ts';
+import { stream } from '../../src/base/prng.ts';
+import { AddressSpace } from '../../src/model/address-space.ts';
+import { Arena, capacityFor, type Ref } from '../../src/model/arena.ts';
+import type { FaultSite, Path } from '../../src/model/env.ts';
+import { checkBalance } from '../../src/model/invariants/balance.ts';
+import { checkUpdates } from '../../src/model/invariants/updates.ts';
+import { resolveVariant } from '../../src/model/kernels/index.ts';
+import { FILES, PROCESS, TASK } from '../../src/model/layout.ts';
+import { lockedVm } from '../../src/model/mm.ts';
+import { Oracle } from '../../src/model/oracle.ts';
+import { containerOf } from '../../src/model/paths/files.ts';
+import { MAP_ARGSZ, vfioDmaDoMap } from '../../src/model/paths/map.ts';
+import { UNMAP_ARGSZ, vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
+import { BUFFER_PAGE } from '../../src/engine/machine.ts';
+
+export interface WorldOptions {
+  readonly pages?: number;
+  readonly backing?: GuestPlan['memory']['backing'];
+  readonly contiguityPages?: number;
+  readonly populated?: boolean;
+  /** RLIMIT_MEMLOCK in pages; null = unlimited. */
+  readonly limitPages?: number | null;
+  readonly cap?: boolean;
+  readonly v2?: boolean;
+  readonly containers?: number;
+  readonly tasks?: readonly ActorPlan['task'][];
+  readonly inject?: (site: FaultSite) => boolean;
+  readonly pagesPerStep?: number;
+}
+
+export class World {
+  readonly arena: Arena;
+  readonly stepper: Stepper;
+  readonly oracle: Oracle;
+  readonly guest: BuiltGuest;
+
+  constructor(
+    readonly variant: string,
+    o: WorldOptions = {},
+  ) {
+    this.arena = Arena.create(
+      capacityFor({
+        guests: 2,
+        actorsPerGuest: 16,
+        extraActors: 512,
+        processesPerGuest: 8,
+        containersPerGuest: 4,
+        mappingsPerGuest: 512,
+      }),
+      false,
+    );
+    const v = resolveVariant(variant);
+    this.oracle = new Oracle(this.arena);
+    const addressSpace = new AddressSpace(this.arena, v.gup);
+    this.stepper = new Stepper({
+      arena: this.arena,
+      variant: v,
+      oracle: this.oracle,
+      addressSpace,
+      ...(o.inject === undefined ? {} : { inject: o.inject }),
+      ...(o.pagesPerStep === undefined ? {} : { pagesPerStep: o.pagesPerStep }),
+    });
+    const plan: GuestPlan = {
+      index: 0,
+      class: 'test',
+      seed: 1,
+      startNs: 0,
+      durationNs: null,
+      memory: {
+        bytes: (o.pages ?? 64) * 4096,
+        backing: o.backing ?? 'anon4k',
+        contiguityPages: o.contiguityPages ?? 1,
+        populated: o.populated ?? true,
+      },
+      memlockBytes: o.limitPages === null ? null : (o.limitPages ?? 16) * 4096,
+      capIpcLock: o.cap ?? false,
+      iommu: (o.v2 ?? true) ? 'type1v2' : 'type1',
+      containers: o.containers ?? 1,
+      actors: (o.tasks ?? ['main']).map((task, i) => ({
+        name: `${task}-${i}`,
+        task,
+        workload: 'null',
+        options: {},
+        arrival: { kind: 'closed', options: {} },
+        startNs: 0,
+        iterations: 1,
+      })),
+    };
+    this.guest = buildGuest(this.arena, addressSpace, plan, () => 0);
+  }
+
+  /** Adds the guest's actor `index`. */
+  actor(index: number, start: (k: StepActor) => Path<void>, name = `actor-${index}`): StepActor {
+    const built = this.guest.actors[index];
+    if (built === undefined) throw new Error(`no actor ${index}`);
+    return this.stepper.add(name, built.task, start, built.actor);
+  }
+
+  get mm(): Ref {
+    return this.guest.mms[0] as Ref;
+  }
+
+  get lockedVm(): bigint {
+    return lockedVm(this.arena, this.mm);
+  }
+
+  containers(): Ref[] {
+    const process = this.arena.i32[(this.guest.actors[0]?.task as Ref) + TASK.process] as number;
+    const files = this.arena.i32[process + PROCESS.files] as number;
+    return [0, 1, 2, 3].map((i) => this.arena.i32[files + FILES.container0 + i] as number).filter((c) => c !== 0);
+  }
+
+  /** Runs everybody to the end, choosing by a seeded stream. */
+  runRandom(seed: number): void {
+    const random = stream(seed, 'schedule');
+    this.stepper.run((runnable) => runnable[random.nextU32() % runnable.length] as StepActor);
+  }
+
+  /** Runs each actor as far as it goes, in order. */
+  runInOrder(): void {
+    this.stepper.run((runnable) => runnable[0] as StepActor);
+  }
+
+  /** The invariants at rest; the names of all that were violated. */
+  verdict(): string[] {
+    for (const mm of this.guest.mms) {
+      checkBalance(this.arena, this.oracle, mm, this.containers());
+      checkUpdates(this.arena, this.oracle, mm);
+    }
+    return [...new Set(this.oracle.violations.map((v) => v.invariant))].sort();
+  }
+}
+
+/** MAP_DMA of pages of the buffer. */
+export function* map(k: StepActor, iovaPage: number, bufferPage: number, pages: number, container = 0): Path<number> {
+  const ret = yield* vfioDmaDoMap(k, containerOf(k, container), {
+    argsz: MAP_ARGSZ,
+    flags: 3,
+    vaddr: BigInt(BUFFER_PAGE + bufferPage) * 4096n,
+    iova: BigInt(iovaPage) * 4096n,
+    size: BigInt(pages) * 4096n,
+  });
+  k.results.push(ret);
+  return ret;
+}
+
+/** UNMAP_DMA: pages removed, or a negative errno. */
+export function* unmap(k: StepActor, iovaPage: number, pages: number, container = 0): Path<number> {
+  const args = {
+    argsz: UNMAP_ARGSZ,
+    flags: 0,
+    iova: BigInt(iovaPage) * 4096n,
+    size: BigInt(pages) * 4096n,
+    unmapped: 0n,
+  };
+  const ret = yield* vfioDmaDoUnmap(k, containerOf(k, container), args);
+  k.results.push(ret < 0 ? ret : Number(args.unmapped / 4096n));
+  return k.results.at(-1) as number;
+}
