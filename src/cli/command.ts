@@ -29,6 +29,8 @@ export interface OptionSpec<T> {
   readonly default: T | undefined;
   /** The only values allowed, for completion. */
   readonly choices: readonly string[] | undefined;
+  /** May be given several times; `parse` gets each value and returns a list of one, and the frame joins the lists. */
+  readonly repeated?: boolean;
   /** @throws UserError that says what was expected; the frame puts the option's name before it. */
   parse(given: string): T;
 }
@@ -95,6 +97,15 @@ export function value<T, D extends T | undefined = undefined>(spec: {
   parse(given: string): T;
 }): OptionSpec<T | D> {
   return { choices: undefined, ...spec, default: spec.default };
+}
+
+/** An option that may be given several times. The values come in the order given. */
+export function repeated<T>(spec: {
+  readonly placeholder: string;
+  readonly help: string;
+  parse(given: string): T;
+}): OptionSpec<readonly T[]> {
+  return { ...spec, choices: undefined, default: [], repeated: true, parse: (given) => [spec.parse(given)] };
 }
 
 export function text<D extends string | undefined = undefined>(spec: {

@@ -82,7 +82,9 @@ export function describe(
     const shown = spec.placeholder === null ? flagName(key) : `${flagName(key)} <${spec.placeholder}>`;
     const byDefault = shownDefault(spec);
     const note = byDefault === undefined ? '' : ` (default: ${byDefault})`;
-    sub.addOption(new Option(shown, spec.help + note));
+    const option = new Option(shown, spec.help + note);
+    if (spec.repeated) option.argParser((given, earlier: string[] | undefined) => [...(earlier ?? []), given]);
+    sub.addOption(option);
   }
   sub.addHelpText('after', epilogue(command));
   sub.action(async () => {
@@ -113,7 +115,9 @@ function resolveOptions(
     const variable = variableName(key);
     const fromEnv = env[variable];
     if (given === true) resolved[key] = true;
-    else if (typeof given === 'string') resolved[key] = parseNamed(flagName(key), given, (t) => spec.parse(t));
+    else if (Array.isArray(given)) {
+      resolved[key] = given.flatMap((text) => parseNamed(flagName(key), String(text), (t) => spec.parse(t)));
+    } else if (typeof given === 'string') resolved[key] = parseNamed(flagName(key), given, (t) => spec.parse(t));
     else if (fromEnv) resolved[key] = parseNamed(variable, fromEnv, (t) => spec.parse(t));
     else resolved[key] = spec.default;
   }

@@ -85,6 +85,9 @@ function translate(issue: Issue, input: unknown, path: readonly PathPart[]): Pro
     case 'invalid_union':
       return union(issue, input, path);
     case 'invalid_value': {
+      // A type may word its own fault: the message, and on a second line the fix.
+      const [worded = '', fix] = issue.message.split('\n');
+      if (fix !== undefined) return one(worded, fix);
       const known = issue.values.map(String);
       if (typeof value !== 'string')
         return one(`expected ${known.join(' or ')}, got ${got}`, `write for example ${known[0]}`);
@@ -93,7 +96,10 @@ function translate(issue: Issue, input: unknown, path: readonly PathPart[]): Pro
     case 'invalid_type':
       return one(`expected ${KINDS[issue.expected] ?? issue.expected}, got ${got}`, fixKind(issue.expected, value));
     case 'too_small':
-      if (issue.origin === 'array') return one('the list is empty', 'give at least one entry');
+      if (issue.origin === 'array') {
+        const few = Array.isArray(value) && value.length === 0 ? 'the list is empty' : 'the list is too short';
+        return one(few, `give at least ${issue.minimum === 1 ? 'one entry' : `${issue.minimum} entries`}`);
+      }
       return one(
         `${got} is too small`,
         `the minimum is ${issue.minimum}${issue.inclusive === false ? ' (excluded)' : ''}`,
@@ -116,7 +122,7 @@ function translate(issue: Issue, input: unknown, path: readonly PathPart[]): Pro
 }
 
 function fixKind(expected: string, value: unknown): string | undefined {
-  if (expected === 'string') return 'put it in quotes';
+  if (expected === 'string') return typeof value === 'object' ? 'write a word' : 'put it in quotes';
   if (expected === 'boolean') return 'write true or false';
   if (expected === 'int' && typeof value === 'number' && Number.isFinite(value))
     return `write for example ${Math.round(value)}`;
@@ -139,7 +145,9 @@ function union(issue: Extract<Issue, { code: 'invalid_union' }>, input: unknown,
   if (branches.length === 0) {
     const wanted = [...new Set(issue.errors.flatMap((branch) => branch.flatMap(expectedKinds)))];
     const list = wanted.length < 2 ? wanted.join('') : `${wanted.slice(0, -1).join(', ')} or ${wanted.at(-1)}`;
-    return [{ path, message: `expected ${list}, got ${describeValue(value)}` }];
+    const hints = issue.errors.flatMap((branch) => branch.map((inner) => custom(inner).hint ?? typeHint(inner, value)));
+    const hint = hints.find((text) => text !== undefined);
+    return [{ path, message: `expected ${list}, got ${describeValue(value)}`, hint }];
   }
   const cost = (branch: readonly Issue[]): number => {
     let sum = 0;
@@ -152,8 +160,17 @@ function union(issue: Extract<Issue, { code: 'invalid_union' }>, input: unknown,
     return sum;
   };
   const best = branches.reduce((a, b) => (cost(b) < cost(a) ? b : a));
-  return best.flatMap((inner) => translate(inner, input, [...path, ...(inner.path as PathPart[])]));
+  const found = best.flatMap((inner) => translate(inner, input, path.concat(inner.path as PathPart[])));
+  const words = branches
+    .flat()
+    .flatMap((inner) => (inner.code === 'invalid_value' && inner.path.length === 0 ? inner.values : []));
+  const [only] = found;
+  if (words.length === 0 || only?.hint === undefined || best[0]?.code !== 'custom') return found;
+  return [{ ...only, hint: `${only.hint}, or ${words.join(' or ')}` }];
 }
+
+const typeHint = (issue: Issue, value: unknown): string | undefined =>
+  issue.code === 'invalid_type' ? fixKind(issue.expected, value) : undefined;
 
 /** Whether a branch refused the value because it is of another kind (a list where a map was wanted). */
 function isWrongKind(issue: Issue, value: unknown): boolean {

@@ -16,7 +16,8 @@ export interface ValueOrigin {
 export function originsOf(resolved: ResolvedScenario, registry: Registry): ValueOrigin[] {
   const found: ValueOrigin[] = [];
   const leaf = (path: string, node: Located): void => {
-    const value = node.written ?? JSON.stringify(plain(node));
+    const word = typeof node.value === 'string' && node.value !== '' ? node.value : undefined;
+    const value = node.written ?? word ?? JSON.stringify(plain(node));
     found.push({ path, value, origin: originText(node.origin, resolved.source) });
   };
   const walk = (schema: JsonSchema | undefined, node: Located | undefined, path: string): void => {

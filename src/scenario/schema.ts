@@ -5,7 +5,8 @@
 import { z } from 'zod';
 import type { Bytes, Nanoseconds } from '../base/units.ts';
 import { formatBytes } from '../base/units-text.ts';
-import { zBytes, zDuration, zRate } from '../base/zod-units.ts';
+import { nearest } from '../base/suggest.ts';
+import { describeValue, zBytes, zDuration, zRate } from '../base/zod-units.ts';
 import { BACKINGS, type BackingName } from '../engine/guest-plan.ts';
 
 const KIB = 1024;
@@ -51,7 +52,7 @@ function fixedOrChosen<T, I>(inner: z.ZodType<T, I>) {
     .check((context) => {
       const { choose: values, weights } = context.value;
       if (weights !== undefined && weights.length !== values.length) {
-        const message = `${weights.length} weights for ${values.length} values`;
+        const message = `choose has ${values.length} values, weights has ${weights.length}`;
         report(context, ['weights'], weights, message, 'give one weight for each value of choose, or none at all');
       }
     })
@@ -196,9 +197,24 @@ function contiguityFault(bytes: Bytes, size: Distribution<Bytes>, backings: read
 
 const roundUp = (bytes: number, multiple: number): Bytes => (Math.ceil(bytes / multiple) * multiple) as Bytes;
 
+/** An arrival given by its bare name. */
+function arrivalWord(issue: { readonly input?: unknown }): string {
+  const near = typeof issue.input === 'string' ? nearest(issue.input, Object.keys(ARRIVAL_EXAMPLES)) : null;
+  const example = ARRIVAL_EXAMPLES[near ?? 'poisson'] ?? '';
+  return `${describeValue(issue.input)} needs more than its name\nwrite for example ${example}, or closed`;
+}
+
+const ARRIVAL_EXAMPLES: Readonly<Record<string, string>> = {
+  closed: 'closed',
+  constant: '{ kind: constant, rate: 1000/s }',
+  poisson: '{ kind: poisson, rate: 1000/s }',
+  ramp: '{ kind: ramp, from: 10/s, to: 1000/s, over: 30s }',
+  burst: '{ kind: burst, operations: 100, every: 1s }',
+};
+
 const arrivalSchema = z
   .union([
-    z.literal('closed').transform(() => ({ kind: 'closed' as const, think: 0 as Nanoseconds })),
+    z.literal('closed', { error: arrivalWord }).transform(() => ({ kind: 'closed' as const, think: 0 as Nanoseconds })),
     z.discriminatedUnion('kind', [
       z
         .strictObject({

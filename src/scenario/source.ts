@@ -123,6 +123,7 @@ const YAML_HINTS: Readonly<Record<string, string>> = {
   BAD_INDENT: 'indent the entries of one map or list alike',
   MULTIPLE_DOCS: 'keep one scenario in a file',
   MISSING_CHAR: 'close the quote or bracket',
+  TAG_RESOLVE_FAILED: 'remove the tag',
   BAD_ALIAS: 'define the anchor (&name) before its alias (*name)',
 };
 
@@ -147,14 +148,23 @@ export function parseSource(file: string, text: string): ParsedSource {
       lineCounter: source.lines,
       prettyErrors: false,
       version: '1.2',
-      logLevel: 'silent',
+      logLevel: 'error',
     });
   } catch (error) {
     if (error instanceof RangeError)
       return nothing('the YAML is nested too deeply', `nest at most ${MAX_DEPTH} levels`);
     throw error;
   }
-  const faults = [...document.errors, ...document.warnings].map((error) => yamlFault(error, text));
+  if (document.errors.some((error) => error.message.includes('call stack'))) {
+    return nothing('the YAML is nested too deeply', `nest at most ${MAX_DEPTH} levels`);
+  }
+  // One broken line makes many errors; the first of each line says it.
+  const seen = new Set<number>();
+  const errors = [...document.errors, ...document.warnings].filter((error) => {
+    const { line } = source.lines.linePos(error.pos[0]);
+    return !seen.has(line) && seen.add(line);
+  });
+  const faults = errors.map((error) => yamlFault(error, text));
   const broken = document.errors.some((error) => error.code !== 'DUPLICATE_KEY');
   if (broken) return { source, root: null, faults };
   if (document.contents === null) return nothing('the file is empty', "start with 'name:' and 'guests:'");
@@ -173,7 +183,8 @@ function yamlFault(error: YAMLError, text: string): Fault {
     const keyOrigin: Origin = { kind: 'scenario', start, end: start + key.length };
     return { origin: keyOrigin, path: '', message: `the key '${key}' is given twice`, hint: 'keep one of them' };
   }
-  const message = error.message.replace(/\s+/g, ' ').slice(0, 200);
+  const said = error.code === 'MULTIPLE_DOCS' ? 'more than one document' : error.message;
+  const message = said.replace(/\s+/g, ' ').slice(0, 200);
   return { origin, path: '', message: `YAML: ${message}`, hint: YAML_HINTS[error.code] };
 }
 
@@ -190,7 +201,7 @@ class Walk {
     const origin = this.#origin(yaml, key);
     const withKey = (located: Located): Located => (key === undefined ? located : { ...located, key });
     if (depth > MAX_DEPTH) {
-      this.#fatal(origin, path, 'the YAML is nested too deeply', `nest at most ${MAX_DEPTH} levels`);
+      this.#fatal(origin, [], 'the YAML is nested too deeply', `nest at most ${MAX_DEPTH} levels`);
       return { origin, value: null, nodes: 1 };
     }
     if (isAlias(yaml)) {

@@ -283,7 +283,8 @@ class Checker {
 
   #count(path: readonly PathPart[]): number {
     const count = locate(this.#root, [...path, 'count'])?.value;
-    return typeof count === 'number' && count > 0 ? count : 1;
+    // A count that is too large by itself is a fault of its own.
+    return typeof count === 'number' && count > 0 ? Math.min(count, MAX_GUESTS) : 1;
   }
 
   #unique(paths: readonly (readonly PathPart[])[], what: string): void {

@@ -1,0 +1,162 @@
+/** A plan as a table for people, at most 80 columns wide. */
+import { asBytes, asNs, PAGE_BYTES } from '../base/units.ts';
+import { formatBytes, formatDuration, roundedBytes } from '../base/units-text.ts';
+import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
+import type { Registry } from './registry.ts';
+
+const COLUMNS = 80;
+
+/** Guests of one class, summed up. */
+interface ClassSummary {
+  readonly name: string;
+  readonly guests: number;
+  readonly bytes: readonly [min: number, max: number];
+  readonly backings: readonly string[];
+  readonly memlock: string;
+  readonly startNs: readonly [min: number, max: number];
+  readonly actors: string;
+  readonly memoryPages: number;
+  /** Pages its guests hold locked at most, if every operation succeeds. */
+  readonly peakPages: number;
+}
+
+export function planText(plan: RunPlan, description: string, registry: Pick<Registry, 'workloads'>): string {
+  const byClass = new Map<string, GuestPlan[]>();
+  for (const guest of plan.guests) {
+    const others = byClass.get(guest.class);
+    if (others === undefined) byClass.set(guest.class, [guest]);
+    else others.push(guest);
+  }
+  const classes = [...byClass.values()].map((guests) => summarise(guests, registry));
+  const peakPages = classes.reduce((sum, one) => sum + one.peakPages, 0);
+  const memoryPages = classes.reduce((sum, one) => sum + one.memoryPages, 0);
+  const actors = plan.guests.reduce((sum, guest) => sum + guest.actors.length, 0);
+  const lines = [
+    plan.name,
+    ...(description === '' ? [] : wrap(description, '')),
+    '',
+    ...facts(plan),
+    '',
+    `${plural(plan.guests.length, 'guest')}, ${plural(actors, 'actor')}, ${roundedBytes(memoryPages * PAGE_BYTES)} of memory`,
+    `locked at peak if every map succeeds: ${peakPages} pages (${roundedBytes(peakPages * PAGE_BYTES)})`,
+    '',
+    ...table(classes),
+  ];
+  return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
+}
+
+function facts(plan: RunPlan): string[] {
+  const rows: [string, string][] = [
+    ['variant', plan.variant],
+    ['seed', String(plan.seed)],
+    ['pace', plan.pace === 0 ? '0 (as fast as it goes)' : String(plan.pace)],
+    ['duration', plan.durationNs === null ? 'until all guests have ended' : formatDuration(asNs(plan.durationNs))],
+    ['profile', `${plan.profile.name}${plan.profile.calibrated ? '' : ' (not calibrated)'}`],
+    [
+      'deferred',
+      `up to ${plural(plan.deferred.batch, 'update')} a job, flushed after ${formatDuration(asNs(plan.deferred.flushMs * 1e6))}`,
+    ],
+  ];
+  const faults = Object.entries(plan.faults);
+  if (faults.length > 0) rows.push(['faults', faults.map(([site, p]) => `${site} ${p}`).join(', ')]);
+  if (plan.expect.length > 0) rows.push(['expected', plan.expect.join(', ')]);
+  for (const { metric, expression } of plan.thresholds) rows.push(['threshold', `${metric}: ${expression}`]);
+  rows.push(['hash', plan.hash]);
+  return rows.map(([name, value]) => `${name.padEnd(10)} ${value}`);
+}
+
+function summarise(guests: readonly GuestPlan[], registry: Pick<Registry, 'workloads'>): ClassSummary {
+  const [first] = guests as [GuestPlan, ...GuestPlan[]];
+  const peaks = new Map<object, number>();
+  let peakPages = 0;
+  let memoryPages = 0;
+  const bytes: [number, number] = [Infinity, 0];
+  const startNs: [number, number] = [Infinity, 0];
+  for (const guest of guests) {
+    let peak = peaks.get(guest.memory);
+    if (peak === undefined) peaks.set(guest.memory, (peak = peakOf(guest, registry)));
+    peakPages += peak;
+    memoryPages += guest.memory.bytes / PAGE_BYTES;
+    widen(bytes, guest.memory.bytes);
+    widen(startNs, guest.startNs);
+  }
+  return {
+    name: first.class,
+    guests: guests.length,
+    bytes,
+    backings: [...new Set(guests.map((guest) => guest.memory.backing))],
+    memlock: first.memlockBytes === null ? 'unlimited' : formatBytes(asBytes(first.memlockBytes)),
+    startNs,
+    actors: actorsText(first),
+    memoryPages,
+    peakPages,
+  };
+}
+
+function widen(range: [number, number], value: number): void {
+  range[0] = Math.min(range[0], value);
+  range[1] = Math.max(range[1], value);
+}
+
+function peakOf(guest: GuestPlan, registry: Pick<Registry, 'workloads'>): number {
+  let pages = 0;
+  for (const actor of guest.actors) {
+    pages += registry.workloads.get(actor.workload)?.peakPages?.(actor.options, guest.memory) ?? 0;
+  }
+  return pages;
+}
+
+/** `mapper: map-unmap, vcpu x8: fault` */
+function actorsText(guest: GuestPlan): string {
+  const groups = new Map<string, { name: string; workload: string; count: number }>();
+  for (const { name, workload } of guest.actors) {
+    const base = name.replace(/-\d+$/, '');
+    const group = groups.get(`${base} ${workload}`) ?? { name: base, workload, count: 0 };
+    group.count += 1;
+    groups.set(`${base} ${workload}`, group);
+  }
+  return [...groups.values()]
+    .map(({ name, workload, count }) => `${name}${count > 1 ? ` x${count}` : ''}: ${workload}`)
+    .join(', ');
+}
+
+function table(classes: readonly ClassSummary[]): string[] {
+  const rows = classes.map((one) => [
+    one.name,
+    String(one.guests),
+    range(one.bytes, (n) => roundedBytes(n)),
+    one.backings.join(','),
+    one.memlock,
+    range(one.startNs, (n) => formatDuration(asNs(Math.round(n / 1e6) * 1e6))),
+  ]);
+  const head = ['CLASS', 'GUESTS', 'MEMORY', 'BACKING', 'MEMLOCK', 'START'];
+  const widths = head.map((title, i) =>
+    Math.max(title.length, ...rows.map((row) => Math.min(row[i]?.length ?? 0, 24))),
+  );
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, i) => (i === 1 ? cell.padStart(widths[i] ?? 0) : clip(cell, 24).padEnd(widths[i] ?? 0)))
+      .join('  ')
+      .slice(0, COLUMNS);
+  const lines = [line(head)];
+  for (const [i, row] of rows.entries()) lines.push(line(row), ...wrap(classes[i]?.actors ?? '', '    '));
+  return lines;
+}
+
+const range = ([min, max]: readonly [number, number], text: (n: number) => string): string =>
+  text(min) === text(max) ? text(min) : `${text(min)}..${text(max)}`;
+const clip = (text: string, width: number): string => (text.length > width ? `${text.slice(0, width - 2)}..` : text);
+const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
+
+function wrap(text: string, indent: string): string[] {
+  const lines: string[] = [];
+  let line = indent;
+  for (const word of text.split(/\s+/)) {
+    if (line.length > indent.length && line.length + 1 + word.length > COLUMNS) {
+      lines.push(line);
+      line = indent;
+    }
+    line += line.length > indent.length ? ` ${word}` : word;
+  }
+  return [...lines, line];
+}

@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { canonicalJson } from '../../src/base/canonical-json.ts';
+import type { RunPlan } from '../../src/engine/guest-plan.ts';
+import { planText } from '../../src/scenario/plan-text.ts';
+import { Planner, planRun } from '../../src/scenario/plan.ts';
+import { sliceOf } from '../../src/scenario/segment.ts';
+import { validateScenario, type ResolvedScenario } from '../../src/scenario/validate.ts';
+import { assertGenerated } from '../generated.ts';
+import { REGISTRY } from './registry.ts';
+
+const SEED = 20161206;
+const MIXED = readFileSync('test/golden/mixed.yaml', 'utf8');
+const resolve = (text: string): ResolvedScenario => validateScenario('t.yaml', text, REGISTRY);
+const plan = (text: string): RunPlan => planRun(resolve(text), REGISTRY);
+
+const fleet = (count: number, extra = ''): string =>
+  `name: fleet\n${extra}\nguests:\n  - class: g\n    count: ${count}\n` +
+  '    memory: { size: { choose: [1GiB, 2GiB, 4GiB], weights: [5, 3, 1] } }\n    start: { spread: 10s }\n' +
+  '    actors:\n      - { name: a, task: main, workload: map-unmap }\n      - { name: v, count: 8, workload: fault }\n';
+
+test('the plan of a scenario with every kind of key is pinned', async () => {
+  await assertGenerated('test/golden/mixed.plan.json', JSON.stringify(plan(MIXED)));
+});
+
+test('the table of that plan is pinned and fits 80 columns', async () => {
+  const { scenario } = resolve(MIXED);
+  const text = planText(plan(MIXED), scenario.description, REGISTRY);
+  for (const line of text.split('\n')) assert.ok(line.length <= 80, line);
+  await assertGenerated('test/golden/mixed.plan.md', `\`\`\`\n${text}\`\`\`\n`);
+});
+
+test('the hash is the SHA-256 of the canonical JSON of all the rest', () => {
+  for (const text of [MIXED, fleet(3000)]) {
+    const { hash, ...rest } = plan(text);
+    assert.equal(hash, createHash('sha256').update(canonicalJson(rest)).digest('hex'));
+  }
+});
+
+test('whatever changes the run changes the hash, and nothing else does', () => {
+  const { hash } = plan(fleet(5));
+  assert.equal(plan(`# a comment\n${fleet(5)}`).hash, hash);
+  assert.equal(plan(fleet(5, 'variant: e')).hash, hash);
+  for (const extra of [
+    'seed: 2',
+    'variant: D',
+    'pace: 2',
+    'duration: 9s',
+    'faults: { work_item: 0.5 }',
+    'expect: [wrap]',
+  ]) {
+    assert.notEqual(plan(fleet(5, extra)).hash, hash, extra);
+  }
+});
+
+test('a plan is frozen to the last value', () => {
+  const frozen = (value: unknown): boolean =>
+    typeof value !== 'object' || value === null || (Object.isFrozen(value) && Object.values(value).every(frozen));
+  assert.ok(frozen(plan(MIXED)));
+});
+
+test('a guest does not depend on which others are made, nor in which order', () => {
+  const { scenario } = resolve(MIXED);
+  const all = plan(MIXED).guests;
+  fc.assert(
+    fc.property(fc.shuffledSubarray(all.map((guest) => guest.index)), (indices) => {
+      const planner = new Planner(scenario);
+      for (const index of indices) assert.deepEqual(planner.guest(index), all[index]);
+    }),
+    { seed: SEED, numRuns: 50 },
+  );
+});
+
+test('on any number of workers the guests are the same', () => {
+  const { scenario } = resolve(fleet(257));
+  const whole = new Planner(scenario);
+  const expected = Array.from({ length: 257 }, (_, index) => canonicalJson(whole.guest(index)));
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 300 }), (workers) => {
+      const made = Array.from({ length: workers }, (_, k) => {
+        const planner = new Planner(scenario);
+        const { first, end } = sliceOf(257, k, workers);
+        return Array.from({ length: end - first }, (__, i) => canonicalJson(planner.guest(first + i)));
+      }).flat();
+      assert.deepEqual(made, expected);
+    }),
+    { seed: SEED, numRuns: 20 },
+  );
+});
+
+test('shares are disjoint, complete and even, whatever the numbers', () => {
+  fc.assert(
+    fc.property(fc.nat(2 ** 40), fc.integer({ min: 1, max: 5000 }), (total, n) => {
+      let end = 0;
+      for (let k = 0; k < n; k++) {
+        const slice = sliceOf(total, k, n);
+        assert.equal(slice.first, end);
+        const size = slice.end - slice.first;
+        assert.ok(size === Math.floor(total / n) || size === Math.ceil(total / n));
+        ({ end } = slice);
+      }
+      assert.equal(end, total);
+    }),
+    { seed: SEED, numRuns: 100 },
+  );
+  assert.throws(() => sliceOf(10, 3, 3), RangeError);
+  assert.throws(() => sliceOf(10, 0, 0), RangeError);
+});
+
+test('what is drawn lies where the scenario says, and in the proportions it says', () => {
+  const { guests } = plan(fleet(9000));
+  const counts = new Map<number, number>();
+  for (const guest of guests) {
+    counts.set(guest.memory.bytes, (counts.get(guest.memory.bytes) ?? 0) + 1);
+    assert.ok(guest.startNs >= 0 && guest.startNs < 10e9);
+  }
+  // Expected 5000, 3000, 1000 of 9000; five standard deviations.
+  for (const [bytes, share] of [
+    [2 ** 30, 5 / 9],
+    [2 ** 31, 3 / 9],
+    [2 ** 32, 1 / 9],
+  ] as const) {
+    assert.ok(Math.abs((counts.get(bytes) ?? 0) - 9000 * share) < 5 * Math.sqrt(9000 * share * (1 - share)));
+  }
+  const meanStart = guests.reduce((sum, guest) => sum + guest.startNs, 0) / guests.length;
+  assert.ok(Math.abs(meanStart - 5e9) < 5 * (10e9 / Math.sqrt(12 * 9000)));
+});
+
+test('a range is drawn on its steps, both ends included', () => {
+  const text = fleet(500).replace(
+    '{ choose: [1GiB, 2GiB, 4GiB], weights: [5, 3, 1] }',
+    '{ uniform: [8GiB, 16GiB], step: 4GiB }',
+  );
+  const sizes = new Set(plan(text).guests.map((guest) => guest.memory.bytes / 2 ** 30));
+  assert.deepEqual(
+    [...sizes].toSorted((a, b) => a - b),
+    [8, 12, 16],
+  );
+});
+
+test('guests that arrive at a rate have exponential gaps', () => {
+  const { guests } = plan(fleet(4000).replace('{ spread: 10s }', '{ at: 1s, rate: 100/s }'));
+  const starts = guests.map((guest) => guest.startNs);
+  assert.deepEqual(
+    starts,
+    starts.toSorted((a, b) => a - b),
+  );
+  assert.ok((starts[0] ?? 0) >= 1e9);
+  const mean = ((starts.at(-1) ?? 0) - 1e9) / 4000;
+  assert.ok(Math.abs(mean - 1e7) < 5 * (1e7 / Math.sqrt(4000)));
+});
+
+test('10 000 guests are planned in under a second, a million fit in memory', () => {
+  let started = performance.now();
+  assert.equal(plan(fleet(10_000)).guests.length, 10_000);
+  const ms = performance.now() - started;
+  assert.ok(ms < 1000, `10 000 guests took ${ms.toFixed(0)} ms`);
+  const planner = new Planner(resolve(fleet(1_000_000)).scenario);
+  started = performance.now();
+  assert.equal(planner.guest(999_999).index, 999_999);
+  assert.ok(performance.now() - started < 100);
+  assert.throws(() => planner.guest(1_000_000), RangeError);
+  assert.throws(() => planner.guest(-1), RangeError);
+});
