@@ -20,5 +20,5 @@ export async function assertGenerated(file: string, content: string): Promise<vo
   } catch (error) {
     assert.equal((error as NodeJS.ErrnoException).code, 'ENOENT');
   }
-  assert.equal(found, expected, `${file} is stale: run PINSTORM_UPDATE=1 test/run, and look at the diff`);
+  assert.equal(found, expected, `${file} is stale: run PINSTORM_UPDATE=1 test/run scenario/, and look at the diff`);
 }

@@ -5,7 +5,7 @@ import { scenarioSchema } from './schema.ts';
 
 /** As much of JSON Schema as is used here. */
 export interface JsonSchema {
-  readonly type?: string;
+  readonly type?: string | readonly string[];
   readonly description?: string;
   readonly default?: unknown;
   readonly examples?: readonly unknown[];

@@ -19,6 +19,8 @@ export const MAX_GUESTS = 1_000_000;
 /** Actors of all guests together. */
 export const MAX_ACTORS = 10_000_000;
 const MAX_INSTANCES = 4096;
+/** Descriptors of containers a modelled process has room for. */
+const MAX_CONTAINERS = 4;
 
 /** A value that may be drawn anew for each guest. */
 export type Distribution<T> =
@@ -287,7 +289,12 @@ const guestSchema = z.strictObject({
     .describe('RLIMIT_MEMLOCK (soft): a size, or unlimited. The default of kernels before 5.16 is 64KiB.'),
   cap_ipc_lock: z.boolean().default(false).describe('Whether the process has CAP_IPC_LOCK, which lifts the limit.'),
   iommu: z.enum(['type1', 'type1v2']).default('type1v2').describe('IOMMU type the containers are set to.'),
-  containers: z.int().min(1).max(64).default(1).describe('Containers of the guest, each with one IOMMU group.'),
+  containers: z
+    .int()
+    .min(1)
+    .max(MAX_CONTAINERS)
+    .default(1)
+    .describe('Containers of the guest, each with one IOMMU group.'),
   start: z
     .strictObject({
       at: zDuration().prefault(0).describe("When the first guest may start, after the run's start."),
@@ -327,7 +334,7 @@ export const scenarioSchema = z
       .describe('Seed of everything drawn at random: the same seed gives the same guests and operations.'),
     variant: z
       .union([z.string(), z.number().transform(String)])
-      .default('E')
+      .prefault('E')
       .describe('Accounting policy: a variant of the model (A to J) or a kernel version such as "4.10".'),
     pace: z
       .number()

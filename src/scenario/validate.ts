@@ -82,12 +82,31 @@ export function validateScenario(
   const parsed = parseSource(file, text);
   const { source } = parsed;
   if (parsed.root === null) throw scenarioError(parsed.faults, source);
-  const { root, faults } = applyOverrides(parsed.root, overrides, Object.keys(scenarioSchema.shape), guestKeys());
+  const { root: overridden, faults } = applyOverrides(
+    parsed.root,
+    overrides,
+    Object.keys(scenarioSchema.shape),
+    guestKeys(),
+  );
+  const root = asWritten(asWritten(overridden, ['variant']), ['guests', '*', 'actors', '*', 'workload']);
   const checker = new Checker(root, registry);
   const result = checker.check();
   const all = [...parsed.faults, ...faults, ...checker.faults];
   if (result === null || all.length > 0) throw scenarioError(all, source);
   return { ...result, source, root };
+}
+
+/** Names that YAML reads as something else are meant as written: variant 4.10 is not 4.1, workload null is no absence. */
+function asWritten(node: Located, path: readonly string[]): Located {
+  const [part, ...rest] = path;
+  if (part === undefined) {
+    const isOther = typeof node.value === 'number' || (node.value === null && node.written === 'null');
+    return isOther && node.written !== undefined ? { ...node, value: node.written } : node;
+  }
+  if (part === '*' && isList(node.value)) return { ...node, value: node.value.map((item) => asWritten(item, rest)) };
+  const child = isMapping(node.value) ? node.value.get(part) : undefined;
+  if (child === undefined || !isMapping(node.value)) return node;
+  return { ...node, value: new Map(node.value).set(part, asWritten(child, rest)) };
 }
 
 const guestKeys = (): string[] => Object.keys(scenarioSchema.shape.guests.element.shape);
@@ -108,7 +127,7 @@ class Checker {
       this.#add({ path: [], message: 'a scenario is a map', hint: "start with 'name:' and 'guests:'" });
       return null;
     }
-    const data = this.#plainScenario();
+    const data = plain(this.#root);
     const parsed = scenarioSchema.safeParse(data, { error: errorMap });
     if (!parsed.success) for (const problem of problems(parsed.error.issues, data)) this.#add(problem);
     // Names are checked on what was written, so that one fault does not hide another.
@@ -124,14 +143,6 @@ class Checker {
       actors: guest.actors.map((actor, a) => ({ ...actor, options: options.get(`${g}/${a}`) ?? {} })),
     }));
     return { scenario: { ...parsed.data, guests }, variant, expect };
-  }
-
-  /** The variant and the class names are text even where they look like numbers: 4.10 is not 4.1. */
-  #plainScenario(): unknown {
-    const data = plain(this.#root) as Record<string, unknown>;
-    const variant = locate(this.#root, ['variant']);
-    if (typeof variant?.value === 'number') data['variant'] = variant.written;
-    return data;
   }
 
   #add(problem: Problem): void {
@@ -152,9 +163,7 @@ class Checker {
   #variant(): string | null {
     const node = locate(this.#root, ['variant']);
     if (node === undefined) return this.#resolveVariant('E', [], false);
-    if (typeof node.value === 'string') return this.#resolveVariant(node.value, ['variant'], false);
-    if (typeof node.value === 'number') return this.#resolveVariant(node.written ?? '', ['variant'], false);
-    return null;
+    return typeof node.value === 'string' ? this.#resolveVariant(node.value, ['variant'], false) : null;
   }
 
   #resolveVariant(name: string, path: readonly PathPart[], atKey: boolean): string | null {

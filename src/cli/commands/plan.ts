@@ -1,0 +1,38 @@
+import { EXIT, UserError } from '../../base/errors.ts';
+import { canonicalJson } from '../../base/canonical-json.ts';
+import { REGISTRY } from '../../scenario/default-registry.ts';
+import { planText } from '../../scenario/plan-text.ts';
+import { planRun } from '../../scenario/plan.ts';
+import { loadScenario } from '../../scenario/validate.ts';
+import { defineCommand, flag, required } from '../command.ts';
+import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
+
+/** A plan of more guests is not written out: as JSON it would be hundreds of megabytes. */
+const MAX_JSON_GUESTS = 100_000;
+
+export const command = defineCommand({
+  description:
+    'Shows what a run would do, without running it: the guests with their memory, limits, actors and start times, all ' +
+    'drawn from the seed. The same scenario, seed and options always give the same plan, on any machine; the hash says so.',
+  arguments: { scenario: required('scenario file') },
+  options: { ...SCENARIO_OPTIONS, json: flag('print the whole plan as one JSON document') },
+  examples: [
+    { command: 'pinstorm plan scenarios/boot-storm.yaml', what: 'a table of the guests' },
+    { command: 'pinstorm plan scenarios/boot-storm.yaml --seed 7 --json', what: 'every guest, for a program' },
+  ],
+  exits: [],
+  run({ scenario: file }, options) {
+    const resolved = loadScenario(file, REGISTRY, overridesOf(options));
+    const plan = planRun(resolved, REGISTRY);
+    if (!options.json) {
+      process.stdout.write(planText(plan, resolved.scenario.description, REGISTRY));
+      return EXIT.ok;
+    }
+    if (plan.guests.length > MAX_JSON_GUESTS) {
+      const message = `${plan.guests.length} guests are too many to print; the maximum is ${MAX_JSON_GUESTS}`;
+      throw new UserError(EXIT.invalid, message, 'leave --json out, or lower the count with --set');
+    }
+    process.stdout.write(`${canonicalJson(plan)}\n`);
+    return EXIT.ok;
+  },
+});

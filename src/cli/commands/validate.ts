@@ -1,0 +1,51 @@
+import { EXIT, UserError } from '../../base/errors.ts';
+import { REGISTRY } from '../../scenario/default-registry.ts';
+import { originsOf, type ValueOrigin } from '../../scenario/origins.ts';
+import { loadScenario, type ResolvedScenario } from '../../scenario/validate.ts';
+import { defineCommand, flag, several } from '../command.ts';
+import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
+
+export const command = defineCommand({
+  description:
+    'Checks scenario files and reports every fault at once, each with its file, line and column, what was expected and ' +
+    'how to fix it. Nothing is run. The options override keys of the scenario and are checked with it.',
+  arguments: { files: several('scenario files') },
+  options: { ...SCENARIO_OPTIONS, origin: flag('print every value, defaults included, and where it comes from') },
+  examples: [
+    { command: 'pinstorm validate scenarios/boot-storm.yaml', what: 'one line if all is well' },
+    { command: 'pinstorm validate scenarios/huge-guest.yaml --origin --variant D', what: 'every value and its origin' },
+  ],
+  exits: [],
+  run({ files }, options) {
+    const faulty: UserError[] = [];
+    for (const file of files) {
+      try {
+        const resolved = loadScenario(file, REGISTRY, overridesOf(options));
+        process.stdout.write(okLine(file, resolved));
+        if (options.origin) process.stdout.write(originTable(originsOf(resolved, REGISTRY)));
+      } catch (error) {
+        if (!(error instanceof UserError)) throw error;
+        faulty.push(error);
+      }
+    }
+    if (faulty.length === 0) return EXIT.ok;
+    const texts = faulty.map((error) =>
+      error.hint === undefined ? error.message : `${error.message}\n  fix: ${error.hint}`,
+    );
+    throw new UserError(EXIT.invalid, texts.join('\n\n'));
+  },
+});
+
+function okLine(file: string, { scenario, variant }: ResolvedScenario): string {
+  const guests = scenario.guests.reduce((sum, guest) => sum + guest.count, 0);
+  return `${file}: OK, ${guests} ${guests === 1 ? 'guest' : 'guests'}, variant ${variant}\n`;
+}
+
+function originTable(values: readonly ValueOrigin[]): string {
+  const pathWidth = Math.max(...values.map((v) => v.path.length));
+  const valueWidth = Math.min(24, Math.max(...values.map((v) => v.value.length)));
+  const clipped = (text: string): string => (text.length > valueWidth ? `${text.slice(0, valueWidth - 2)}..` : text);
+  return values
+    .map((v) => `  ${v.path.padEnd(pathWidth)}  ${clipped(v.value).padEnd(valueWidth)}  ${v.origin}\n`)
+    .join('');
+}

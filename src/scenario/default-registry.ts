@@ -1,0 +1,42 @@
+/** The registry of this program: what a scenario may really name. */
+import { PAGE_BYTES } from '../base/units.ts';
+import { PROFILES } from '../engine/profile.ts';
+import { parseThreshold } from '../metrics/threshold.ts';
+import { FAULT_SITES, MODEL_COUNTERS } from '../model/env.ts';
+import { resolveVariant, VARIANTS } from '../model/kernels/index.ts';
+import { INVARIANTS } from '../model/oracle.ts';
+import { bootMaps } from '../workload/boot.ts';
+import { hugeGuestMaps } from '../workload/huge-guest.ts';
+import { WORKLOADS } from '../workload/index.ts';
+import type { Registry, WorkloadInfo } from './registry.ts';
+
+type Peak = NonNullable<WorkloadInfo['peakPages']>;
+type Maps = readonly (readonly [iova: number, offset: number, pages: number])[];
+
+const sum = (maps: Maps): number => maps.reduce((pages, map) => pages + map[2], 0);
+const option = (options: Parameters<Peak>[0], key: string): number => Number(options[key]);
+
+/** What the workloads that lock memory hold at most. */
+const PEAK_PAGES: ReadonlyMap<string, Peak> = new Map<string, Peak>([
+  ['huge-guest', (o, memory) => sum(hugeGuestMaps(option(o, 'total') / PAGE_BYTES, memory.bytes / PAGE_BYTES))],
+  ['boot', (o, memory) => sum(bootMaps(memory.bytes / PAGE_BYTES, option(o, 'piece') / PAGE_BYTES))],
+  ['map-unmap', (o) => option(o, 'pages') * option(o, 'slots')],
+  ['mlock-loop', (o) => option(o, 'pages')],
+]);
+
+function describeWorkload({ name, summary, options }: Omit<WorkloadInfo, 'peakPages'>): WorkloadInfo {
+  const peakPages = PEAK_PAGES.get(name);
+  return peakPages === undefined ? { name, summary, options } : { name, summary, options, peakPages };
+}
+
+export const REGISTRY: Registry = {
+  resolveVariant: (name) => resolveVariant(name).id,
+  variants: VARIANTS.map((variant) => variant.id),
+  profiles: PROFILES,
+  workloads: new Map([...WORKLOADS].map(([name, workload]) => [name, describeWorkload(workload)])),
+  invariants: INVARIANTS,
+  faultSites: FAULT_SITES,
+  checkThreshold(metric, expression) {
+    parseThreshold(metric, expression, MODEL_COUNTERS);
+  },
+};

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { test } from 'node:test';
+import { planHash } from '../../src/scenario/plan.ts';
+import type { RunPlan } from '../../src/engine/guest-plan.ts';
+
+function pinstorm(
+  args: readonly string[],
+  env: Record<string, string> = {},
+): { status: number | null; out: string; err: string } {
+  const done = spawnSync(process.execPath, ['dist/src/cli/main.js', ...args], {
+    encoding: 'utf8',
+    env: { PATH: process.env['PATH'], ...env },
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  return { status: done.status, out: done.stdout, err: done.stderr };
+}
+
+test('validate: a line for each good file', () => {
+  assert.deepEqual(
+    pinstorm(['validate', 'scenarios/huge-guest.yaml', 'scenarios/boot-storm.yaml', '--variant', '4.8']),
+    {
+      status: 0,
+      out: 'scenarios/huge-guest.yaml: OK, 1 guest, variant A\nscenarios/boot-storm.yaml: OK, 50 guests, variant A\n',
+      err: '',
+    },
+  );
+});
+
+test('validate: faults of every file on stderr, status 104', () => {
+  const { status, out, err } = pinstorm(['validate', 'nowhere.yaml', 'scenarios/huge-guest.yaml', '--set', 'seed=x']);
+  assert.equal(status, 104);
+  assert.equal(out, '');
+  assert.equal(
+    err,
+    'pinstorm: error: nowhere.yaml: no such file\n' +
+      '  fix: check the path; scenarios that come with pinstorm lie in scenarios/\n' +
+      '\n' +
+      'scenarios/huge-guest.yaml is not a valid scenario: 1 fault\n' +
+      "--set seed=x: seed: expected a number, got 'x'\n" +
+      '  fix: write a number without a unit\n',
+  );
+});
+
+test('validate --origin: flag, environment, file and default', () => {
+  const { status, out } = pinstorm(['validate', 'scenarios/boot-storm.yaml', '--origin', '--pace', '2'], {
+    PINSTORM_SEED: '7',
+  });
+  assert.equal(status, 0);
+  assert.match(out, /^ {2}pace +2 +flag --pace 2$/m);
+  assert.match(out, /^ {2}seed +7 +environment PINSTORM_SEED=7$/m);
+  assert.match(out, /^ {2}guests\.small\.count +40 +scenarios\/boot-storm\.yaml:\d+$/m);
+  assert.match(out, /^ {2}guests\.small\.cap_ipc_lock +false +default$/m);
+});
+
+test('--set without = says what was expected', () => {
+  const { status, err } = pinstorm(['plan', 'scenarios/boot-storm.yaml', '--set', 'seed']);
+  assert.equal(status, 104);
+  assert.equal(
+    err,
+    'pinstorm: error: --set: expected key=value, got "seed"\nhint: for example --set memory.size=4GiB\n',
+  );
+});
+
+test('plan: the seed test locks 160 + 786 176 + 255 x 1 048 576 pages, within 80 columns', () => {
+  const { status, out } = pinstorm(['plan', 'scenarios/huge-guest.yaml', '--set', 'memory.backing=anon4k']);
+  assert.equal(status, 0);
+  assert.match(
+    out,
+    new RegExp(`^locked at peak if every map succeeds: ${160 + 786_176 + 255 * 1_048_576} pages `, 'm'),
+  );
+  assert.match(out, /^huge +1 +4\.0GiB +anon4k /m);
+  for (const line of out.split('\n')) assert.ok(line.length <= 80, line);
+});
+
+test('plan --json: one document, the same on every call, its hash is right', () => {
+  const first = pinstorm(['plan', 'scenarios/boot-storm.yaml', '--json', '--seed', '7']);
+  assert.equal(first.status, 0);
+  assert.equal(pinstorm(['plan', 'scenarios/boot-storm.yaml', '--json'], { PINSTORM_SEED: '7' }).out, first.out);
+  const { hash, ...rest } = JSON.parse(first.out) as RunPlan;
+  assert.equal(rest.guests.length, 50);
+  assert.equal(rest.seed, 7);
+  assert.equal(hash, planHash(rest));
+});
+
+test('plan --json of too many guests is refused', () => {
+  const { status, err } = pinstorm(['plan', 'scenarios/huge-guest.yaml', '--json', '--set', 'guests=100001']);
+  assert.equal(status, 104);
+  assert.match(err, /100001 guests are too many to print; the maximum is 100000/);
+});
