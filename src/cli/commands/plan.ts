@@ -17,8 +17,8 @@ export const command = defineCommand({
   arguments: { scenario: required('scenario file') },
   options: { ...SCENARIO_OPTIONS, json: flag('print the whole plan as one JSON document') },
   examples: [
-    { command: 'pinstorm plan scenarios/boot-storm.yaml', what: 'a table of the guests' },
-    { command: 'pinstorm plan scenarios/boot-storm.yaml --seed 7 --json', what: 'every guest, for a program' },
+    { command: 'pinstorm plan scenarios/huge-guest.yaml', what: 'a table of the guests' },
+    { command: 'pinstorm plan scenarios/huge-guest.yaml --seed 7 --json', what: 'the whole plan, for a program' },
   ],
   exits: [],
   run({ scenario: file }, options) {

@@ -12,7 +12,7 @@ export const command = defineCommand({
   arguments: { files: several('scenario files') },
   options: { ...SCENARIO_OPTIONS, origin: flag('print every value, defaults included, and where it comes from') },
   examples: [
-    { command: 'pinstorm validate scenarios/boot-storm.yaml', what: 'one line if all is well' },
+    { command: 'pinstorm validate scenarios/huge-guest.yaml', what: 'one line if all is well' },
     { command: 'pinstorm validate scenarios/huge-guest.yaml --origin --variant D', what: 'every value and its origin' },
   ],
   exits: [],
