@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { z } from 'zod';
-import { REGISTRY } from '../../src/scenario/default-registry.ts';
+import { REGISTRY } from '../../src/cli/registry.ts';
 import { scenarioJsonSchema } from '../../src/scenario/json-schema.ts';
 import { planRun } from '../../src/scenario/plan.ts';
-import type { Registry } from '../../src/scenario/registry.ts';
+import type { Registry, WorkloadInfo } from '../../src/scenario/registry.ts';
 import { referenceText } from '../../src/scenario/reference.ts';
 import { loadScenario } from '../../src/scenario/validate.ts';
 import { assertGenerated } from '../generated.ts';
@@ -24,7 +24,7 @@ const registry: Registry = {
   ...REGISTRY,
   workloads: new Map([
     ...REGISTRY.workloads,
-    ...AHEAD.map((name) => [name, { name, summary: '', options: z.looseObject({}) }] as const),
+    ...AHEAD.map((name): [string, WorkloadInfo] => [name, { name, summary: '', options: z.looseObject({}) }]),
   ]),
 };
 

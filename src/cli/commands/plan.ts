@@ -1,6 +1,6 @@
 import { EXIT, UserError } from '../../base/errors.ts';
 import { canonicalJson } from '../../base/canonical-json.ts';
-import { REGISTRY } from '../../scenario/default-registry.ts';
+import { REGISTRY } from '../registry.ts';
 import { planText } from '../../scenario/plan-text.ts';
 import { planRun } from '../../scenario/plan.ts';
 import { loadScenario } from '../../scenario/validate.ts';

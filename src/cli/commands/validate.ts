@@ -1,5 +1,5 @@
 import { EXIT, UserError } from '../../base/errors.ts';
-import { REGISTRY } from '../../scenario/default-registry.ts';
+import { REGISTRY } from '../registry.ts';
 import { originsOf, type ValueOrigin } from '../../scenario/origins.ts';
 import { loadScenario, type ResolvedScenario } from '../../scenario/validate.ts';
 import { defineCommand, flag, several } from '../command.ts';

@@ -8,7 +8,7 @@ import { INVARIANTS } from '../model/oracle.ts';
 import { bootMaps } from '../workload/boot.ts';
 import { hugeGuestMaps } from '../workload/huge-guest.ts';
 import { WORKLOADS } from '../workload/index.ts';
-import type { Registry, WorkloadInfo } from './registry.ts';
+import type { Registry, WorkloadInfo } from '../scenario/registry.ts';
 
 type Peak = NonNullable<WorkloadInfo['peakPages']>;
 type Maps = readonly (readonly [iova: number, offset: number, pages: number])[];
