@@ -58,6 +58,20 @@ export class StepActor implements Driver {
     return this.at(step, object);
   }
 
+  aheadNs(): number {
+    return 0;
+  }
+
+  usedNs(): number {
+    return 0;
+  }
+
+  spend(): void {}
+
+  heldAgain(): void {}
+
+  disturbances = 0;
+
   block(_kind: LockKind): void {
     this.blocked = true;
   }

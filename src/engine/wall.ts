@@ -15,7 +15,7 @@ import { LATENESS, lockHoldSeries, lockWaitSeries, outcomeOf, SCHEDULE_LAG } fro
 import type { StatsBlock } from '../metrics/stats.ts';
 import type { AddressSpace } from '../model/address-space.ts';
 import type { Arena, Ref } from '../model/arena.ts';
-import type { FaultSite, LockKind, Path } from '../model/env.ts';
+import { C, type FaultSite, type LockKind, type Path } from '../model/env.ts';
 import type { Variant } from '../model/kernels/variant.ts';
 import { ACTOR, MM } from '../model/layout.ts';
 import type { Oracle } from '../model/oracle.ts';
@@ -26,7 +26,7 @@ import { APERTURE_48BIT } from './machine.ts';
 import type { WallControl } from './wall-control.ts';
 
 /** How far an actor may run ahead of the clock, real ns. */
-const TOLERANCE_NS = 2_000;
+const TOLERANCE_NS = 5_000;
 /** How much modelled time an actor that is behind may catch up before others get their turn, real ns. */
 const SLICE_NS = 50_000;
 /** Below this the operating system's timer is too coarse: poll. Real ns. */
@@ -75,6 +75,8 @@ export class WallActor implements Driver {
   stopRequested = false;
   path: Path<void> | null = null;
   readonly #acquiredNs = new Float64Array(LOCK_KINDS);
+  readonly #lastHoldNs = new Float64Array(LOCK_KINDS);
+  disturbances = 0;
   #waiting = false;
   #waitStartNs = 0;
 
@@ -105,6 +107,23 @@ export class WallActor implements Driver {
     return this.localNs > this.horizonNs;
   }
 
+  aheadNs(): number {
+    // Injected faults are drawn step by step.
+    return this.faults === null ? Math.max(0, this.horizonNs - this.localNs) : 0;
+  }
+
+  usedNs(): number {
+    return this.localNs;
+  }
+
+  spend(ns: number): void {
+    this.localNs += ns;
+  }
+
+  heldAgain(kind: LockKind, times: number): void {
+    this.#stats.record(lockHoldSeries(kind), this.#lastHoldNs[kind] as number, times);
+  }
+
   /** Model ns since the start of the run, on the real clock. */
   clockNs(): number {
     const realNs = (performance.now() - this.shared.epochMs) * 1e6;
@@ -113,6 +132,7 @@ export class WallActor implements Driver {
 
   block(_kind: LockKind): void {
     this.blocked = true;
+    this.disturbances += 1;
     if (this.#waiting) return;
     this.#waiting = true;
     this.#waitStartNs = Math.max(this.localNs, this.clockNs());
@@ -133,7 +153,9 @@ export class WallActor implements Driver {
   }
 
   releasing(kind: LockKind): void {
-    this.#stats.record(lockHoldSeries(kind), Math.max(0, this.localNs - (this.#acquiredNs[kind] as number)), 1);
+    const held = Math.max(0, this.localNs - (this.#acquiredNs[kind] as number));
+    this.#lastHoldNs[kind] = held;
+    this.#stats.record(lockHoldSeries(kind), held, 1);
   }
 
   wake(actor: Ref): void {
@@ -160,6 +182,7 @@ export class WallActor implements Driver {
 
   count(counter: number, by: number): void {
     this.#stats.count(counter, by);
+    if (counter === C.trylock_failures) this.disturbances += by;
   }
 
   // oxlint-disable-next-line require-yield

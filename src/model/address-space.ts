@@ -428,6 +428,18 @@ export class AddressSpace {
     return found;
   }
 
+  /**
+   * How many pages from `page`, at most `maxPages`, are there, allowed and alike; 0 if the first is not. `run` describes the
+   * first physically contiguous piece of them.
+   */
+  resident(mm: Ref, page: number, maxPages: number, write: boolean, run: PageRun): number {
+    if (this.lookup(mm, page, maxPages, write, run) !== LOOKUP_OK) return 0;
+    this.#lock(mm);
+    const pages = Math.min(maxPages, this.#end(this.#find(mm, page)) - page);
+    this.#unlock(mm);
+    return pages;
+  }
+
   /** handle_mm_fault as GUP calls it on one page, until the page can be pinned. 0 or -EFAULT. */
   gupFault(mm: Ref, page: number, write: boolean, out: FaultResult): number {
     return this.#faultPage(mm, page, write ? WRITE : PIN_READ, out);

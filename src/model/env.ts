@@ -69,6 +69,16 @@ export interface Ctx {
   at(step: StepId, object: Ref): boolean;
   /** Announces `count` identical steps whose effects nobody can observe apart. */
   atMany(step: StepId, object: Ref, count: number): boolean;
+  /** How much modelled time is left before the actor must yield, ns; 0 where every step counts. */
+  aheadNs(): number;
+  /** Modelled time used so far, ns. */
+  usedNs(): number;
+  /** Uses time for steps that are not announced one by one. */
+  spend(ns: number): void;
+  /** `times` further holds of a lock, each as long as the last one. */
+  heldAgain(kind: LockKind, times: number): void;
+  /** Grows whenever the actor has had to wait or a trylock of its has failed. */
+  readonly disturbances: number;
   /** The most pages one step may cover: 1 where every page is to be its own step (explore), otherwise large. */
   readonly pagesPerStep: number;
   /** The actor queued itself on a lock: the driver must not resume it before `wake`. The path yields right after. */

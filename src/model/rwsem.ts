@@ -167,8 +167,13 @@ function takeAtHead(k: Ctx, mm: Ref): boolean {
 
 /** up_write. The caller has announced the step. */
 export function upWrite(k: Ctx, mm: Ref): void {
-  const m = k.arena.i32;
   k.releasing(LockKind.MmapWrite);
+  upWriteQuiet(k, mm);
+}
+
+/** up_write whose hold the caller reports itself (the fast form of the pin loop). */
+export function upWriteQuiet(k: Ctx, mm: Ref): void {
+  const m = k.arena.i32;
   m[mm + MM.semOwner] = 0;
   const s = Atomics.sub(m, mm + MM.semState, WRITER);
   if ((s & WAITERS) !== 0) wakeWaiters(k, mm);
@@ -246,6 +251,11 @@ function* downReadSlow(k: Ctx, mm: Ref): Path<void> {
 /** up_read. The caller has announced the step. */
 export function upRead(k: Ctx, mm: Ref): void {
   k.releasing(LockKind.MmapRead);
+  upReadQuiet(k, mm);
+}
+
+/** up_read whose hold the caller reports itself. */
+export function upReadQuiet(k: Ctx, mm: Ref): void {
   const s = Atomics.sub(k.arena.i32, mm + MM.semState, READER);
   if (s < 2 * READER && (s & WAITERS) !== 0) wakeWaiters(k, mm);
 }

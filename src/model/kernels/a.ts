@@ -13,11 +13,11 @@ import type { Variant } from './variant.ts';
 import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
 
 /** vfio_lock_acct(npage): void, so its caller never learns of a failure. */
-function* vfioLockAcct(k: Ctx, npage: number): Path<void> {
+function* vfioLockAcct(k: Ctx, npage: number, busy = false): Path<void> {
   if (npage === 0) return;
   const mm = taskMm(k.arena, k.current);
   if (mm === 0) return; // process exited
-  if (yield* trylock(k, mm)) {
+  if (!busy && (yield* trylock(k, mm))) {
     yield* updateAndUnlock(k, mm, npage);
     return;
   }
@@ -42,10 +42,7 @@ const LOOP: PerPageLoop = {
     call.local = true;
     return call.mm === 0 ? -ENODEV : 0;
   },
-  *account(k, _call, npage) {
-    yield* vfioLockAcct(k, npage);
-    return 0;
-  },
+  account: (k, call, npage) => A.acctPin(k, call, npage, false),
 };
 
 export const A: Variant = {
@@ -56,6 +53,8 @@ export const A: Variant = {
   rwsem: RWSEM_4_10,
   gup: GUP_ZERO_PAGE,
   batched: false,
+  lockedGup: false,
+  deferring: true,
   recordsTask: 'none',
   recordsCap: false,
   recordsMm: false,
@@ -65,6 +64,10 @@ export const A: Variant = {
   vaddrUpdate: false,
   overflowErrors: false,
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  *acctPin(k, _call, npage, busy) {
+    yield* vfioLockAcct(k, npage, busy);
+    return 0;
+  },
   *acctDma(k, _dma, npage) {
     yield* vfioLockAcct(k, npage);
     return 0;

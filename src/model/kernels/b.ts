@@ -15,12 +15,12 @@ import type { Variant } from './variant.ts';
 import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
 
 /** vfio_lock_acct(task, npage): always by a reference taken through the task. */
-function* vfioLockAcct(k: Ctx, task: Ref, npage: number): Path<void> {
+function* vfioLockAcct(k: Ctx, task: Ref, npage: number, busy = false): Path<void> {
   if (npage === 0) return;
   if (k.at(S.GetTaskMm, task)) yield;
   const mm = getTaskMm(k.arena, task);
   if (mm === 0) return; // process exited
-  if (yield* trylock(k, mm)) {
+  if (!busy && (yield* trylock(k, mm))) {
     yield* updateAndUnlock(k, mm, npage);
     if (k.at(S.Mmput, mm)) yield;
     mmput(k, mm);
@@ -48,10 +48,7 @@ const LOOP: PerPageLoop = {
     call.limitPages = memlockPages(k.arena, task);
     return 0;
   },
-  *account(k, call, npage) {
-    yield* vfioLockAcct(k, taskOf(k, call.dma), npage);
-    return 0;
-  },
+  account: (k, call, npage) => B.acctPin(k, call, npage, false),
   *leave(k, call) {
     if (k.at(S.Mmput, call.mm)) yield;
     mmput(k, call.mm);
@@ -68,6 +65,10 @@ export const B: Variant = {
   recordsTask: 'thread',
   foreignUnmap: 'stops',
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  *acctPin(k, call, npage, busy) {
+    yield* vfioLockAcct(k, taskOf(k, call.dma), npage, busy);
+    return 0;
+  },
   *acctDma(k, dma, npage) {
     yield* vfioLockAcct(k, taskOf(k, dma), npage);
     return 0;

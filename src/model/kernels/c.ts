@@ -17,7 +17,7 @@ import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
  * vfio_lock_acct(task, npage, is_current): with the flag set the task's mm is used without a reference, which is taken
  * only if the update must be put off. Shared with D, which infers the flag.
  */
-export function* vfioLockAcct(k: Ctx, task: Ref, npage: number, isCurrent: boolean): Path<void> {
+export function* vfioLockAcct(k: Ctx, task: Ref, npage: number, isCurrent: boolean, busy = false): Path<void> {
   if (npage === 0) return;
   let mm: Ref;
   if (isCurrent) {
@@ -27,7 +27,7 @@ export function* vfioLockAcct(k: Ctx, task: Ref, npage: number, isCurrent: boole
     mm = getTaskMm(k.arena, task);
   }
   if (mm === 0) return; // process exited
-  if (yield* trylock(k, mm)) {
+  if (!busy && (yield* trylock(k, mm))) {
     yield* updateAndUnlock(k, mm, npage);
     if (!isCurrent) {
       if (k.at(S.Mmput, mm)) yield;
@@ -66,10 +66,7 @@ export function currentLoop(account: PerPageLoop['account']): PerPageLoop {
   };
 }
 
-const LOOP = currentLoop(function* (k, _call, npage) {
-  yield* vfioLockAcct(k, k.current, npage, true);
-  return 0;
-});
+const LOOP = currentLoop((k, call, npage) => C.acctPin(k, call, npage, false));
 
 export const C: Variant = {
   ...B,
@@ -78,6 +75,10 @@ export const C: Variant = {
   versions: [],
   identity: 'B plus an is_current flag supplied by the caller (the first version of the seed patch)',
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  *acctPin(k, _call, npage, busy) {
+    yield* vfioLockAcct(k, k.current, npage, true, busy);
+    return 0;
+  },
   // UNMAP_DMA tests that the mapping's task has the caller's mm before it removes anything, so its flag is true there;
   // release and detach pass false.
   *acctDma(k, dma, npage) {

@@ -11,16 +11,13 @@ import { currentLoop, C, vfioLockAcct as lockAcctFlagged } from './c.ts';
 import type { Variant } from './variant.ts';
 
 /** vfio_lock_acct(task, npage): NULL == NULL counts as equal, and then there is nothing to charge. */
-function* vfioLockAcct(k: Ctx, task: Ref, npage: number): Path<void> {
+function* vfioLockAcct(k: Ctx, task: Ref, npage: number, busy = false): Path<void> {
   if (npage === 0) return;
   const isCurrent = taskMm(k.arena, task) === taskMm(k.arena, k.current);
-  yield* lockAcctFlagged(k, task, npage, isCurrent);
+  yield* lockAcctFlagged(k, task, npage, isCurrent, busy);
 }
 
-const LOOP = currentLoop(function* (k, _call, npage) {
-  yield* vfioLockAcct(k, k.current, npage);
-  return 0;
-});
+const LOOP = currentLoop((k, call, npage) => D.acctPin(k, call, npage, false));
 
 export const D: Variant = {
   ...C,
@@ -29,6 +26,10 @@ export const D: Variant = {
   versions: [['4.10', '4.11']],
   identity: 'is_current inferred from task->mm == current->mm; trylock, else a work item',
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  *acctPin(k, _call, npage, busy) {
+    yield* vfioLockAcct(k, k.current, npage, busy);
+    return 0;
+  },
   *acctDma(k, dma, npage) {
     yield* vfioLockAcct(k, k.arena.i32[dma + DMA.task] as number, npage);
     return 0;

@@ -69,7 +69,7 @@ const LOOP: PerPageLoop = {
     call.local = true;
     return call.mm === 0 ? -ENODEV : 0;
   },
-  account: (k, call, npage) => vfioLockAcct(k, k.current, npage, call.lockCap),
+  account: (k, call, npage) => E.acctPin(k, call, npage, false),
 };
 
 export const E: Variant = {
@@ -82,6 +82,8 @@ export const E: Variant = {
   ],
   identity: 'no work item: killable write lock, limit tested again under it, errors propagate',
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  deferring: false,
+  acctPin: (k, call, npage) => vfioLockAcct(k, k.current, npage, call.lockCap),
   // The callers (unmap, release) ignore the result, so -EINTR and -ESRCH lose the decrement.
   acctDma: (k, dma, npage) => vfioLockAcct(k, k.arena.i32[dma + DMA.task] as number, npage, null),
 };

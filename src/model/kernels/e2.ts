@@ -23,7 +23,7 @@ export const LOOP: PerPageLoop = {
     call.lockCap = k.arena.i32[call.dma + DMA.lockCap] === 1;
     return call.mm === 0 ? -ENODEV : 0;
   },
-  account: (k, call, npage) => vfioLockAcct(k, call.dma, npage, false, 'leader'),
+  account: (k, call, npage) => E2.acctPin(k, call, npage, false),
 };
 
 export const E2: Variant = {
@@ -37,5 +37,7 @@ export const E2: Variant = {
   recordsCap: true,
   entryLimit: true,
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  lockedGup: true,
+  acctPin: (k, call, npage) => vfioLockAcct(k, call.dma, npage, false, 'leader'),
   acctDma: (k, dma, npage) => vfioLockAcct(k, dma, npage, true, 'leader'),
 };

@@ -9,18 +9,17 @@ import { DMA } from '../layout.ts';
 import { taskMm } from '../mm.ts';
 import { pinPagesBatched, type PinCall } from '../paths/pin.ts';
 import { RWSEM_5_11 } from '../rwsem.ts';
-import { vfioLockAcct, type MmSource } from './account.ts';
 import { F } from './f.ts';
 import type { Variant } from './variant.ts';
 
-/** vfio_pin_pages_remote: pages come from the caller, the charge goes where `source` says. */
-export function* pinPagesRemote(k: Ctx, call: PinCall, source: MmSource, byRun: boolean): Path<number> {
+/** vfio_pin_pages_remote: pages come from the caller, the charge goes where the variant says. */
+export function* pinPagesRemote(k: Ctx, call: PinCall, byRun: boolean): Path<number> {
   call.mm = taskMm(k.arena, k.current);
   if (call.mm === 0) return -ENODEV;
   call.lockCap = k.arena.i32[call.dma + DMA.lockCap] === 1;
   return yield* pinPagesBatched(k, call, {
     byRun,
-    account: (kk, c, npage) => vfioLockAcct(kk, c.dma, npage, false, source),
+    account: (kk, c, npage) => kk.variant.acctPin(kk, c, npage, false),
   });
 }
 
@@ -34,5 +33,5 @@ export const G: Variant = {
   gup: GUP_4_20,
   batched: true,
   vaddrUpdate: true,
-  pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, 'leader', false),
+  pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, false),
 };

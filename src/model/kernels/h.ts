@@ -18,7 +18,8 @@ export const H: Variant = {
   gup: GUP_6_4,
   recordsMm: true,
   foreignUnmap: 'allowed',
-  pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, 'stored', false),
+  pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, false),
+  acctPin: (k, call, npage) => vfioLockAcct(k, call.dma, npage, false, 'stored'),
   acctDma: (k, dma, npage) => vfioLockAcct(k, dma, npage, true, 'stored'),
 };
 

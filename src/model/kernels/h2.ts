@@ -17,5 +17,5 @@ export const H2: Variant = {
   identity: 'H plus accounting by contiguous run, bulk unpin, huge pfnmap ranges, overflow errors',
   gup: { ...GUP_6_4, pfnmapBulk: true },
   overflowErrors: true,
-  pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, 'stored', true),
+  pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, true),
 };

@@ -22,6 +22,10 @@ export interface Variant {
 
   /** Pages are pinned in batches of up to 512 (5.12). */
   readonly batched: boolean;
+  /** Where pages are not batched: each is got under mmap_sem for read (4.16) instead of without the lock. */
+  readonly lockedGup: boolean;
+  /** A failed trylock defers the update (A-D). */
+  readonly deferring: boolean;
   /** What MAP_DMA records of its caller in the mapping. */
   readonly recordsTask: 'none' | 'thread' | 'leader';
   readonly recordsCap: boolean;
@@ -39,6 +43,11 @@ export interface Variant {
 
   /** vfio_pin_pages_remote: pins and accounts one chunk. Pages pinned, or a negative errno. */
   pinPages(k: Ctx, call: PinCall): Path<number>;
+  /**
+   * Charges a pinned chunk. `busy`: the trylock has been tried and has failed (only asked of deferring variants).
+   * 0 or a negative errno.
+   */
+  acctPin(k: Ctx, call: PinCall, npage: number, busy: boolean): Path<number>;
   /** Accounting outside the pin loop (unmap, release, unwinding, mdev): against whoever the mapping says. */
   acctDma(k: Ctx, dma: Ref, npage: number): Path<number>;
 }

@@ -4,13 +4,14 @@
  */
 import { EEXIST, EINVAL, ENOMEM, ENOSPC, EOVERFLOW } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';
-import type { Ctx, Path } from '../env.ts';
+import { C, type Ctx, type Path } from '../env.ts';
 import { CHUNK, CONTAINER, DMA, TASK } from '../layout.ts';
 import { getTask, hasCapIpcLock, memlockPages, mmgrab, taskMm } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { orders } from '../orders.ts';
 import { S } from '../steps.ts';
 import { BATCH_PAGES, pinCallFor, type PinCall } from './pin.ts';
+import { Repeater } from './repeat.ts';
 import { removeDma } from './unmap.ts';
 import { updateVaddr } from './vaddr.ts';
 
@@ -171,8 +172,24 @@ export function* pinMapDma(k: Ctx, container: Ref, dma: Ref, pages: number): Pat
   if (k.at(S.Capable, k.current)) yield;
   call.lockCap = hasCapIpcLock(a, k.current);
   yield* batchInit(k, call);
+  const repeater = new Repeater();
   while (call.remaining > 0) {
-    const n = yield* k.variant.pinPages(k, call);
+    if (repeater.run(k, call) > 0 && repeater.busyPages === 0) continue;
+    let n: number;
+    if (repeater.busyPages > 0) {
+      // The fast form met a busy lock with this chunk pinned.
+      n = repeater.busyPages;
+      call.reserved = false;
+      call.counted = n;
+      const err = yield* k.variant.acctPin(k, call, n, k.variant.deferring);
+      if (err < 0) {
+        if (k.atMany(S.PutPage, 0, n)) yield;
+        return err;
+      }
+      k.count(C.chunks, 1);
+    } else {
+      n = yield* k.variant.pinPages(k, call);
+    }
     if (n <= 0) return n;
     const err = yield* iommuMap(k, container, call.iovaPage, n);
     if (err !== 0) {
