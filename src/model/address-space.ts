@@ -16,7 +16,8 @@
 import { EFAULT, EINVAL, ENOMEM } from '../base/errno.ts';
 import type { Arena, Ref } from './arena.ts';
 import { MM, SEG } from './layout.ts';
-import { Ordered } from './ordered.ts';
+import type { Ordered } from './ordered.ts';
+import { orders } from './orders.ts';
 
 /** What a piece of memory is. `Anon` is private memory without advice (THP "always"), `Thp` has MADV_HUGEPAGE. */
 export const Backing = { Anon4k: 0, Anon: 1, Thp: 2, Hugetlb2m: 3, Hugetlb1g: 4, Memfd: 5, Bar: 6 } as const;
@@ -97,26 +98,23 @@ export interface BatchRun {
   contiguous: boolean;
 }
 
-/** Memory that a fault allocated, in pages of each size cleared; a copy on write counts as a page cleared. */
-export interface FaultResult {
-  zeroed4k: number;
-  zeroed2m: number;
-  zeroed1g: number;
-}
-
-/** The cost of populating a range. */
-export class FaultCost implements FaultResult {
+/** What a call did that takes time. Every call that is given one resets it. */
+export class FaultCost {
   /** Calls of handle_mm_fault. */
   faults = 0;
+  /** Pages of each size cleared; a copy on write counts as a page cleared. */
   zeroed4k = 0;
   zeroed2m = 0;
   zeroed1g = 0;
+  /** Resident pages taken out of the page table. */
+  zappedPages = 0;
 
   reset(): this {
     this.faults = 0;
     this.zeroed4k = 0;
     this.zeroed2m = 0;
     this.zeroed1g = 0;
+    this.zappedPages = 0;
     return this;
   }
 }
@@ -151,13 +149,11 @@ const hugetlbPages = (backing: number) =>
 const down = (page: number, to: number) => Math.floor(page / to) * to;
 const up = (page: number, to: number) => Math.ceil(page / to) * to;
 
-const SEG_FIELDS = { key: SEG.startPage, left: SEG.left, right: SEG.right, prio: SEG.prio };
-
 export class AddressSpace {
   readonly #i32: Int32Array;
   readonly #f64: Float64Array;
   readonly #index: Ordered;
-  readonly #cost = new FaultCost();
+  readonly #ignored = new FaultCost();
 
   constructor(
     readonly arena: Arena,
@@ -165,14 +161,15 @@ export class AddressSpace {
   ) {
     this.#i32 = arena.i32;
     this.#f64 = arena.f64;
-    this.#index = new Ordered(arena, SEG_FIELDS);
+    this.#index = orders(arena).seg;
   }
 
   /** mmap(MAP_FIXED): replaces what is there. The pages that lose VM_LOCKED, or -EINVAL when a huge page would be cut. */
-  mmap(mm: Ref, page: number, pages: number, args: MmapArgs): number {
+  mmap(mm: Ref, page: number, pages: number, args: MmapArgs, out: FaultCost = this.#ignored): number {
+    out.reset();
     this.#lock(mm);
     try {
-      const unlocked = this.#unmap(mm, page, page + pages);
+      const unlocked = this.#unmap(mm, page, page + pages, out);
       if (unlocked < 0) return unlocked;
       const { backing } = args;
       const seg = this.arena.alloc('seg');
@@ -200,10 +197,11 @@ export class AddressSpace {
   }
 
   /** munmap. The pages that lose VM_LOCKED, or -EINVAL when a huge page would be cut. */
-  munmap(mm: Ref, page: number, pages: number): number {
+  munmap(mm: Ref, page: number, pages: number, out: FaultCost = this.#ignored): number {
+    out.reset();
     this.#lock(mm);
     try {
-      return this.#unmap(mm, page, page + pages);
+      return this.#unmap(mm, page, page + pages, out);
     } finally {
       this.#unlock(mm);
     }
@@ -323,7 +321,8 @@ export class AddressSpace {
    * MADV_DONTNEED. -EINVAL at locked memory, device memory and a huge page that would be cut at its start, where it stops;
    * -ENOMEM after doing all the rest when there are holes.
    */
-  dontneed(mm: Ref, page: number, pages: number): number {
+  dontneed(mm: Ref, page: number, pages: number, out: FaultCost = this.#ignored): number {
+    out.reset();
     const end = page + pages;
     let error = 0;
     this.#lock(mm);
@@ -345,7 +344,7 @@ export class AddressSpace {
           if (at % size !== 0) return -EINVAL;
           to = down(to, size);
         }
-        this.#zap(mm, at, to);
+        this.#zap(mm, at, to, out);
         at = next;
       }
       return error;
@@ -441,12 +440,25 @@ export class AddressSpace {
   }
 
   /** handle_mm_fault as GUP calls it on one page, until the page can be pinned. 0 or -EFAULT. */
-  gupFault(mm: Ref, page: number, write: boolean, out: FaultResult): number {
+  gupFault(mm: Ref, page: number, write: boolean, out: FaultCost): number {
     return this.#faultPage(mm, page, write ? WRITE : PIN_READ, out);
   }
 
+  /** Pages from `page` on, at most `maxPages`, that user space can use without a fault. */
+  usable(mm: Ref, page: number, maxPages: number, write: boolean): number {
+    this.#lock(mm);
+    let at = page;
+    while (at < page + maxPages) {
+      const seg = this.#find(mm, at);
+      if (seg === 0 || !this.#permits(seg, write) || this.#needs(seg, write ? WRITE : READ)) break;
+      at = this.#end(seg);
+    }
+    this.#unlock(mm);
+    return Math.min(at - page, maxPages);
+  }
+
   /** A page fault of user space. 0 or -EFAULT (SIGSEGV). Device memory is always there. */
-  fault(mm: Ref, page: number, write: boolean, out: FaultResult): number {
+  fault(mm: Ref, page: number, write: boolean, out: FaultCost): number {
     return this.#faultPage(mm, page, write ? WRITE : READ, out);
   }
 
@@ -455,12 +467,12 @@ export class AddressSpace {
    * Fills `runs` and returns the pages got, or -EFAULT when it cannot have even the first. Device memory is found only at
    * the first page (vaddr_get_pfns looks for it when GUP fails).
    */
-  gupBatch(mm: Ref, page: number, maxPages: number, write: boolean, runs: BatchRun[], out: FaultResult): number {
+  gupBatch(mm: Ref, page: number, maxPages: number, write: boolean, runs: BatchRun[], out: FaultCost): number {
     const access = write ? WRITE : PIN_READ;
     const end = page + maxPages;
-    const cost = this.#cost.reset();
     let got = 0;
     runs.length = 0;
+    out.reset();
     this.#lock(mm);
     for (let at = page; at < end;) {
       const seg = this.#find(mm, at);
@@ -474,7 +486,7 @@ export class AddressSpace {
         break;
       }
       if (this.#needs(seg, access)) {
-        this.#faultSome(mm, seg, at, to, access, cost);
+        this.#faultSome(mm, seg, at, to, access, out);
         continue;
       }
       this.#addRuns(mm, seg, at, to, runs);
@@ -482,7 +494,6 @@ export class AddressSpace {
       at = to;
     }
     this.#unlock(mm);
-    giveCost(cost, out);
     return got === 0 ? -EFAULT : got;
   }
 
@@ -708,7 +719,7 @@ export class AddressSpace {
     if (at % GRANULE !== 0 && this.#hasTable(mm, at, from, to)) this.#markTable(mm, down(at, GRANULE));
   }
 
-  #unmap(mm: Ref, from: number, to: number): number {
+  #unmap(mm: Ref, from: number, to: number, out: FaultCost): number {
     let unlocked = 0;
     for (const at of [from, to]) {
       const seg = this.#find(mm, at);
@@ -725,6 +736,7 @@ export class AddressSpace {
       const end = Math.min(to, this.#end(seg));
       const part = this.#isolate(mm, start, end);
       if ((this.#i32[part + SEG.locked] as number) !== Locked.No) unlocked += end - start;
+      if (((this.#i32[part + SEG.residency] as number) & BASE) !== Residency.None) out.zappedPages += end - start;
       this.#index.remove(mm + MM.segRoot, part);
       this.arena.free('seg', part);
       seg = this.#findFrom(mm, end);
@@ -733,13 +745,14 @@ export class AddressSpace {
   }
 
   /** zap_page_range within one VMA. */
-  #zap(mm: Ref, from: number, to: number): void {
+  #zap(mm: Ref, from: number, to: number, out: FaultCost): void {
     this.#splitPmd(mm, from);
     this.#splitPmd(mm, to);
     for (let at = from; at < to;) {
       const seg = this.#find(mm, at);
       const end = Math.min(to, this.#end(seg));
       const residency = this.#i32[seg + SEG.residency] as number;
+      if ((residency & BASE) !== Residency.None) out.zappedPages += end - at;
       this.#setRange(mm, at, end, residency & Residency.PMD, this.#runPages(seg));
       at = end;
     }
@@ -753,17 +766,16 @@ export class AddressSpace {
     return this.rules.unshare === 'any' || (this.rules.unshare === 'anon' && base === Residency.Cow);
   }
 
-  #faultPage(mm: Ref, page: number, access: Access, out: FaultResult): number {
-    const cost = this.#cost.reset();
+  #faultPage(mm: Ref, page: number, access: Access, out: FaultCost): number {
+    out.reset();
     this.#lock(mm);
     try {
       const seg = this.#find(mm, page);
       if (seg === 0 || !this.#permits(seg, access === WRITE)) return -EFAULT;
-      if ((this.#i32[seg + SEG.backing] as number) !== Backing.Bar) this.#faultRange(mm, page, page + 1, access, cost);
+      if ((this.#i32[seg + SEG.backing] as number) !== Backing.Bar) this.#faultRange(mm, page, page + 1, access, out);
       return 0;
     } finally {
       this.#unlock(mm);
-      giveCost(cost, out);
     }
   }
 
@@ -876,10 +888,4 @@ export class AddressSpace {
       this.#key(before, page) === key
     );
   }
-}
-
-function giveCost(cost: FaultCost, out: FaultResult): void {
-  out.zeroed4k = cost.zeroed4k;
-  out.zeroed2m = cost.zeroed2m;
-  out.zeroed1g = cost.zeroed1g;
 }

@@ -20,7 +20,6 @@ const POOL_LIVE = 3;
 /** Words shared by everybody: run-wide counters of the model. */
 export const SHARED = {
   opSequence: 0,
-  vmaSequence: 2,
   workQueued: 4,
   workApplied: 6,
   workLatch: 8,

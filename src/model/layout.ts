@@ -199,7 +199,6 @@ export const SEG = struct('seg', [
   ['prot', 'i32', 'bit 0 read, bit 1 write', 'latch ptLatch'],
   ['residency', 'i32', 'Residency', 'latch ptLatch'],
   ['locked', 'i32', 'bool: VM_LOCKED', 'latch ptLatch'],
-  ['vma', 'i32', 'id of the mmap call, so that distinct VMAs stay apart', 'latch ptLatch'],
   ['runPages', 'i32', 'pages physically contiguous at a time, a power of two', 'latch ptLatch'],
   ['left', 'i32', 'seg ref', 'latch ptLatch'],
   ['right', 'i32', 'seg ref', 'latch ptLatch'],

@@ -43,10 +43,15 @@ export function allowance(lockedVmPages: bigint, have: number, limitPages: bigin
   return Math.max(0, Number(limitPages - lockedVmPages) - have);
 }
 
-/** The soft RLIMIT_MEMLOCK of a task's process, in pages, rounded down. */
-export function memlockPages(a: Arena, task: Ref): bigint {
+/** The soft RLIMIT_MEMLOCK of a task's process, in bytes. */
+export function memlockBytes(a: Arena, task: Ref): bigint {
   const process = a.i32[task + TASK.process] as number;
-  return (a.u64[(process + PROCESS.memlockBytes) >> 1] as bigint) >> 12n;
+  return a.u64[(process + PROCESS.memlockBytes) >> 1] as bigint;
+}
+
+/** The same in pages, rounded down. */
+export function memlockPages(a: Arena, task: Ref): bigint {
+  return memlockBytes(a, task) >> 12n;
 }
 
 export function hasCapIpcLock(a: Arena, task: Ref): boolean {

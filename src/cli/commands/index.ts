@@ -14,5 +14,6 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
   report: { summary: 'print the summary of a run from its directory', load: () => import('./report.ts') },
   validate: { summary: 'check scenario files and report every fault', load: () => import('./validate.ts') },
   plan: { summary: 'show what a run would do, without running it', load: () => import('./plan.ts') },
+  conform: { summary: 'replay recordings of real kernels through the model', load: () => import('./conform.ts') },
   completion: { summary: 'print a completion script for your shell', load: () => import('./completion.ts') },
 };

@@ -77,7 +77,7 @@ export interface PerPageLoop {
 }
 
 /** Charges the costs of what a GUP call had to fault in. */
-function* chargeFaults(k: Ctx, mm: Ref, f: FaultCost): Path<void> {
+export function* chargeFaults(k: Ctx, mm: Ref, f: FaultCost): Path<void> {
   if (k.atMany(S.Fault, mm, Math.max(1, f.faults))) yield;
   if (f.zeroed4k > 0 && k.atMany(S.ZeroPage4K, 0, f.zeroed4k)) yield;
   if (f.zeroed2m > 0 && k.atMany(S.ZeroPage2M, 0, f.zeroed2m)) yield;

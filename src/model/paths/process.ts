@@ -1,0 +1,97 @@
+/**
+ * Processes: fork, clone(CLONE_VM), threads and exec; the end of a thread is in exit.ts. Sources: kernel/fork.c (dup_mmap,
+ * copy_process), fs/exec.c (exec_mmap, de_thread).
+ *
+ * The new task is not yet run by anybody: its actor is the driver's business.
+ */
+import { EINTR } from '../../base/errno.ts';
+import type { Arena, Ref } from '../arena.ts';
+import type { Ctx, Path } from '../env.ts';
+import { FILES, MM, PROCESS, TASK } from '../layout.ts';
+import { hasCapIpcLock, memlockBytes, mmget, mmNew, mmput, taskMm, taskNew } from '../mm.ts';
+import { downRead, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
+import { S } from '../steps.ts';
+import { filesCopy, filesOf } from './files.ts';
+
+/** A process around a first task: `files` and one user of `mm` pass to it. */
+export function processNew(
+  a: Arena,
+  p: { readonly mm: Ref; readonly files: Ref; readonly memlockBytes: bigint; readonly capIpcLock: boolean },
+): Ref {
+  const process = a.alloc('process');
+  a.u64[(process + PROCESS.memlockBytes) >> 1] = p.memlockBytes;
+  a.i32[process + PROCESS.files] = p.files;
+  a.i32[process + PROCESS.threads] = 1;
+  const leader = taskNew(a, { process, mm: p.mm, leader: 0, capIpcLock: p.capIpcLock });
+  a.i32[process + PROCESS.leader] = leader;
+  Atomics.add(a.i32, p.mm + MM.liveTasks, 1);
+  return leader;
+}
+
+/**
+ * fork, or with `shareMm` clone(CLONE_VM): the child has a descriptor table, a limit and a capability of its own, all
+ * copied. A forked address space starts with nothing locked. The child's first task, or -EINTR.
+ */
+export function* fork(k: Ctx, shareMm: boolean): Path<Ref> {
+  const a = k.arena;
+  let mm = taskMm(a, k.current);
+  if (shareMm) {
+    mmget(a, mm);
+  } else {
+    const parent = mm;
+    mm = mmNew(a, a.i32[parent + MM.guest] as number);
+    a.i32[mm + MM.user] = a.i32[parent + MM.user] as number;
+    if ((yield* downWriteKillable(k, parent)) !== 0) {
+      mmput(k, mm);
+      return -EINTR;
+    }
+    const copied = k.addressSpace.fork(parent, mm);
+    if (copied > 0 && k.atMany(S.ForkCopy, parent, copied)) yield;
+    if (k.at(S.UpWrite, parent)) yield;
+    upWrite(k, parent);
+  }
+  return processNew(a, {
+    mm,
+    files: filesCopy(a, filesOf(a, k.current)),
+    memlockBytes: memlockBytes(a, k.current),
+    capIpcLock: hasCapIpcLock(a, k.current),
+  });
+}
+
+/** pthread_create: address space, descriptors and limit are shared, capabilities are the thread's own. */
+export function cloneThread(a: Arena, current: Ref): Ref {
+  const process = a.i32[current + TASK.process] as number;
+  const mm = taskMm(a, current);
+  mmget(a, mm);
+  Atomics.add(a.i32, mm + MM.liveTasks, 1);
+  Atomics.add(a.i32, process + PROCESS.threads, 1);
+  Atomics.add(a.i32, filesOf(a, current) + FILES.users, 1);
+  const leader = a.i32[process + PROCESS.leader] as number;
+  return taskNew(a, { process, mm, leader, capIpcLock: hasCapIpcLock(a, current) });
+}
+
+/**
+ * execve: the same task, an empty address space; descriptors (not close-on-exec), limit and capability stay. The other
+ * threads of the process must have ended. The caller becomes the leader if it was not.
+ */
+export function* exec(k: Ctx): Path<number> {
+  const a = k.arena;
+  const task = k.current;
+  const process = a.i32[task + TASK.process] as number;
+  const old = taskMm(a, task);
+  const mm = mmNew(a, a.i32[old + MM.guest] as number);
+  a.i32[mm + MM.user] = a.i32[old + MM.user] as number;
+  a.i32[process + PROCESS.leader] = task;
+  a.i32[task + TASK.groupLeader] = task;
+  // For read: a core dump of the old address space must not be under way.
+  yield* downRead(k, old);
+  if (k.at(S.Exec, task)) yield;
+  Atomics.store(a.i32, task + TASK.mm, mm);
+  Atomics.add(a.i32, mm + MM.liveTasks, 1);
+  Atomics.sub(a.i32, old + MM.liveTasks, 1);
+  if (k.at(S.UpRead, old)) yield;
+  upRead(k, old);
+  if (k.at(S.Mmput, old)) yield;
+  mmput(k, old);
+  return 0;
+}
