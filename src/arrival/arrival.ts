@@ -20,7 +20,7 @@ export function arrivalOf(plan: ArrivalPlan, startNs: number, _random: Prng): Ar
     case 'closed':
       return closed(startNs, number('thinkNs', 0));
     case 'constant':
-      return constant(startNs, number('ratePerSecond'));
+      return constant(startNs, number('perSecond'));
     default:
       throw new RangeError(`arrival ${plan.kind} is not available in this driver`);
   }

@@ -17,6 +17,7 @@ import { EINTR } from '../base/errno.ts';
 import type { Arena, Ref } from './arena.ts';
 import { C, LockKind, type Ctx, type Path } from './env.ts';
 import { ACTOR, MM, TASK } from './layout.ts';
+import { exceeds } from './mm.ts';
 import { S } from './steps.ts';
 import { dequeue, dequeueHead, enqueue, WaitMode } from './wait-queue.ts';
 
@@ -167,16 +168,44 @@ function takeAtHead(k: Ctx, mm: Ref): boolean {
 
 /** up_write. The caller has announced the step. */
 export function upWrite(k: Ctx, mm: Ref): void {
-  k.releasing(LockKind.MmapWrite);
-  upWriteQuiet(k, mm);
-}
-
-/** up_write whose hold the caller reports itself (the fast form of the pin loop). */
-export function upWriteQuiet(k: Ctx, mm: Ref): void {
   const m = k.arena.i32;
+  k.releasing(LockKind.MmapWrite);
   m[mm + MM.semOwner] = 0;
   const s = Atomics.sub(m, mm + MM.semState, WRITER);
   if ((s & WAITERS) !== 0) wakeWaiters(k, mm);
+}
+
+/**
+ * `times` write sections in a row, each adding `pages` to locked_vm: what the fast form of the pin loop does chunk by chunk,
+ * with every lock word touched as often as by down_write(_trylock) and up_write. Stops before a section whose lock is not free
+ * at once, or (with a limit) that would exceed it. Returns the sections done; the caller counts and reports them.
+ */
+export function accountRepeatedly(k: Ctx, mm: Ref, pages: number, times: number, limitPages: bigint | null): number {
+  const { i32, u64 } = k.arena;
+  const word = mm + MM.semState;
+  const v = (mm + MM.lockedVm) >> 1;
+  const add = BigInt(pages);
+  for (let n = 0; n < times; n += 1) {
+    if (limitPages !== null && exceeds(u64[v] as bigint, pages, limitPages)) return n;
+    const seen = Atomics.compareExchange(i32, word, 0, WRITER);
+    if (seen !== 0 && (seen !== WAITERS || Atomics.compareExchange(i32, word, WAITERS, WAITERS | WRITER) !== WAITERS))
+      return n;
+    u64[v] = (u64[v] as bigint) + add;
+    if ((Atomics.sub(i32, word, WRITER) & WAITERS) !== 0) wakeWaiters(k, mm);
+  }
+  return times;
+}
+
+/** `times` read sections in a row; stops before one that would have to wait. Returns those done. */
+export function readRepeatedly(k: Ctx, mm: Ref, times: number): number {
+  const { i32 } = k.arena;
+  const word = mm + MM.semState;
+  for (let n = 0; n < times; n += 1) {
+    const s = Atomics.load(i32, word);
+    if ((s & (WRITER | WAITERS | HANDOFF)) !== 0 || Atomics.compareExchange(i32, word, s, s + READER) !== s) return n;
+    releaseRead(k, mm);
+  }
+  return times;
 }
 
 /** downgrade_write: from writer to reader without a gap; readers at the head of the queue come in. */
@@ -251,11 +280,10 @@ function* downReadSlow(k: Ctx, mm: Ref): Path<void> {
 /** up_read. The caller has announced the step. */
 export function upRead(k: Ctx, mm: Ref): void {
   k.releasing(LockKind.MmapRead);
-  upReadQuiet(k, mm);
+  releaseRead(k, mm);
 }
 
-/** up_read whose hold the caller reports itself. */
-export function upReadQuiet(k: Ctx, mm: Ref): void {
+function releaseRead(k: Ctx, mm: Ref): void {
   const s = Atomics.sub(k.arena.i32, mm + MM.semState, READER);
   if (s < 2 * READER && (s & WAITERS) !== 0) wakeWaiters(k, mm);
 }

@@ -66,7 +66,7 @@ export function planCapacity(plan: RunPlan): Capacity {
     for (const actor of guest.actors) {
       const workload = WORKLOADS.get(actor.workload);
       if (workload === undefined) throw new Error(`unknown workload '${actor.workload}' in a validated plan`);
-      const needs = workload.needs(workload.options.parse(actor.options), guest);
+      const needs = workload.needs(actor.options, guest);
       mappings += needs.mappings;
       segments += needs.segments;
       pages += needs.externalPages;

@@ -4,7 +4,6 @@ import { performance } from 'node:perf_hooks';
 import { arrivalOf } from '../arrival/arrival.ts';
 import { stream } from '../base/prng.ts';
 import { Actor } from '../engine/actor.ts';
-import type { ActorPlan } from '../engine/guest-plan.ts';
 import { stepCosts } from '../engine/profile.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { WallActor, WallLoop, type WallShared } from '../engine/wall.ts';
@@ -115,7 +114,7 @@ export function run(task: ThreadTask): void {
         message.bufferPage,
         message.bufferPages,
       );
-      const path = workload.run(actor, parseOptions(actorPlan));
+      const path = workload.run(actor, actorPlan.options);
       loop.add(driver, guarded(driver, path), Math.max(startNs, driver.clockNs()));
     }
   }
@@ -136,11 +135,6 @@ export function run(task: ThreadTask): void {
 function endOf(startNs: number, durationNs: number | null, runNs: number | null): number {
   const guestEnd = durationNs === null ? Number.POSITIVE_INFINITY : startNs + durationNs;
   return Math.min(guestEnd, runNs ?? Number.POSITIVE_INFINITY);
-}
-
-function parseOptions(plan: ActorPlan): unknown {
-  const workload = WORKLOADS.get(plan.workload);
-  return workload?.options.parse(plan.options);
 }
 
 function zeroCosts(costNs: { readonly [primitive: string]: number }): Record<string, number> {

@@ -10,9 +10,9 @@
 import type { Ref } from '../arena.ts';
 import { C, LockKind, type Ctx } from '../env.ts';
 import { CHUNK, DMA } from '../layout.ts';
-import { addLockedVm, exceeds, lockedVm } from '../mm.ts';
+import { exceeds, lockedVm } from '../mm.ts';
 import { orders } from '../orders.ts';
-import { downReadTrylock, tryWriteFast, upReadQuiet, upWriteQuiet } from '../rwsem.ts';
+import { accountRepeatedly, readRepeatedly } from '../rwsem.ts';
 import { BATCH_PAGES, type Batch, type PinCall } from './pin.ts';
 
 /** Units done in one go at most, so that stop requests are seen. */
@@ -98,33 +98,36 @@ export class Repeater {
     const units = Math.min(unitsMax, byTime, UNITS_MAX);
     let chunks = 0;
     let reads = 0;
-    outer: for (let u = 0; u < units; u += 1) {
-      if (!call.lockCap && exceeds(lockedVm(a, mm), this.#unitPages, call.limitPages)) break;
-      for (let r = 0; r < readsPerUnit; r += 1) {
-        if (!downReadTrylock(k, mm)) break outer;
-        upReadQuiet(k, mm);
-        reads += 1;
+    // Without read sections in between all chunks are one run of write sections.
+    const rounds = readsPerUnit === 0 ? 1 : units;
+    const chunksPerRound = readsPerUnit === 0 ? units * chunksPerUnit : chunksPerUnit;
+    const limit = call.lockCap ? null : call.limitPages;
+    for (let round = 0; round < rounds; round += 1) {
+      if (readsPerUnit > 0) {
+        if (limit !== null && exceeds(lockedVm(a, mm), this.#unitPages, limit)) break;
+        const got = readRepeatedly(k, mm, readsPerUnit);
+        reads += got;
+        if (got < readsPerUnit) break;
       }
-      for (let c = 0; c < chunksPerUnit; c += 1) {
-        if (!call.lockCap && exceeds(lockedVm(a, mm), chunkPages, call.limitPages)) break outer;
-        if (!tryWriteFast(k, mm)) {
-          this.busyPages = chunkPages;
-          break outer;
-        }
-        addLockedVm(a, mm, chunkPages);
-        upWriteQuiet(k, mm);
-        chunks += 1;
-      }
+      const done = accountRepeatedly(k, mm, chunkPages, chunksPerRound, limit);
+      chunks += done;
+      if (done === chunksPerRound) continue;
+      if (limit === null || !exceeds(lockedVm(a, mm), chunkPages, limit)) this.busyPages = chunkPages;
+      break;
     }
     const attempts = chunks + (this.busyPages > 0 ? 1 : 0);
     if (attempts === 0) return 0;
     k.count(C.chunks, chunks);
+    k.count(C.mmap_write_acquisitions, chunks);
     if (v.deferring) {
       k.count(C.trylock_attempts, attempts);
       if (this.busyPages > 0) k.count(C.trylock_failures, 1);
     }
     k.heldAgain(LockKind.MmapWrite, chunks);
-    if (reads > 0) k.heldAgain(LockKind.MmapRead, reads);
+    if (reads > 0) {
+      k.count(C.mmap_read_acquisitions, reads);
+      k.heldAgain(LockKind.MmapRead, reads);
+    }
     k.spend((this.#unitNs * attempts) / chunksPerUnit);
     const pages = chunks * chunkPages;
     if (pages > 0) advance(k, call, pages, chunkPages);
