@@ -290,6 +290,14 @@ function releaseRead(k: Ctx, mm: Ref): void {
 
 function wakeWaiters(k: Ctx, mm: Ref): void {
   const a = k.arena;
+  // A writer at the head that has been told already and has not run yet finds the lock as it then is.
+  const head = Atomics.load(a.i32, mm + MM.semHead);
+  if (
+    head !== 0 &&
+    a.i32[head + ACTOR.waitMode] === WaitMode.Write &&
+    Atomics.load(a.i32, head + ACTOR.wakePending) === 1
+  )
+    return;
   a.lock(mm + MM.semLatch);
   wakeHead(k, mm);
   a.unlock(mm + MM.semLatch);
