@@ -73,6 +73,9 @@ export function replay(transcript: Transcript, variant: Variant): Difference | n
     const differences = machine.compare(operation, answer);
     if (differences.length > 0) return { operation, differences };
   }
+  const left = machine.end();
+  if (left !== '')
+    throw new Error(`${transcript.file}: the model leaks: when every process has ended there remain ${left}`);
   return null;
 }
 
@@ -126,12 +129,27 @@ class Machine {
   }
 
   perform(operation: Operation): Answer {
-    const thread = this.#threads.get(operation.actor);
+    // A signal reaches the process by its name, even if that thread has ended.
+    const named = operation.action.op === 'kill' ? this.#processes.find((p) => p.name === operation.actor) : undefined;
+    const thread = this.#threads.get(operation.actor) ?? named?.threads[0];
     if (thread === undefined) {
       const place = `${this.#transcript.file}:${operation.line}`;
       throw new UserError(EXIT.invalid, `${place}: actor: ${operation.actor} has ended`);
     }
     return this.#do(thread, this.#direct.as(thread.task), operation.action);
+  }
+
+  /** Ends every process. What is still allocated then, as text: nothing should be. */
+  end(): string {
+    for (let process = this.#processes[0]; process !== undefined; process = this.#processes[0]) {
+      for (const thread of process.threads) this.#endThread(thread);
+    }
+    const kinds = ['mm', 'task', 'process', 'files', 'container', 'group', 'dma', 'chunk', 'seg', 'actor'] as const;
+    return kinds
+      .map((kind) => [kind, this.#arena.live(kind)] as const)
+      .filter(([, live]) => live > 0)
+      .map(([kind, live]) => `${live} ${kind}`)
+      .join(', ');
   }
 
   compare(operation: Operation, answer: Answer): { field: string; expected: string; got: string }[] {
@@ -173,7 +191,9 @@ class Machine {
 
   #endThread(thread: Thread): void {
     const { process } = thread;
-    this.#direct.run(doExit(this.#direct.as(thread.task)));
+    const k = this.#direct.as(thread.task);
+    this.#direct.run(doExit(k));
+    this.#arena.free('actor', k.actor);
     this.#threads.delete(thread.name);
     process.threads = process.threads.filter((t) => t !== thread);
     if (process.threads.length === 0) this.#processes.splice(this.#processes.indexOf(process), 1);
@@ -261,7 +281,7 @@ class Machine {
         return { ret: this.#mmap(k, action.piece) };
       case 'munmap': {
         const range = pageRange(action.offset, action.bytes);
-        return { ret: range === null || range.pages === 0 ? -EINVAL : d.run(sysMunmap(k, range.page, range.pages)) };
+        return { ret: range === null ? -EINVAL : d.run(sysMunmap(k, range.page, range.pages)) };
       }
       case 'mprotect': {
         const range = pageRange(action.offset, action.bytes);
@@ -355,5 +375,8 @@ function flagBits(flags: readonly string[], names: Readonly<Record<string, numbe
 const showSize = (bytes: bigint | undefined): string => (bytes === undefined ? 'none' : `${bytes}`);
 
 function showVmlck(kb: ReadonlyMap<string, bigint>): string {
-  return `{${[...kb].map(([name, value]) => `${JSON.stringify(name)}:${value}`).join(',')}}`;
+  return `{${[...kb]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, value]) => `${JSON.stringify(name)}:${value}`)
+    .join(',')}}`;
 }

@@ -51,6 +51,8 @@ export interface GupRules {
   readonly perVmaLocks: boolean;
   /** munmap frees the pages under the lock downgraded to read (4.20 on). */
   readonly munmapDowngrades: boolean;
+  /** mmap over a part of a huge page says EINVAL, as munmap does (6.12 on), instead of ENOMEM. */
+  readonly mmapKeepsError: boolean;
 }
 
 /** Up to 4.19: GUP takes the zero page as it is, munmap works under the write lock throughout. */
@@ -59,6 +61,7 @@ export const GUP_ZERO_PAGE: GupRules = {
   pfnmapBulk: false,
   perVmaLocks: false,
   munmapDowngrades: false,
+  mmapKeepsError: false,
 };
 /** 4.20 to 5.18. */
 export const GUP_4_20: GupRules = { ...GUP_ZERO_PAGE, munmapDowngrades: true };
@@ -66,8 +69,8 @@ export const GUP_4_20: GupRules = { ...GUP_ZERO_PAGE, munmapDowngrades: true };
 export const GUP_5_19: GupRules = { ...GUP_4_20, unshare: 'anon' };
 /** 6.2 and 6.3: no pin of a zero page any more. */
 export const GUP_6_2: GupRules = { ...GUP_4_20, unshare: 'any' };
-/** 6.4 to 6.17. */
-export const GUP_6_4: GupRules = { ...GUP_6_2, perVmaLocks: true };
+/** 6.4 to 6.17, in the details that changed in between as 6.12. */
+export const GUP_6_4: GupRules = { ...GUP_6_2, perVmaLocks: true, mmapKeepsError: true };
 /** 6.18 and later. */
 export const GUP_6_18: GupRules = { ...GUP_6_4, pfnmapBulk: true };
 
@@ -164,32 +167,38 @@ export class AddressSpace {
     this.#index = orders(arena).seg;
   }
 
-  /** mmap(MAP_FIXED): replaces what is there. The pages that lose VM_LOCKED, or -EINVAL when a huge page would be cut. */
+  /**
+   * mmap(MAP_FIXED): replaces what is there; hugetlb sizes are rounded up. The pages that lose VM_LOCKED; -EINVAL for
+   * hugetlb at an unaligned address; -ENOMEM (-EINVAL from 6.12 on) when a huge page would be cut.
+   */
   mmap(mm: Ref, page: number, pages: number, args: MmapArgs, out: FaultCost = this.#ignored): number {
     out.reset();
     this.#lock(mm);
     try {
-      const unlocked = this.#unmap(mm, page, page + pages, out);
-      if (unlocked < 0) return unlocked;
       const { backing } = args;
+      const size = hugetlbPages(backing);
+      if (page % size !== 0) return -EINVAL;
+      const end = page + up(pages, size);
+      const unlocked = this.#unmap(mm, page, end, out);
+      if (unlocked < 0) return this.rules.mmapKeepsError ? unlocked : -ENOMEM;
       const seg = this.arena.alloc('seg');
       const huge = mayHuge(backing);
       this.#f64[(seg + SEG.startPage) >> 1] = page;
-      this.#f64[(seg + SEG.endPage) >> 1] = page + pages;
+      this.#f64[(seg + SEG.endPage) >> 1] = end;
       this.#f64[(seg + SEG.source) >> 1] = isPrivate(backing) ? 0 : (args.sourcePage ?? 0);
       this.#i32[seg + SEG.backing] = backing;
       this.#i32[seg + SEG.prot] = args.prot;
       this.#i32[seg + SEG.runPages] =
-        backing === Backing.Bar ? BAR_RUN_PAGES : Math.max(args.runPages ?? 1, huge ? GRANULE : hugetlbPages(backing));
+        backing === Backing.Bar ? BAR_RUN_PAGES : Math.max(args.runPages ?? 1, huge ? GRANULE : size);
       this.#i32[seg + SEG.residency] = backing === Backing.Bar ? Residency.Present : huge ? Residency.PMD : 0;
       this.#index.insert(mm + MM.segRoot, seg);
       if (huge) {
         // A granule that is only partly new may already have its page table.
-        this.#inheritTable(mm, page, page, page + pages);
-        this.#inheritTable(mm, page + pages, page, page + pages);
+        this.#inheritTable(mm, page, page, end);
+        this.#inheritTable(mm, end, page, end);
       }
       this.#merge(mm, this.#find(mm, page));
-      this.#merge(mm, this.#find(mm, page + pages - 1));
+      this.#merge(mm, this.#find(mm, end - 1));
       return unlocked;
     } finally {
       this.#unlock(mm);

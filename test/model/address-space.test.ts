@@ -224,7 +224,10 @@ test('errors of madvise, munmap and mprotect', () => {
   space.mmap(mm, AT + 512, 8, { backing: Backing.Anon4k, prot: PROT_RW });
   space.mmap(mm, AT + 524, 4, { backing: Backing.Anon, prot: PROT_NONE });
   assert.equal(space.munmap(mm, AT + 1, 2), -EINVAL);
-  assert.equal(space.mmap(mm, AT + 1, 2, { backing: Backing.Anon4k, prot: PROT_RW }), -EINVAL);
+  assert.equal(space.mmap(mm, AT + 1, 2, { backing: Backing.Anon4k, prot: PROT_RW }), -ENOMEM);
+  assert.equal(space.mmap(mm, AT + 514, 512, { backing: Backing.Hugetlb2m, prot: PROT_RW }), -EINVAL);
+  const late = new AddressSpace(space.arena, GUP_6_4);
+  assert.equal(late.mmap(mm, AT + 1, 2, { backing: Backing.Anon4k, prot: PROT_RW }), -EINVAL);
   assert.equal(space.mprotect(mm, AT, 1, PROT_READ, cost), -EINVAL);
   assert.equal(space.dontneed(mm, AT + 1, 4), -EINVAL);
   assert.equal(space.dontneed(mm, AT + 512, 12), -ENOMEM);

@@ -2,7 +2,7 @@
  * Variant H2, 6.18 and later: the limit test and the count go by contiguous run within the batch, device ranges are taken in
  * one step, wraps give EOVERFLOW. Source: drivers/vfio/vfio_iommu_type1.c, 6.19 and 7.1.
  */
-import { GUP_6_4 } from '../address-space.ts';
+import { GUP_6_18 } from '../address-space.ts';
 import type { Ctx } from '../env.ts';
 import type { PinCall } from '../paths/pin.ts';
 import { pinPagesRemote } from './g.ts';
@@ -15,7 +15,7 @@ export const H2: Variant = {
   kernels: '6.18 - 7.1',
   versions: [['6.18', null]],
   identity: 'H plus accounting by contiguous run, bulk unpin, huge pfnmap ranges, overflow errors',
-  gup: { ...GUP_6_4, pfnmapBulk: true },
+  gup: GUP_6_18,
   overflowErrors: true,
   pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, true),
 };

@@ -23,8 +23,13 @@ export function* doExit(k: Ctx): Path<void> {
     const files = a.i32[process + PROCESS.files] as number;
     if (k.at(S.ExitFiles, task)) yield;
     yield* putFiles(k, files);
-    if (Atomics.sub(a.i32, process + PROCESS.threads, 1) === 1) a.free('process', process);
+    a.i32[task + TASK.exited] = 1;
+    const leader = a.i32[process + PROCESS.leader] as number;
+    const last = Atomics.sub(a.i32, process + PROCESS.threads, 1) === 1;
+    if (last) a.free('process', process);
+    // A zombie leader is released with the last thread of its process (delay_group_leader).
+    if (last && leader !== task) putTask(a, leader);
+    if (!last && leader === task) return;
   }
-  a.i32[task + TASK.exited] = 1;
   putTask(a, task);
 }

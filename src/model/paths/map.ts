@@ -93,7 +93,9 @@ function* mapLocked(k: Ctx, container: Ref, m: Checked): Path<number> {
   const a = k.arena;
   const v = k.variant;
   if (k.at(S.FindDma, container)) yield;
-  const existing = findDma(a, container, m.iovaPage, m.pages);
+  // iova + size of exactly 2^64 is 0 in the kernel's lookup, which then finds nothing (up to 6.18).
+  const wraps = m.lastIova === U64 && !v.overflowErrors;
+  const existing = wraps ? 0 : findDma(a, container, m.iovaPage, m.pages);
   if (m.setVaddr) return yield* updateVaddr(k, container, existing, m);
   if (existing !== 0) return -EEXIST;
   if (v.entryLimit && a.i32[container + CONTAINER.dmaAvail] === 0) return -ENOSPC;

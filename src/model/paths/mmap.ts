@@ -3,7 +3,7 @@
  * Sources: mm/mmap.c, mm/vma.c, mm/mprotect.c; munmap downgrades to read before it frees the pages from 4.20 on.
  * Ranges are whole pages. 0 or a negative errno.
  */
-import { EINTR } from '../../base/errno.ts';
+import { EINTR, EINVAL } from '../../base/errno.ts';
 import { FaultCost, type MmapArgs } from '../address-space.ts';
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
@@ -12,6 +12,9 @@ import { downgradeWrite, downWriteKillable, upRead, upWrite } from '../rwsem.ts'
 import { S } from '../steps.ts';
 import { addMlocked } from './mlock.ts';
 import { chargeFaults } from './pin.ts';
+
+/** The user half of the address space, in pages (TASK_SIZE). */
+const TASK_PAGES = 2 ** 35 - 1;
 
 /** mmap(MAP_FIXED): what was there goes, under the lock held for write throughout. */
 export function* sysMmap(k: Ctx, page: number, pages: number, args: MmapArgs): Path<number> {
@@ -28,6 +31,7 @@ export function* sysMmap(k: Ctx, page: number, pages: number, args: MmapArgs): P
 }
 
 export function* sysMunmap(k: Ctx, page: number, pages: number): Path<number> {
+  if (pages === 0 || page + pages > TASK_PAGES) return -EINVAL;
   const mm = taskMm(k.arena, k.current);
   if ((yield* downWriteKillable(k, mm)) !== 0) return -EINTR;
   if (k.at(S.VmaOp, mm)) yield;

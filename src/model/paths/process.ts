@@ -8,7 +8,7 @@ import { EINTR } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
 import { FILES, MM, PROCESS, TASK } from '../layout.ts';
-import { hasCapIpcLock, memlockBytes, mmget, mmNew, mmput, taskMm, taskNew } from '../mm.ts';
+import { hasCapIpcLock, memlockBytes, mmget, mmNew, mmput, putTask, taskMm, taskNew } from '../mm.ts';
 import { downRead, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { filesCopy, filesOf } from './files.ts';
@@ -81,8 +81,10 @@ export function* exec(k: Ctx): Path<number> {
   const old = taskMm(a, task);
   const mm = mmNew(a, a.i32[old + MM.guest] as number);
   a.i32[mm + MM.user] = a.i32[old + MM.user] as number;
+  const leader = a.i32[process + PROCESS.leader] as number;
   a.i32[process + PROCESS.leader] = task;
   a.i32[task + TASK.groupLeader] = task;
+  if (leader !== task) putTask(a, leader);
   // For read: a core dump of the old address space must not be under way.
   yield* downRead(k, old);
   if (k.at(S.Exec, task)) yield;
