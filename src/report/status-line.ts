@@ -4,6 +4,7 @@ import { duration, percent, quantity } from './format.ts';
 /** What an actor or guest is doing, one letter each, as fio shows its jobs. */
 export const STATE_LETTERS = {
   pending: 'P',
+  running: 'R',
   idle: 'I',
   mapping: 'M',
   unmapping: 'U',

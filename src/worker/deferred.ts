@@ -15,7 +15,7 @@ import {
   type QueueTiming,
 } from '../coordinator/queue.ts';
 import type { RedisTarget } from '../coordinator/redis.ts';
-import type { DeferredUpdate, Emulator } from './emulator-api.ts';
+import type { DeferredPort, DeferredUpdate } from './emulator-api.ts';
 import { IdSet } from './id-set.ts';
 
 export interface DeferredOptions {
@@ -34,8 +34,6 @@ export interface DeferredOptions {
   readonly firstOpId?: number;
   /** Whether the update's guest still lives on this worker in that incarnation. */
   readonly isLive?: (update: DeferredUpdate) => boolean;
-  /** Told the time from queueing to the start of the apply, for each update, in nanoseconds. */
-  readonly onQueueDelay?: (delayNs: number) => void;
 }
 
 export interface DeferredCounts {
@@ -108,10 +106,8 @@ interface Outstanding {
   left: number;
 }
 
-const nowNs = (): number => Number(process.hrtime.bigint());
-
 export class DeferredPipeline {
-  readonly #emulator: Emulator;
+  readonly #emulator: DeferredPort;
   readonly #options: DeferredOptions;
   readonly #producer: JobProducer;
   readonly #consumer: JobConsumer;
@@ -134,7 +130,7 @@ export class DeferredPipeline {
   #resent = 0;
   #refused = 0;
 
-  constructor(target: RedisTarget, queue: QueueName, emulator: Emulator, options: DeferredOptions) {
+  constructor(target: RedisTarget, queue: QueueName, emulator: DeferredPort, options: DeferredOptions) {
     this.#emulator = emulator;
     this.#options = options;
     this.#jobsMax = options.jobsMax ?? 64;
@@ -275,7 +271,6 @@ export class DeferredPipeline {
   }
 
   async #apply(seq: number, job: Outstanding, updates: readonly DeferredUpdate[]): Promise<void> {
-    const startNs = nowNs();
     const waiting: Promise<void>[] = [];
     for (const update of updates) {
       if (this.#options.isLive?.(update) === false) {
@@ -286,20 +281,19 @@ export class DeferredPipeline {
         continue;
       }
       const result = this.#emulator.applyDeferred(update);
-      if (typeof result === 'boolean') this.#applyEnded(seq, job, update, result, startNs);
-      else waiting.push(result.then((fresh) => this.#applyEnded(seq, job, update, fresh, startNs)));
+      if (typeof result === 'boolean') this.#applyEnded(seq, job, update, result);
+      else waiting.push(result.then((fresh) => this.#applyEnded(seq, job, update, fresh)));
     }
     // Updates of different address spaces wait side by side, as the kernel's workers do.
     if (waiting.length > 0) await Promise.all(waiting);
   }
 
-  #applyEnded(seq: number, job: Outstanding, update: DeferredUpdate, fresh: boolean, startNs: number): void {
+  #applyEnded(seq: number, job: Outstanding, update: DeferredUpdate, fresh: boolean): void {
     if (!fresh) {
       this.#duplicates++;
       return;
     }
     this.#applied++;
-    this.#options.onQueueDelay?.(Math.max(0, startNs - update.queuedAtNs));
     this.#settle(seq, job, update);
   }
 

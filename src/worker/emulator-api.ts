@@ -1,5 +1,6 @@
 /** What a worker process asks of the emulator: the part that owns the arena and the threads. */
 import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
+import type { Snapshot } from '../metrics/snapshot.ts';
 
 /** One accounting update put off because the trylock failed. */
 export interface DeferredUpdate {
@@ -24,6 +25,14 @@ export interface GuestOutcome {
   readonly error?: string;
   /** locked_vm after the guest's end in pages, decimal: it may have wrapped to an unsigned 64-bit value. */
   readonly lockedVmAfterPages: string;
+}
+
+/** Something a guest wants kept in the run's events, for example locked_vm after its maps. */
+export interface Mark {
+  readonly guest: number;
+  readonly incarnation: number;
+  readonly label: string;
+  readonly value: string;
 }
 
 /** A finding of the oracle. */
@@ -57,14 +66,25 @@ export interface Emulator {
   applyDeferred(update: DeferredUpdate): boolean | Promise<boolean>;
   /** The update of a guest that died: counted, not applied. */
   discardDeferred(update: DeferredUpdate): void;
-  /** Statistics since the start of this process, as plain JSON data that src/metrics can merge. */
-  snapshot(): unknown;
+  /** Statistics since the start of this process. */
+  snapshot(): Snapshot;
   /** After all guests ended and all updates were applied: oracle and invariants. */
   quiesce(): Promise<AccountingReport>;
   /** Guests by state. */
   states(): { [state: string]: number };
+  /** Pages by which locked_vm differs from what is held and on its way, over the guests that run. */
+  driftPages(): bigint;
+  /** Violations so far, by invariant. */
+  readonly violationCounts: ReadonlyMap<string, number>;
+  /** Rejects when a driver thread dies. */
+  readonly failure: Promise<unknown>;
+  /** Called for what a guest wants kept in the run's events. */
+  onMark: (mark: Mark) => void;
   close(): Promise<void>;
 }
+
+/** What the deferred pipeline needs of it. */
+export type DeferredPort = Pick<Emulator, 'drainDeferred' | 'onDeferred' | 'applyDeferred' | 'discardDeferred'>;
 
 export interface EmulatorOptions {
   readonly plan: RunPlan;

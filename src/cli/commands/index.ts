@@ -11,6 +11,9 @@ export interface CommandRow {
 }
 
 export const COMMANDS: Readonly<Record<string, CommandRow>> = {
+  run: { summary: 'run a scenario in real time on this machine', load: () => import('./run.ts') },
+  coordinator: { summary: 'run a scenario on workers of many machines', load: () => import('./coordinator.ts') },
+  worker: { summary: 'emulate guests for a coordinator', load: () => import('./worker.ts') },
   report: { summary: 'print the summary of a run from its directory', load: () => import('./report.ts') },
   validate: { summary: 'check scenario files and report every fault', load: () => import('./validate.ts') },
   plan: { summary: 'show what a run would do, without running it', load: () => import('./plan.ts') },

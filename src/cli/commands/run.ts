@@ -1,0 +1,38 @@
+import { availableParallelism } from 'node:os';
+import { defineCommand, flag, integer, required, text } from '../command.ts';
+import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
+import { LIVE_EXITS, LIVE_OPTIONS } from '../live-options.ts';
+
+export const command = defineCommand({
+  description:
+    'Runs a scenario in real time on this machine: a coordinator and worker processes whose threads contend for the ' +
+    'locks of the model. Guests and deferred accounting travel as BullMQ jobs through Redis: one of your own with ' +
+    '--redis, otherwise a private redis-server that is gone afterwards. Ctrl-C once ends the run gracefully with a ' +
+    'full report, twice at once.',
+  arguments: { scenario: required('scenario file, for example scenarios/boot-storm.yaml') },
+  options: {
+    ...SCENARIO_OPTIONS,
+    workers: integer({ placeholder: 'n', help: 'worker processes', min: 1, max: 256, default: 1 }),
+    threads: integer({ placeholder: 'n', help: 'threads per worker; default: cores - 1, shared', min: 1, max: 256 }),
+    redis: text({ placeholder: 'url', help: 'redis://, rediss:// or a socket path; default: a private one' }),
+    ...LIVE_OPTIONS,
+    quiet: flag('no progress on stderr'),
+  },
+  examples: [
+    { command: 'pinstorm run scenarios/boot-storm.yaml', what: '50 guests boot at once' },
+    { command: 'pinstorm run scenarios/boot-storm.yaml --variant D --workers 2', what: 'two processes, variant D' },
+  ],
+  exits: LIVE_EXITS,
+  async run({ scenario }, options) {
+    const [{ loadScenario }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
+      import('../../scenario/validate.ts'),
+      import('../../scenario/plan.ts'),
+      import('../registry.ts'),
+      import('../live-run.ts'),
+    ]);
+    const resolved = loadScenario(scenario, REGISTRY, overridesOf(options));
+    const { workers } = options;
+    const threads = options.threads ?? Math.max(1, Math.floor((availableParallelism() - 1) / workers));
+    return liveRun({ ...options, resolved, plan: planRun(resolved, REGISTRY), workers, threads, minWorkers: workers });
+  },
+});

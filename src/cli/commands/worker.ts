@@ -1,0 +1,56 @@
+import { availableParallelism, hostname } from 'node:os';
+import { EXIT, UserError } from '../../base/errors.ts';
+import { defineCommand, flag, integer, text } from '../command.ts';
+
+export const command = defineCommand({
+  description:
+    'Emulates guests for a coordinator: registers, pulls guests from Redis, runs them on its threads, and reports. Without ' +
+    '--run it waits for the next run that appears in this Redis and takes part in it. Ends with the run.',
+  arguments: {},
+  options: {
+    redis: text({ placeholder: 'url', help: 'redis://, rediss:// or a socket path; needed' }),
+    run: text({ placeholder: 'id', help: 'take part in this run only' }),
+    name: text({ placeholder: 'id', help: 'name of the worker, unique in the run; default: host and process' }),
+    capacity: integer({ placeholder: 'n', help: 'guests at a time', min: 1, max: 1_000_000, default: 10_000 }),
+    threads: integer({ placeholder: 'n', help: 'threads; default: cores - 1', min: 1, max: 256 }),
+    supervised: flag('end when standard input closes: for processes that start workers'),
+  },
+  examples: [{ command: 'pinstorm worker --redis redis://localhost', what: 'join the next run' }],
+  exits: [EXIT.stopped, EXIT.inconclusive],
+  async run(_, options) {
+    if (options.redis === undefined) {
+      throw new UserError(EXIT.invalid, '--redis is missing', 'give the address the coordinator uses');
+    }
+    const [{ checkRedis, parseRedisUrl }, { awaitRun, runWorker }, { isKeyPart }] = await Promise.all([
+      import('../../coordinator/redis.ts'),
+      import('../../worker/node.ts'),
+      import('../../coordinator/queue.ts'),
+    ]);
+    // The process that started this one is gone: nobody waits for an orderly end.
+    if (options.supervised) process.stdin.on('close', () => process.exit(EXIT.inconclusive)).resume();
+    const host = hostname()
+      .replaceAll(/[^A-Za-z0-9-]/g, '-')
+      .slice(0, 40);
+    const workerId = options.name ?? `${host}-${process.pid}-${Date.now().toString(36)}`;
+    for (const [name, text_] of Object.entries({ '--name': workerId, '--run': options.run ?? 'x' })) {
+      if (!isKeyPart(text_)) throw new UserError(EXIT.invalid, `${name}: expected 1 to 64 letters, digits and hyphens`);
+    }
+    const target = parseRedisUrl(options.redis);
+    await checkRedis(target);
+    const ended = new AbortController();
+    const stopped = new Promise<typeof EXIT.stopped>((resolve) => {
+      const stop = (): void => {
+        ended.abort();
+        resolve(EXIT.stopped);
+      };
+      process.once('SIGINT', stop).once('SIGTERM', stop);
+    });
+    const work = async (): Promise<typeof EXIT.ok> => {
+      const runId = options.run ?? (await awaitRun(target, ended.signal));
+      const threads = options.threads ?? Math.max(1, availableParallelism() - 1);
+      await runWorker({ target, runId, workerId, threads, capacity: options.capacity });
+      return EXIT.ok;
+    };
+    return Promise.race([stopped, work()]);
+  },
+});

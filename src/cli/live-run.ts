@@ -1,0 +1,181 @@
+/**
+ * A live run as `run` and `coordinator` do it: Redis, workers, coordinator, metrics, status line, run directory, summary. Whatever
+ * happens, nothing started here is left behind.
+ */
+import { randomBytes } from 'node:crypto';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { fileURLToPath } from 'node:url';
+import { stringify } from 'yaml';
+import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
+import { WorkerProcesses } from '../coordinator/children.ts';
+import { Coordinator, type RunEnd } from '../coordinator/coordinator.ts';
+import { startPrivateRedis, type PrivateRedis } from '../coordinator/private-redis.ts';
+import { checkRedis, parseRedisUrl, type RedisTarget } from '../coordinator/redis.ts';
+import type { RunPlan } from '../engine/guest-plan.ts';
+import { createRegistry, serveMetrics } from '../metrics/exposition.ts';
+import { styleFor } from '../report/format.ts';
+import { machineFacts, RUN_DIRECTORY_VERSION, RunDirectory } from '../report/run-dir.ts';
+import { StatusLine } from '../report/status-line.ts';
+import { renderSummary } from '../report/summary.ts';
+import { plain } from '../scenario/source.ts';
+import type { ResolvedScenario } from '../scenario/validate.ts';
+import { RunWatch } from './run-watch.ts';
+
+export interface LiveRunOptions {
+  readonly resolved: ResolvedScenario;
+  readonly plan: RunPlan;
+  /** Undefined: a private one. */
+  readonly redis: string | undefined;
+  /** Worker processes to start on this machine. */
+  readonly workers: number;
+  /** Threads of each of them. */
+  readonly threads: number;
+  readonly minWorkers: number;
+  readonly metricsPort: number | undefined;
+  /** Where run directories go. */
+  readonly out: string;
+  readonly json: boolean;
+  readonly quiet: boolean;
+}
+
+const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+
+/** Runs to the end. @returns the exit status of the verdict. @throws UserError when there is nothing to report. */
+export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
+  const { plan } = options;
+  const runId = `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
+  const status = new StatusLine(process.stderr, { quiet: options.quiet, term: process.env['TERM'] });
+  const cleanups: (() => Promise<void>)[] = [];
+  let stopNow: ((error: UserError) => void) | undefined;
+  let interrupts = 0;
+  let stopGently = (): void => {};
+  const stopped = new Promise<never>((_, reject) => (stopNow = reject));
+  stopped.catch(() => {});
+  const onSignal = (): void => {
+    interrupts++;
+    if (interrupts === 1) {
+      status.message('pinstorm: stopping; once more to stop at once');
+      stopGently();
+    } else {
+      stopNow?.(
+        new UserError(EXIT.stopped, 'stopped at once by the user', 'the run directory holds what was measured'),
+      );
+    }
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  try {
+    return await Promise.race([stopped, body()]);
+  } finally {
+    status.clear();
+    for (const cleanup of cleanups.toReversed()) await cleanup().catch(() => {});
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+  }
+
+  async function body(): Promise<ExitCode> {
+    const watch = new RunWatch(options, runId);
+    if (options.metricsPort !== undefined) {
+      const registry = createRegistry(watch.metricSources());
+      const { port, close } = await serveMetrics(registry, { port: options.metricsPort });
+      cleanups.push(close);
+      status.message(`pinstorm: metrics at http://127.0.0.1:${port}/metrics`);
+    }
+    const [target, redis] = await openTarget(options.redis);
+    if (redis !== undefined) cleanups.push(() => redis.close());
+    if (interrupts > 0) return EXIT.stopped;
+
+    let directory: RunDirectory | undefined;
+    const coordinator = new Coordinator(
+      { target, plan, runId, minWorkers: options.minWorkers },
+      {
+        started(startAtMs) {
+          watch.start(startAtMs);
+          const scenario = stringify(plain(options.resolved.root));
+          directory = new RunDirectory(options.out, runRecord(), scenario, plan);
+          directory.event(0, 'start', { runId, guests: plan.guests.length });
+        },
+        progress() {
+          const { delta, gauges, guests, progress } = watch.interval();
+          directory?.interval(watch.elapsedSeconds, delta, gauges, guests);
+          status.update(progress, performance.now());
+        },
+        event(kind, fields) {
+          watch.event(kind, fields);
+          directory?.event(watch.elapsedSeconds, kind, fields);
+          if (kind === 'worker_lost') status.message(`pinstorm: worker ${String(fields['worker'])} was lost`);
+        },
+      },
+    );
+    watch.state = coordinator.state;
+    stopGently = () => coordinator.stop();
+    const runRecord = (): ConstructorParameters<typeof RunDirectory>[1] => ({
+      schemaVersion: RUN_DIRECTORY_VERSION,
+      run: watch.identity(),
+      node: process.version,
+      machine: machineFacts(),
+      statistics: { digits: watch.layout.scale.digits, counters: [...watch.layout.counterNames] },
+      thresholds: plan.thresholds.map(({ metric, expression }) => ({ metric, expression })),
+      expect: [...plan.expect],
+      guestsPlanned: plan.guests.length,
+      minShare: 1,
+      health: watch.healthFacts(),
+    });
+    let children: WorkerProcesses | undefined;
+    // Ends everything: told twice, it does it once.
+    let ending: Promise<void> | undefined;
+    const end = (graceMs: number): Promise<void> =>
+      (ending ??= (async () => {
+        await coordinator.dismiss();
+        await children?.finish(graceMs);
+        await coordinator.close(coordinator.state.workers.size > options.workers);
+      })());
+    let redisGone = false;
+    cleanups.push(() => end(interrupts > 1 || redisGone ? 0 : 5000));
+    if (options.workers > 0) {
+      const { workers: count, threads } = options;
+      children = new WorkerProcesses(
+        { main: MAIN, target, runId, count, threads, capacity: Math.max(1, plan.guests.length) },
+        {
+          gone: (worker, why) => coordinator.workerGone(worker, why),
+          said: (worker, line) => {
+            // What a worker says before its end is repeated with its loss; the rest is for whoever looks for a bug.
+            if (process.env['PINSTORM_DEBUG']) status.message(`${worker}: ${line}`);
+          },
+        },
+      );
+    }
+    const watchRedis = async (): Promise<void> => {
+      await redis?.ended;
+      if (redis === undefined || ending !== undefined) return;
+      redisGone = true;
+      coordinator.redisGone(new UserError(EXIT.inconclusive, 'the private redis-server ended'));
+    };
+    void watchRedis();
+    const loop = monitorEventLoopDelay({ resolution: 10 });
+    loop.enable();
+    const outcome: RunEnd = await coordinator.run();
+    loop.disable();
+    watch.stop();
+    await end(5000);
+    status.clear();
+    if (directory === undefined) return EXIT.stopped;
+
+    const results = watch.results(outcome, coordinator.reasons, loop.percentile(99));
+    const summary = renderSummary(results, styleFor({}, {}));
+    directory.event(watch.elapsedSeconds, 'end', { verdict: results.verdict.verdict, reasons: coordinator.reasons });
+    directory.finish(results, summary);
+    if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
+    else process.stdout.write(renderSummary(results, styleFor(process.stdout, process.env)));
+    status.message(`pinstorm: run directory ${directory.path}`);
+    return results.verdict.exitCode as ExitCode;
+  }
+}
+
+async function openTarget(url: string | undefined): Promise<[RedisTarget, PrivateRedis | undefined]> {
+  if (url === undefined) {
+    const redis = await startPrivateRedis();
+    return [redis.target, redis];
+  }
+  const target = parseRedisUrl(url);
+  await checkRedis(target);
+  return [target, undefined];
+}

@@ -1,0 +1,276 @@
+/** The figures of a live run as they come in: for Prometheus, the status line, the interval files and the results. */
+import { availableParallelism } from 'node:os';
+import { VERSION } from '../base/version.ts';
+import { RunState, type GuestCounts } from '../coordinator/run-state.ts';
+import { statsLayout } from '../engine/stats-layout.ts';
+import type { RunPlan } from '../engine/guest-plan.ts';
+import type { MetricSources } from '../metrics/exposition.ts';
+import { actualSeries, LATENESS, OPS, OUTCOMES, SCHEDULE_LAG, type SeriesId } from '../metrics/ops.ts';
+import { Snapshot, total } from '../metrics/snapshot.ts';
+import type { StatsLayout } from '../metrics/stats.ts';
+import { parseThreshold } from '../metrics/threshold.ts';
+import { MODEL_COUNTERS } from '../model/env.ts';
+import { buildResults } from '../report/build.ts';
+import type { RunIdentity, RunResults } from '../report/results.ts';
+import type { Progress } from '../report/status-line.ts';
+import type { RunEnd } from '../coordinator/coordinator.ts';
+
+/** The generator is saturated when its actors resume later than this, p99 over the run, ns. */
+const SATURATED_LATENESS_NS = 10_000_000;
+const NOTES_MAX = 20;
+
+interface WatchOptions {
+  readonly plan: RunPlan;
+  readonly workers: number;
+  readonly threads: number;
+}
+
+export class RunWatch {
+  readonly layout: StatsLayout;
+  state: RunState;
+  readonly #plan: RunPlan;
+  readonly #runId: string;
+  readonly #startedAt = new Date();
+  readonly #marks = new Map<string, { value: string; guests: number }>();
+  #startMs: number | null = null;
+  #endMs: number | null = null;
+  #snapshot: Snapshot;
+  #atSeconds = 0;
+  #backlogMax = 0;
+
+  constructor({ plan }: WatchOptions, runId: string) {
+    this.#plan = plan;
+    this.#runId = runId;
+    this.layout = statsLayout(plan);
+    this.state = new RunState(plan, this.layout);
+    this.#snapshot = new Snapshot(this.layout);
+  }
+
+  /** The guests start in a moment. */
+  start(_startAtMs: number): void {
+    this.#startMs = performance.now();
+  }
+
+  stop(): void {
+    this.#endMs = performance.now();
+  }
+
+  get elapsedSeconds(): number {
+    return this.#startMs === null ? 0 : ((this.#endMs ?? performance.now()) - this.#startMs) / 1000;
+  }
+
+  /** Merges what the workers have sent. @returns what came since the last call. */
+  interval(): {
+    delta: Snapshot;
+    gauges: Record<string, number>;
+    guests: Record<string, number>;
+    progress: Progress;
+  } {
+    const merged = this.state.merged();
+    const delta = merged.since(this.#snapshot);
+    this.#snapshot = merged;
+    const seconds = this.elapsedSeconds - this.#atSeconds;
+    this.#atSeconds = this.elapsedSeconds;
+    const { backlog, driftPages, guestStates: guests } = this.state;
+    this.#backlogMax = Math.max(this.#backlogMax, backlog);
+    const progress: Progress = {
+      states: { pending: guests.pending, running: guests.running, finished: guests.finished, dead: guests.failed },
+      ...this.#remaining(),
+      ...busiest(delta, seconds),
+      deferredBacklog: backlog,
+      lagNs: percentile(delta, [SCHEDULE_LAG], 99),
+    };
+    return { delta, gauges: { deferred_backlog: backlog, locked_vm_drift_pages: driftPages }, guests, progress };
+  }
+
+  event(kind: string, fields: Record<string, unknown>): void {
+    if (kind !== 'mark') return;
+    const key = `${String(fields['label'])}: ${String(fields['value'])}`;
+    const known = this.#marks.get(key);
+    this.#marks.set(key, { value: key, guests: (known?.guests ?? 0) + 1 });
+  }
+
+  metricSources(): MetricSources {
+    const { variant, name } = this.#plan;
+    const current = (): Snapshot => this.#snapshot;
+    return {
+      run: { runId: this.#runId, scenario: name, variant, version: VERSION },
+      stats: { layout: this.layout, counter: (c) => current().counter(c), series: (id) => current().series(id) },
+      gauges: () => ({
+        deferredBacklog: this.state.backlog,
+        deferredOldestAgeSeconds: 0,
+        lockedVmDriftPages: this.state.driftPages,
+        invariantViolations: this.state.violations,
+        guests: this.state.guestStates,
+        threads: this.#threads(),
+        saturated: this.#saturation() !== null,
+      }),
+    };
+  }
+
+  identity(): RunIdentity {
+    const { name, variant, seed, pace, hash } = this.#plan;
+    return {
+      id: this.#runId,
+      name,
+      driver: 'wall',
+      variant,
+      seed,
+      pace,
+      planHash: hash,
+      commandLine: ['pinstorm', ...process.argv.slice(2).map(maskAddress)],
+      startedAt: this.#startedAt.toISOString(),
+      version: VERSION,
+    };
+  }
+
+  healthFacts(): { cores: number; threads: number; workers: number; profile: { name: string; calibrated: boolean } } {
+    const { name, calibrated } = this.#plan.profile;
+    return {
+      cores: availableParallelism(),
+      threads: this.#threads(),
+      workers: this.state.workers.size,
+      profile: { name, calibrated },
+    };
+  }
+
+  results(end: RunEnd, reasons: readonly string[], eventLoopDelayP99Ns: number): RunResults {
+    const counts = this.state.guestCounts();
+    const finals = [...this.state.workers.values()].map(({ final }) => final);
+    const violations = Object.entries(this.state.violations).map(([invariant, count]) => ({
+      invariant,
+      count,
+      expected: this.#plan.expect.includes(invariant),
+      history: null,
+    }));
+    const details = finals.flatMap((final) => final?.violations ?? []);
+    const accounted = finals.length > 0 && finals.every((final) => final !== null);
+    const violated = violations.some(({ invariant }) => invariant === 'balance');
+    const penalty = details.find(({ invariant }) => invariant === 'over-penalty');
+    const saturation = this.#saturation();
+    const delays = [...this.state.workers.values()].map((w) => w.interval?.eventLoopDelayP99Ns ?? 0);
+    return buildResults({
+      run: this.identity(),
+      complete: end !== 'partial',
+      stoppedByUser: end === 'stopped',
+      durationNs: Math.round(this.elapsedSeconds * 1e9),
+      coverage: {
+        guestsPlanned: counts.planned,
+        guestsFinished: counts.completed + counts.stopped,
+        guestsFailed: counts.failed,
+        guestsLost: counts.lost,
+        workersLost: this.state.workersLost,
+        minShare: 1,
+      },
+      snapshot: this.state.merged(),
+      thresholds: this.#plan.thresholds.map((t) => parseThreshold(t.metric, t.expression, MODEL_COUNTERS)),
+      accounting: {
+        balance: violated ? 'violated' : accounted ? 'exact' : 'unchecked',
+        driftPages: this.state.driftPages,
+        firstRefusal: null,
+        violations,
+        notes: [...conservation(counts, reasons), ...this.#notes(), ...firstDetails(details), ...oddities(this.state)],
+        explanation:
+          penalty === undefined
+            ? null
+            : `An operation was ${penalty.detail}: updates that found mmap_sem taken had been put off and were not applied yet.`,
+      },
+      deferredBacklogMax: this.#backlogMax,
+      health: {
+        ...this.healthFacts(),
+        saturated: saturation !== null,
+        saturation,
+        eventLoopDelayP99Ns: Math.max(eventLoopDelayP99Ns, ...delays),
+      },
+    });
+  }
+
+  #threads(): number {
+    return [...this.state.workers.values()].reduce((sum, { registration }) => sum + registration.threads, 0);
+  }
+
+  #remaining(): { share: number | null; etaNs: number | null } {
+    const { durationNs, pace } = this.#plan;
+    if (durationNs === null || pace === 0) return { share: null, etaNs: null };
+    const totalNs = durationNs / pace;
+    const doneNs = Math.min(this.elapsedSeconds * 1e9, totalNs);
+    return { share: doneNs / totalNs, etaNs: totalNs - doneNs };
+  }
+
+  #saturation(): { reason: string; advice: string } | null {
+    if (this.#plan.pace === 0) return null;
+    const p99 = percentile(this.#snapshot, [LATENESS], 99);
+    if (p99 === null || p99 <= SATURATED_LATENESS_NS) return null;
+    return {
+      reason: `its actors resumed ${(p99 / 1e6).toFixed(1)} ms late (p99; at most ${SATURATED_LATENESS_NS / 1e6} ms allowed)`,
+      advice: 'use more workers or machines, fewer guests, or a smaller --pace',
+    };
+  }
+
+  #notes(): string[] {
+    const notes = [...this.#marks.values()].map(({ value, guests }) =>
+      guests === 1 ? value : `${value} (${guests} guests)`,
+    );
+    if (notes.length <= NOTES_MAX) return notes;
+    return [...notes.slice(0, NOTES_MAX), `and ${notes.length - NOTES_MAX} more: see events.jsonl`];
+  }
+}
+
+/** The equation that shows that no guest fell through, when there is something to show, and what is missing. */
+function conservation(counts: GuestCounts, reasons: readonly string[]): string[] {
+  const { planned, completed, stopped, failed, lost } = counts;
+  if (completed === planned && reasons.length === 0) return [];
+  const sum = `${planned} guests planned = ${completed} completed + ${stopped} stopped + ${failed} failed + ${lost} lost`;
+  return [sum, ...reasons];
+}
+
+/** What was refused, delivered again or sent again: harmless, but not to be kept back. */
+function oddities(state: RunState): string[] {
+  const sums: Record<string, number> = { 'messages refused': state.refused + state.malformed };
+  for (const { final } of state.workers.values()) {
+    if (final === null) continue;
+    const { deferred, refusedJobs, repeatedJobs } = final;
+    for (const [what, n] of [
+      ['guest jobs refused', refusedJobs],
+      ['guest jobs delivered again', repeatedJobs],
+      ['deferred jobs refused', deferred.refused],
+      ['deferred updates delivered again, not applied again', deferred.duplicates],
+      ['deferred jobs sent again', deferred.resent],
+    ] as const) {
+      sums[what] = (sums[what] ?? 0) + n;
+    }
+  }
+  return Object.entries(sums).flatMap(([what, n]) => (n > 0 ? [`${n} ${what}`] : []));
+}
+
+function firstDetails(details: readonly { invariant: string; guest: number; detail: string }[]): string[] {
+  const first = new Map<string, string>();
+  for (const { invariant, guest, detail } of details) {
+    if (!first.has(invariant)) first.set(invariant, `first ${invariant}, guest ${guest}: ${detail}`);
+  }
+  return [...first.values()];
+}
+
+function percentile(snapshot: Snapshot, ids: readonly SeriesId[], p: number): number | null {
+  const data = snapshot.merged(ids);
+  if (data === null || total(data.cells) === 0) return null;
+  return Math.min(snapshot.layout.scale.toHistogram(data.cells).getValueAtPercentile(p), data.maxNs);
+}
+
+/** The operation of which most ended in an interval, its rate and its p99. */
+function busiest(delta: Snapshot, seconds: number): Pick<Progress, 'op' | 'opsPerSecond' | 'p99Ns'> {
+  let best = { op: 'ops', count: 0, ids: [] as SeriesId[] };
+  OPS.forEach((op, i) => {
+    const ids = OUTCOMES.map((_, outcome) => actualSeries(i, outcome));
+    const count = ids.reduce((sum, id) => sum + delta.count(id), 0);
+    if (count > best.count) best = { op, count, ids };
+  });
+  return {
+    op: best.op,
+    opsPerSecond: seconds > 0 ? best.count / seconds : 0,
+    p99Ns: percentile(delta, best.ids, 99),
+  };
+}
+
+/** A password in a Redis address does not belong into the run directory. */
+const maskAddress = (argument: string): string => argument.replace(/(rediss?:\/\/[^:@/]*):[^@]*@/g, '$1:***@');

@@ -1,0 +1,265 @@
+/**
+ * What the coordinator and the workers of a run say to each other through Redis: keys, messages, streams.
+ *
+ * Messages are untrusted input: each is checked and bounded on receipt; one that does not fit is refused and counted.
+ */
+import { gunzipSync, gzipSync } from 'node:zlib';
+import type { Redis } from 'ioredis';
+import { z } from 'zod';
+import type { RunPlan } from '../engine/guest-plan.ts';
+import { MAX_SNAPSHOT_CHARS } from '../metrics/snapshot.ts';
+import { isKeyPart, runPrefix } from './queue.ts';
+
+/** Hash of the runs in this Redis: run id to RunRecord. Workers started by hand look here. */
+export const RUNS_KEY = '{pinstorm}:runs';
+
+export interface RunKeys {
+  /** The plan, JSON, gzip. */
+  readonly plan: string;
+  /** Stream: what the coordinator tells the workers. */
+  readonly control: string;
+  /** Stream: registrations, outcomes, finals; never trimmed. */
+  readonly events: string;
+  /** Stream: one message per worker and second; entries older than a minute are trimmed. */
+  readonly intervals: string;
+  /** Hash: slice to `incarnation:worker`. */
+  readonly claims: string;
+  /** Hash: workers declared lost. They may not claim, and end when they see it. */
+  readonly fenced: string;
+  /** Expires when the coordinator is gone. */
+  readonly alive: string;
+}
+
+export function runKeys(runId: string): RunKeys {
+  const key = (name: string): string => `${runPrefix(runId)}:${name}`;
+  return {
+    plan: key('plan'),
+    control: key('control'),
+    events: key('events'),
+    intervals: key('intervals'),
+    claims: key('claims'),
+    fenced: key('fenced'),
+    alive: key('alive'),
+  };
+}
+
+const id = z.string().refine(isKeyPart, 'not an identifier');
+const count = z.int().min(0);
+const line = z.string().max(2000);
+
+export const RunRecord = z.strictObject({ version: z.string().max(64), planHash: z.string().length(64) });
+export type RunRecord = z.infer<typeof RunRecord>;
+
+/** A job of the guest queue: guests `from` (inclusive) to `to` (exclusive) of the plan. */
+export const GuestJob = z.strictObject({ v: z.literal(1), slice: count, from: count, to: count, incarnation: count });
+export type GuestJob = z.infer<typeof GuestJob>;
+
+export const ControlMessage = z.discriminatedUnion('t', [
+  z.strictObject({
+    t: z.literal('start'),
+    /** Epoch milliseconds on the Redis clock. */
+    startAtMs: z.number().positive(),
+    /** Jobs at a time, by worker. A worker that is not named joined late and takes `late`. */
+    jobs: z.record(id, count),
+    late: count,
+  }),
+  z.strictObject({ t: z.literal('stop') }),
+  z.strictObject({ t: z.literal('finish') }),
+  z.strictObject({ t: z.literal('exit') }),
+]);
+export type ControlMessage = z.infer<typeof ControlMessage>;
+
+const Outcome = z.strictObject({
+  guest: count,
+  incarnation: count,
+  state: z.enum(['completed', 'stopped', 'failed']),
+  operations: count,
+  failedOperations: count,
+  error: line.optional(),
+  lockedVmAfterPages: z.string().regex(/^\d{1,20}$/),
+});
+const counts = z.record(z.string().max(64), count);
+
+export const WorkerMessage = z.discriminatedUnion('t', [
+  z.strictObject({
+    t: z.literal('register'),
+    worker: id,
+    host: z.string().max(255),
+    pid: count,
+    version: z.string().max(64),
+    planHash: z.string().max(64),
+    /** Guests at a time. */
+    capacity: z.int().min(1),
+    threads: z.int().min(1),
+    /** Difference of the worker's clock to the Redis clock, and the round trip that bounds its error. */
+    clockOffsetMs: z.number(),
+    roundTripMs: z.number(),
+  }),
+  z.strictObject({ t: z.literal('outcomes'), worker: id, outcomes: z.array(Outcome).max(100_000) }),
+  z.strictObject({
+    t: z.literal('mark'),
+    worker: id,
+    guest: count,
+    incarnation: count,
+    label: line,
+    value: line,
+  }),
+  z.strictObject({
+    t: z.literal('interval'),
+    worker: id,
+    seq: count,
+    states: counts,
+    /** Statistics since the worker's start, encoded: the newest replaces the older ones, so nothing counts twice. */
+    snapshot: z.string().max(MAX_SNAPSHOT_CHARS),
+    violations: counts,
+    driftPages: z.string().regex(/^-?\d{1,25}$/),
+    backlog: z.int(),
+    eventLoopDelayP99Ns: z.number().min(0),
+  }),
+  z.strictObject({
+    t: z.literal('final'),
+    worker: id,
+    checked: count,
+    violationCount: count,
+    violations: z.array(z.looseObject({ invariant: z.string().max(64), guest: z.int(), detail: line })).max(1000),
+    deferred: z.strictObject({
+      queued: count,
+      applied: count,
+      discarded: count,
+      duplicates: count,
+      jobs: count,
+      resent: count,
+      refused: count,
+      missingCount: z.int(),
+      missing: z.array(z.tuple([count, count])).max(1000),
+    }),
+    /** Guest jobs refused as malformed, and those delivered again. */
+    refusedJobs: count,
+    repeatedJobs: count,
+  }),
+  z.strictObject({ t: z.literal('trouble'), worker: id, error: line }),
+]);
+export type WorkerMessage = z.infer<typeof WorkerMessage>;
+export type Interval = Extract<WorkerMessage, { t: 'interval' }>;
+export type Final = Extract<WorkerMessage, { t: 'final' }>;
+export type Registration = Extract<WorkerMessage, { t: 'register' }>;
+
+export async function post(redis: Redis, key: string, message: ControlMessage | WorkerMessage): Promise<void> {
+  await redis.xadd(key, '*', 'm', JSON.stringify(message));
+}
+
+const INTERVALS_KEPT_MS = 60_000;
+
+/** Posts an interval and trims old ones. @param redisNowMs this moment on the Redis clock. */
+export async function postInterval(redis: Redis, keys: RunKeys, message: Interval, redisNowMs: number): Promise<void> {
+  const oldest = Math.floor(redisNowMs - INTERVALS_KEPT_MS);
+  await redis.xadd(keys.intervals, 'MINID', '~', oldest, '*', 'm', JSON.stringify(message));
+}
+
+/** Reads streams from their beginning, in order, on a connection of its own. */
+export class StreamReader<T> {
+  /** Entries that did not fit the schema. */
+  refused = 0;
+  readonly #redis: Redis;
+  readonly #keys: readonly string[];
+  readonly #ids: string[];
+  readonly #schema: z.ZodType<T>;
+
+  constructor(redis: Redis, keys: readonly string[], schema: z.ZodType<T>) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#ids = keys.map(() => '0');
+    this.#schema = schema;
+  }
+
+  /** The next messages, or none after `blockMs`. Rejects when Redis is away for long. */
+  async read(blockMs: number): Promise<T[]> {
+    const reply = await this.#redis.xread('COUNT', 500, 'BLOCK', blockMs, 'STREAMS', ...this.#keys, ...this.#ids);
+    const messages: T[] = [];
+    for (const [key, entries] of reply ?? []) {
+      for (const [entryId, fields] of entries) {
+        this.#ids[this.#keys.indexOf(key)] = entryId;
+        const message = this.#decode(fields?.[1] ?? '');
+        if (message === undefined) this.refused++;
+        else messages.push(message);
+      }
+    }
+    return messages;
+  }
+
+  #decode(text: string): T | undefined {
+    try {
+      return this.#schema.parse(JSON.parse(text));
+    } catch {
+      return undefined;
+    }
+  }
+
+  close(): void {
+    this.#redis.disconnect();
+  }
+}
+
+/** Largest plan accepted, bytes of JSON. */
+const MAX_PLAN_BYTES = 1 << 30;
+
+export async function publishRun(redis: Redis, runId: string, version: string, plan: RunPlan): Promise<void> {
+  const record: RunRecord = { version, planHash: plan.hash };
+  await redis.set(runKeys(runId).plan, gzipSync(JSON.stringify(plan), { level: 1 }));
+  await redis.hset(RUNS_KEY, runId, JSON.stringify(record));
+}
+
+/** The runs in this Redis, by id. */
+export async function listRuns(redis: Redis): Promise<Map<string, RunRecord>> {
+  const runs = new Map<string, RunRecord>();
+  for (const [runId, text] of Object.entries(await redis.hgetall(RUNS_KEY))) {
+    if (!isKeyPart(runId)) continue;
+    try {
+      runs.set(runId, RunRecord.parse(JSON.parse(text)));
+    } catch {
+      // Of another version, or not a run: not ours to touch.
+    }
+  }
+  return runs;
+}
+
+/** The plan as published, not yet checked against its hash. Null when there is none. */
+export async function fetchPlan(redis: Redis, runId: string): Promise<RunPlan | null> {
+  const packed = await redis.getBuffer(runKeys(runId).plan);
+  if (packed === null) return null;
+  return JSON.parse(gunzipSync(packed, { maxOutputLength: MAX_PLAN_BYTES }).toString('utf8')) as RunPlan;
+}
+
+/** Removes every key of a run. */
+export async function removeRun(redis: Redis, runId: string): Promise<void> {
+  let cursor = '0';
+  do {
+    // [{] keeps the brace literal and takes in the workers' prefixes too.
+    const [next, keys] = await redis.scan(cursor, 'MATCH', `[{]pinstorm:${runId}[}:]*`, 'COUNT', 1000);
+    cursor = next;
+    if (keys.length > 0) await redis.unlink(...keys);
+  } while (cursor !== '0');
+  await redis.hdel(RUNS_KEY, runId);
+}
+
+// A slice is claimed once per incarnation. A claim without a worker was made by the coordinator, for a rerun.
+const CLAIM = `
+if redis.call('HEXISTS', KEYS[2], ARGV[3]) == 1 then return 'fenced' end
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if held then
+  local incarnation, worker = string.match(held, '^(%d+):(.*)$')
+  if tonumber(incarnation) > tonumber(ARGV[2]) then return 'stale' end
+  if tonumber(incarnation) == tonumber(ARGV[2]) and worker ~= '' then
+    return worker == ARGV[3] and 'mine' or 'taken'
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ':' .. ARGV[3])
+return 'ok'
+`;
+
+export type Claim = 'ok' | 'mine' | 'taken' | 'stale' | 'fenced';
+
+/** Claims a slice for a worker. Only `ok` allows to run it; the others say why not. */
+export async function claimSlice(redis: Redis, keys: RunKeys, job: GuestJob, worker: string): Promise<Claim> {
+  return (await redis.eval(CLAIM, 2, keys.claims, keys.fenced, job.slice, job.incarnation, worker)) as Claim;
+}

@@ -1,0 +1,167 @@
+/** Whole runs: real processes, a real Redis, real signals. After each test nothing of the run may be left. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { describe, it } from 'node:test';
+import { startPrivateRedis } from '../../src/coordinator/private-redis.ts';
+import { openRedis } from '../../src/coordinator/redis.ts';
+import type { RunResults } from '../../src/report/results.ts';
+import { isAlive, until } from '../coordinator/until.ts';
+import { CONTENTION, inDirectory, LiveRun, resultsOf } from './live-run.ts';
+
+const RUN = ['run', 'scenario.yaml', '--threads', '2'];
+
+function assertExact({ accounting, coverage }: RunResults): void {
+  assert.equal(accounting.balance, 'exact');
+  assert.ok(accounting.deferred.queued > 0, 'no trylock failed: the test shows nothing');
+  assert.equal(accounting.deferred.applied, accounting.deferred.queued);
+  assert.equal(coverage.guestsFinished, coverage.guestsPlanned);
+}
+
+describe('pinstorm run', { concurrency: 1 }, () => {
+  it('runs guests on two workers and prints exactly one JSON document', async () => {
+    await inDirectory(CONTENTION(1), async (directory) => {
+      const { code, stdout, stderr } = await new LiveRun(directory, [...RUN, '--workers', '2', '--json']).ended;
+      const results = JSON.parse(stdout) as RunResults;
+      assertExact(results);
+      assert.deepEqual(results, resultsOf(directory));
+      assert.equal(code, results.verdict.exitCode, stderr);
+      assert.equal(results.health.workers, 2);
+      assert.doesNotMatch(stderr, /internal error|\n {4}at /);
+    });
+  });
+
+  it('stays exact when a worker is stopped for three seconds', async () => {
+    await inDirectory(CONTENTION(5), async (directory) => {
+      const run = new LiveRun(directory, [...RUN, '--workers', '2']);
+      await run.loaded();
+      const [worker] = run.pids('--supervised');
+      assert.ok(worker !== undefined);
+      process.kill(worker, 'SIGSTOP');
+      const resumeAt = performance.now() + 3000;
+      await until('three seconds have passed', () => performance.now() >= resumeAt);
+      process.kill(worker, 'SIGCONT');
+      await run.ended;
+      assertExact(resultsOf(directory));
+    });
+  });
+
+  it('is inconclusive, and says what is missing, when a worker is killed', async () => {
+    await inDirectory(CONTENTION(30), async (directory) => {
+      const run = new LiveRun(directory, [...RUN, '--workers', '2']);
+      await run.loaded();
+      const [worker] = run.pids('--supervised');
+      process.kill(worker as number, 'SIGKILL');
+      const { code, stderr } = await run.ended;
+      assert.equal(code, 113, stderr);
+      const { coverage, accounting, verdict } = resultsOf(directory);
+      assert.equal(verdict.verdict, 'inconclusive');
+      assert.equal(coverage.workersLost, 1);
+      assert.ok(coverage.guestsLost > 0);
+      assert.equal(coverage.guestsFinished + coverage.guestsFailed + coverage.guestsLost, coverage.guestsPlanned);
+      assert.equal(accounting.deferred.applied + accounting.deferred.discarded, accounting.deferred.queued);
+      assert.match(accounting.notes.join('\n'), /worker w\d was lost: its process ended, ended by SIGKILL/);
+    });
+  });
+
+  it('ends gracefully with a full report on the first SIGINT', async () => {
+    await inDirectory(CONTENTION(60), async (directory) => {
+      const run = new LiveRun(directory, RUN);
+      await run.loaded();
+      run.process.kill('SIGINT');
+      const { stdout } = await run.ended;
+      const results = resultsOf(directory);
+      assertExact(results);
+      assert.equal(results.stoppedByUser, true);
+      assert.ok(results.verdict.reasons.includes('stopped by the user before its end'));
+      assert.match(stdout, /VERDICT/);
+    });
+  });
+
+  it('ends at once on the second SIGINT, even if a worker hangs', async () => {
+    await inDirectory(CONTENTION(60), async (directory) => {
+      const run = new LiveRun(directory, RUN);
+      await run.loaded();
+      process.kill(run.pids('--supervised')[0] as number, 'SIGSTOP');
+      run.process.kill('SIGINT');
+      run.process.kill('SIGTERM');
+      const started = performance.now();
+      const { code, stderr } = await run.ended;
+      assert.equal(code, 105, stderr);
+      assert.ok(performance.now() - started < 5000);
+    });
+  });
+
+  it('leaves no process and no file behind when it is killed itself', async () => {
+    await inDirectory(CONTENTION(60), async (directory) => {
+      const run = new LiveRun(directory, [...RUN, '--workers', '2']);
+      await run.loaded();
+      assert.equal(run.pids('--supervised').length, 2);
+      run.process.kill('SIGKILL');
+      await run.ended;
+    });
+  });
+
+  it('is inconclusive when its Redis dies', async () => {
+    await inDirectory(CONTENTION(60), async (directory) => {
+      const run = new LiveRun(directory, RUN);
+      await run.loaded();
+      for (const pid of run.pids('redis-server')) if (await isAlive(pid)) process.kill(pid, 'SIGKILL');
+      const { code, stderr } = await run.ended;
+      assert.equal(code, 113, stderr);
+      assert.match(stderr, /the private redis-server ended/);
+    });
+  });
+
+  it('refuses what cannot work with one message, status 104, and nothing left', async () => {
+    await inDirectory(CONTENTION(1), async (directory) => {
+      const taken = createServer().listen(0, '127.0.0.1');
+      await once(taken, 'listening');
+      const { port } = taken.address() as { port: number };
+      for (const [args, message] of [
+        [[...RUN, '--metrics-port', `${port}`], /port \d+ on 127.0.0.1 is in use/],
+        [
+          [...RUN, '--redis', '/nonexistent/redis.sock'],
+          /cannot reach Redis at \/nonexistent\/redis.sock: no such socket/,
+        ],
+        [[...RUN, '--redis', 'localhost'], /invalid Redis address/],
+        [['coordinator', 'scenario.yaml'], /--redis is missing/],
+        [['run', 'nowhere.yaml'], /nowhere.yaml: no such file/],
+      ] as const) {
+        const { code, stdout, stderr } = await new LiveRun(directory, args).ended;
+        assert.equal(code, 104, stderr);
+        assert.match(stderr, message);
+        assert.doesNotMatch(stderr, /\n\s+at /);
+        assert.equal(stdout, '');
+      }
+      taken.close();
+    });
+  });
+});
+
+describe('coordinator and worker', () => {
+  it('meet in a given Redis, whichever comes first, and leave no key', async () => {
+    const redis = await startPrivateRedis();
+    const admin = openRedis(redis.target, 'finite');
+    try {
+      await inDirectory(CONTENTION(1), async (directory) => {
+        const env = { PINSTORM_REDIS: redis.target.url };
+        const early = new LiveRun(directory, ['worker', '--threads', '2', '--name', 'early'], env);
+        const run = new LiveRun(directory, ['coordinator', 'scenario.yaml', '--min-workers', '2', '--json'], env);
+        const late = new LiveRun(directory, ['worker', '--threads', '2', '--name', 'late'], env);
+        const { stdout, stderr } = await run.ended;
+        assert.notEqual(stdout, '', stderr);
+        assertExact(JSON.parse(stdout) as RunResults);
+        for (const worker of [early, late]) assert.equal((await worker.ended).code, 0);
+      });
+      await until('no key is left but the farewell', async () => {
+        const keys = await admin.keys('*');
+        for (const key of keys) assert.match(key, /:control$/, `left behind: ${key}`);
+        return keys.length <= 1;
+      });
+    } finally {
+      admin.disconnect();
+      await redis.close();
+    }
+  });
+});
