@@ -1,12 +1,15 @@
 /** The workloads by name. Adding one: write its file, list it here. */
 import { boot } from './boot.ts';
+import { fault } from './fault.ts';
 import { hugeGuest } from './huge-guest.ts';
 import { mapUnmap } from './map-unmap.ts';
+import { mlockLoop } from './mlock-loop.ts';
+import { mmapMunmap } from './mmap-munmap.ts';
 import { nullWorkload } from './null.ts';
 import type { Workload } from './workload.ts';
 
 export type { Workload } from './workload.ts';
 
 export const WORKLOADS: ReadonlyMap<string, Workload> = new Map(
-  [nullWorkload, hugeGuest, mapUnmap, boot].map((w) => [w.name, w]),
+  [nullWorkload, hugeGuest, mapUnmap, boot, fault, mlockLoop, mmapMunmap].map((w) => [w.name, w]),
 );

@@ -48,12 +48,32 @@ export function* sysMlock(k: Ctx, addressBytes: bigint, bytes: bigint, onFault: 
   if (!cap && memlockBytes(a, k.current) === 0n) return -EPERM;
   const { page, pages, wraps } = pagesOf(addressBytes, bytes);
   const mm = taskMm(a, k.current);
+  k.oracle.begin(mm, pages);
+  const err = yield* mlockRange(k, mm, { page, pages, wraps, onFault, limitPages, cap });
+  // What is locked the ledger keeps as MM.mlockedPages.
+  k.oracle.end(mm, pages, 0, limitPages, cap);
+  return err;
+}
+
+interface Request {
+  readonly page: number;
+  readonly pages: number;
+  readonly wraps: boolean;
+  readonly onFault: boolean;
+  readonly limitPages: bigint;
+  readonly cap: boolean;
+}
+
+function* mlockRange(k: Ctx, mm: Ref, r: Request): Path<number> {
+  const a = k.arena;
+  const { page, pages, wraps, onFault, limitPages, cap } = r;
   if ((yield* downWriteKillable(k, mm)) !== 0) return -EINTR;
   let err = 0;
   if (!cap) {
     const v = lockedVm(a, mm);
     if (exceeds(v, pages, limitPages) && exceeds(v, pages - k.addressSpace.lockedPages(mm, page, pages), limitPages)) {
       k.count(C.limit_refusals, 1);
+      k.oracle.refused(mm, limitPages);
       err = -ENOMEM;
     }
   }
