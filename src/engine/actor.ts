@@ -19,6 +19,8 @@ export interface Driver extends Ctx {
   sleepUntil(ns: number): void;
   /** Whether the actor should end at the next operation boundary. */
   stopping(): boolean;
+  /** Asks all actors of this guest to end at their next operation boundary. */
+  stopGuest(): void;
   /** An operation is over: `actualNs` from its start, `lagNs` how late it started. */
   recordOp(op: number, ret: number, actualNs: number, lagNs: number): void;
   /** Something worth keeping in the run's events. */

@@ -119,6 +119,8 @@ export class StepActor implements Driver {
     return false;
   }
 
+  stopGuest(): void {}
+
   recordOp(_op: number, ret: number): void {
     this.results.push(ret);
   }

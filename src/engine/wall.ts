@@ -65,6 +65,7 @@ export class WallActor implements Driver {
   readonly #stats: StatsBlock;
   readonly #costNs: Float64Array;
   readonly #real: boolean;
+  readonly #stopWord: number;
   /** The actor's own time, model ns. */
   localNs = 0;
   /** Beyond this it must yield. */
@@ -72,7 +73,6 @@ export class WallActor implements Driver {
   operations = 0;
   failedOperations = 0;
   blocked = false;
-  stopRequested = false;
   path: Path<void> | null = null;
   readonly #acquiredNs = new Float64Array(LOCK_KINDS);
   readonly #lastHoldNs = new Float64Array(LOCK_KINDS);
@@ -86,6 +86,8 @@ export class WallActor implements Driver {
     public current: Ref,
     readonly guest: number,
     readonly incarnation: number,
+    /** The guest's first address space: carries its stop request. */
+    guestMm: Ref,
     private readonly faults: { readonly rate: ReadonlyMap<FaultSite, number>; readonly random: Prng } | null,
   ) {
     this.arena = shared.arena;
@@ -95,6 +97,7 @@ export class WallActor implements Driver {
     this.#stats = shared.stats;
     this.#costNs = shared.costNs;
     this.#real = shared.pace === 0;
+    this.#stopWord = guestMm + MM.stop;
   }
 
   at(step: number): boolean {
@@ -201,7 +204,11 @@ export class WallActor implements Driver {
   }
 
   stopping(): boolean {
-    return this.stopRequested || this.shared.control.stopping;
+    return this.shared.control.stopping || Atomics.load(this.arena.i32, this.#stopWord) !== 0;
+  }
+
+  stopGuest(): void {
+    Atomics.store(this.arena.i32, this.#stopWord, 1);
   }
 
   recordOp(op: number, ret: number, actualNs: number, lagNs: number): void {

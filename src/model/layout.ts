@@ -68,6 +68,7 @@ export const MM = struct('mm', [
   ['deferredApplied', 'f64', 'updates applied by work items', 'oracle'],
   ['deferredAppliedPages', 'f64', 'signed pages of them', 'oracle'],
   ['liveTasks', 'i32', 'tasks whose mm this is', 'oracle'],
+  ['stop', 'i32', 'bool: the actors are asked to end', 'any CPU'],
   ['oracleLatch', 'i32', 'latch', 'atomic'],
 ]);
 

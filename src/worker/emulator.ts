@@ -213,6 +213,7 @@ export class WallEmulator implements Emulator {
           guest: plan,
           incarnation,
           runStartMs: startAtMs,
+          guestMm: built.mms[0] as Ref,
           bufferPage: built.bufferPage,
           bufferPages: built.bufferPages,
           actors,

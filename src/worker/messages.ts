@@ -25,6 +25,7 @@ export type ToThread =
       readonly incarnation: number;
       /** Epoch ms of the run's start. */
       readonly runStartMs: number;
+      readonly guestMm: Ref;
       readonly bufferPage: number;
       readonly bufferPages: number;
       readonly actors: readonly { readonly index: number; readonly actor: Ref; readonly task: Ref }[];

@@ -95,7 +95,15 @@ export function run(task: ThreadTask): void {
     for (const built of message.actors) {
       const actorPlan = guest.actors[built.index];
       const faults = rates.size === 0 ? null : { rate: rates, random: stream(guest.seed, `faults.${built.index}`) };
-      const driver = new WallActor(shared, built.actor, built.task, guest.index, message.incarnation, faults);
+      const driver = new WallActor(
+        shared,
+        built.actor,
+        built.task,
+        guest.index,
+        message.incarnation,
+        message.guestMm,
+        faults,
+      );
       if (actorPlan === undefined) {
         // The process's first thread when no actor of the plan is it: it only waits for the others.
         loop.add(driver, nothing(), 0);

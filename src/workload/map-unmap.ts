@@ -13,7 +13,7 @@ export const mapUnmap = workload({
   options: z.strictObject({
     pages: zPages({ min: 1 }).prefault('1 page').describe('how much is mapped at a time'),
     slots: z.int().min(1).max(65_535).default(1).describe('how many pieces are mapped before the first is unmapped'),
-    stop_on_failure: z.boolean().default(true).describe('end the actor at the first MAP that fails'),
+    stop_on_failure: z.boolean().default(true).describe('end the guest at the first MAP that fails'),
     container: z.int().min(0).max(3).default(0).describe('index of the container'),
   }),
   needs: (o) => ({ mappings: o.slots, segments: 4, externalPages: 0 }),
@@ -38,6 +38,7 @@ export const mapUnmap = workload({
       }
       if (failed < 0 && o.stop_on_failure) {
         actor.markFailure(`map failed in round ${round + 1}`, failed);
+        actor.k.stopGuest();
         actor.finish();
       }
       round += 1;
