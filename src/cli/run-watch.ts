@@ -98,13 +98,14 @@ export class RunWatch {
       stats: { layout: this.layout, counter: (c) => current().counter(c), series: (id) => current().series(id) },
       gauges: () => ({
         deferredBacklog: this.state.backlog,
-        deferredOldestAgeSeconds: 0,
+        deferredOldestAgeSeconds: this.state.oldestAgeSeconds,
         lockedVmDriftPages: this.state.driftPages,
         invariantViolations: this.state.violations,
         guests: this.state.guestStates,
         threads: this.#threads(),
         saturated: this.#saturation() !== null,
       }),
+      pool: () => this.state.pool,
     };
   }
 
@@ -148,10 +149,12 @@ export class RunWatch {
     const violated = violations.some(({ invariant }) => invariant === 'balance');
     const penalty = details.find(({ invariant }) => invariant === 'over-penalty');
     const saturation = this.#saturation();
+    const missing = finals.reduce((sum, final) => sum + (final?.deferred.missingCount ?? 0), 0);
     const delays = [...this.state.workers.values()].map((w) => w.interval?.eventLoopDelayP99Ns ?? 0);
     return buildResults({
       run: this.identity(),
-      complete: end !== 'partial',
+      // Lost guests are missing coverage; a run that is partial without them did not come to its end.
+      complete: end !== 'partial' || counts.lost > 0 || missing > 0,
       stoppedByUser: end === 'stopped',
       durationNs: Math.round(this.elapsedSeconds * 1e9),
       coverage: {

@@ -80,6 +80,9 @@ const Outcome = z.strictObject({
 });
 const counts = z.record(z.string().max(64), count);
 
+/** Milliseconds. */
+const poolTimes = z.strictObject({ average: z.number(), p99: z.number(), max: z.number() });
+
 export const WorkerMessage = z.discriminatedUnion('t', [
   z.strictObject({
     t: z.literal('register'),
@@ -114,7 +117,14 @@ export const WorkerMessage = z.discriminatedUnion('t', [
     violations: counts,
     driftPages: z.string().regex(/^-?\d{1,25}$/),
     backlog: z.int(),
+    oldestAgeSeconds: z.number().min(0),
     eventLoopDelayP99Ns: z.number().min(0),
+    pool: z.strictObject({
+      utilization: z.number(),
+      queueSize: count,
+      waitTime: poolTimes,
+      runTime: poolTimes,
+    }),
   }),
   z.strictObject({
     t: z.literal('final'),

@@ -2,6 +2,7 @@
  * What the coordinator knows of a run: the merged state of its workers. Every update is idempotent: intervals by
  * sequence number, outcomes by guest and incarnation.
  */
+import type { PoolHealth } from '../metrics/exposition.ts';
 import { Snapshot, decodeSnapshot } from '../metrics/snapshot.ts';
 import type { StatsLayout } from '../metrics/stats.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
@@ -109,6 +110,28 @@ export class RunState {
   /** Deferred updates queued and not settled, on the workers that live. */
   get backlog(): number {
     return this.#sum((state) => (state.lost === null ? (state.interval?.backlog ?? 0) : 0));
+  }
+
+  get oldestAgeSeconds(): number {
+    const ages = [...this.workers.values()].map((w) => (w.lost === null ? (w.interval?.oldestAgeSeconds ?? 0) : 0));
+    return Math.max(0, ...ages);
+  }
+
+  /** The pools of all workers as one: sums where they add up, else the worst. */
+  get pool(): PoolHealth {
+    const pools = [...this.workers.values()].flatMap(({ interval }) => (interval === null ? [] : [interval.pool]));
+    const max = (of: (pool: PoolHealth) => number): number => Math.max(0, ...pools.map(of));
+    const worst = (of: (pool: PoolHealth) => PoolHealth['waitTime']): PoolHealth['waitTime'] => ({
+      average: max((pool) => of(pool).average),
+      p99: max((pool) => of(pool).p99),
+      max: max((pool) => of(pool).max),
+    });
+    return {
+      utilization: pools.reduce((sum, { utilization }) => sum + utilization, 0) / Math.max(1, pools.length),
+      queueSize: pools.reduce((sum, { queueSize }) => sum + queueSize, 0),
+      waitTime: worst(({ waitTime }) => waitTime),
+      runTime: worst(({ runTime }) => runTime),
+    };
   }
 
   /** Sum over workers of |locked_vm + pending - truth| of running guests, pages. */

@@ -170,6 +170,14 @@ export class DeferredPipeline {
     return this.#queued - this.#settled.size;
   }
 
+  /** Age of the oldest update on the books, seconds. */
+  get oldestAgeSeconds(): number {
+    // Jobs leave the map when they are settled, and it keeps the order of sending.
+    const [oldest] = this.#outstanding.values();
+    const queuedAtNs = oldest?.data.ns ?? this.#buffer[0]?.queuedAtNs;
+    return queuedAtNs === undefined ? 0 : Math.max(0, Number(process.hrtime.bigint()) - queuedAtNs) / 1e9;
+  }
+
   /**
    * Call when no guest runs any more. Resolves when every update has been applied or discarded, or at the deadline, with what
    * is missing.

@@ -1,6 +1,8 @@
 /** What a worker process asks of the emulator: the part that owns the arena and the threads. */
 import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
+import type { PoolHealth } from '../metrics/exposition.ts';
 import type { Snapshot } from '../metrics/snapshot.ts';
+import type { StatsBlock } from '../metrics/stats.ts';
 
 /** One accounting update put off because the trylock failed. */
 export interface DeferredUpdate {
@@ -68,6 +70,9 @@ export interface Emulator {
   discardDeferred(update: DeferredUpdate): void;
   /** Statistics since the start of this process. */
   snapshot(): Snapshot;
+  /** The live statistics, read at a scrape; all of one layout. */
+  readonly blocks: readonly StatsBlock[];
+  poolHealth(): PoolHealth;
   /** After all guests ended and all updates were applied: oracle and invariants. */
   quiesce(): Promise<AccountingReport>;
   /** Guests by state. */

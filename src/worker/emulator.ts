@@ -10,6 +10,7 @@ import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { WallControl } from '../engine/wall-control.ts';
 import type { WallShared } from '../engine/wall.ts';
+import type { PoolHealth } from '../metrics/exposition.ts';
 import { Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space.ts';
@@ -28,8 +29,8 @@ import type { FromThread, ThreadTask, ToThread } from './messages.ts';
 
 const RING_CELLS = 1 << 16;
 const KWORKERS = 256;
-/** Violations kept whole; the rest are counted. */
-const VIOLATIONS_KEPT = 100;
+/** Violations kept whole, of each invariant; the rest are counted. */
+const VIOLATIONS_KEPT = 10;
 
 type GuestState = 'running' | 'settling' | 'exiting';
 
@@ -359,11 +360,11 @@ export class WallEmulator implements Emulator {
     });
   }
 
-  /** Applies an update without looking at its id: what at-least-once delivery would do. Only the planted-bug test calls it. */
-  applyUnchecked(update: DeferredUpdate): boolean | Promise<boolean> {
+  /** A second application beside the one that settles it: what skipping the id check would do. For the planted-bug test. */
+  async applyUnchecked(update: DeferredUpdate): Promise<void> {
     // The second application would drop a reference it does not own.
     Atomics.add(this.#arena.i32, update.mm + MM.mmUsers, 1);
-    return this.#apply(update);
+    await this.#kworkers.apply(update);
   }
 
   discardDeferred(update: DeferredUpdate): void {
@@ -384,6 +385,19 @@ export class WallEmulator implements Emulator {
     return Snapshot.take((this.#blocks[0] as StatsBlock).layout, this.#blocks);
   }
 
+  poolHealth(): PoolHealth {
+    const { utilization, queueSize, histogram } = this.pool;
+    // Not a number before the first task has ended.
+    const finite = (n: number): number => (Number.isFinite(n) ? n : 0);
+    const times = ({ average, p99, max }: PoolHealth['waitTime']): PoolHealth['waitTime'] => ({
+      average: finite(average),
+      p99: finite(p99),
+      max: finite(max),
+    });
+    const { waitTime, runTime } = histogram;
+    return { utilization: finite(utilization), queueSize, waitTime: times(waitTime), runTime: times(runTime) };
+  }
+
   /** The live statistics blocks, for a scrape. */
   get blocks(): readonly StatsBlock[] {
     return this.#blocks;
@@ -402,8 +416,9 @@ export class WallEmulator implements Emulator {
   }
 
   #violation(v: Violation): void {
-    this.#violationCounts.set(v.invariant, (this.#violationCounts.get(v.invariant) ?? 0) + 1);
-    if (this.#violations.length < VIOLATIONS_KEPT) this.#violations.push(v);
+    const count = (this.#violationCounts.get(v.invariant) ?? 0) + 1;
+    this.#violationCounts.set(v.invariant, count);
+    if (count <= VIOLATIONS_KEPT) this.#violations.push(v);
   }
 
   states(): { [state: string]: number } {

@@ -23,7 +23,8 @@ import {
 import { deferredQueue, guestQueue, openConsumer, type JobConsumer, type QueueTiming } from '../coordinator/queue.ts';
 import { clockOffset, openRedis, type RedisTarget } from '../coordinator/redis.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
-import { encodeSnapshot } from '../metrics/snapshot.ts';
+import { createRegistry, serveMetrics, type MetricSources, type MetricsServer } from '../metrics/exposition.ts';
+import { encodeSnapshot, liveView } from '../metrics/snapshot.ts';
 import { planHash } from '../scenario/plan.ts';
 import { DeferredPipeline } from './deferred.ts';
 import type { CreateEmulator, Emulator, GuestOutcome } from './emulator-api.ts';
@@ -37,6 +38,8 @@ export interface WorkerOptions {
   readonly threads: number;
   /** Guests at a time. */
   readonly capacity: number;
+  /** Serves this worker's own metrics; undefined: not at all. */
+  readonly metricsPort?: number | undefined;
   readonly timing?: QueueTiming | undefined;
   readonly createEmulator?: CreateEmulator;
 }
@@ -55,9 +58,14 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     const plan = await loadPlan(redis, options);
     const emulator = await (options.createEmulator ?? WallEmulator.create)({ plan, threads: options.threads });
     const node = new Node(options, redis, plan, emulator);
+    let metrics: MetricsServer | undefined;
     try {
+      if (options.metricsPort !== undefined) {
+        metrics = await serveMetrics(createRegistry(node.metricSources()), { port: options.metricsPort });
+      }
       await node.run();
     } finally {
+      await metrics?.close();
       await node.close();
     }
   } finally {
@@ -180,6 +188,28 @@ class Node {
     }
   }
 
+  metricSources(): MetricSources {
+    const { blocks } = this.#emulator;
+    const [block] = blocks;
+    if (block === undefined) throw new Error('an emulator without statistics');
+    const { name: scenario, variant } = this.#plan;
+    return {
+      run: { runId: this.#options.runId, scenario, variant, version: VERSION },
+      stats: liveView(block.layout, blocks),
+      gauges: () => ({
+        deferredBacklog: this.#deferred.backlog,
+        deferredOldestAgeSeconds: this.#deferred.oldestAgeSeconds,
+        lockedVmDriftPages: Math.abs(Number(this.#emulator.driftPages())),
+        invariantViolations: Object.fromEntries(this.#emulator.violationCounts),
+        guests: this.#emulator.states(),
+        threads: this.#emulator.threads,
+        // Judged over the whole run, by the coordinator.
+        saturated: false,
+      }),
+      pool: () => this.#emulator.poolHealth(),
+    };
+  }
+
   async close(): Promise<void> {
     clearTimeout(this.#outcomeTimer);
     this.#loop.disable();
@@ -294,7 +324,9 @@ class Node {
         violations: Object.fromEntries(this.#emulator.violationCounts),
         driftPages: String(this.#emulator.driftPages()),
         backlog: this.#deferred.backlog,
+        oldestAgeSeconds: this.#deferred.oldestAgeSeconds,
         eventLoopDelayP99Ns: Number.isFinite(p99) ? p99 : 0,
+        pool: this.#emulator.poolHealth(),
       },
       redisNowMs,
     );

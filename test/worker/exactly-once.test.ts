@@ -1,0 +1,59 @@
+/** The real emulator, a real Redis, real jobs: an update delivered twice is applied once, and if it were not, it would show. */
+import assert from 'node:assert/strict';
+import { after, before, it } from 'node:test';
+import { REGISTRY } from '../../src/cli/registry.ts';
+import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
+import { planRun } from '../../src/scenario/plan.ts';
+import { validateScenario } from '../../src/scenario/validate.ts';
+import { DeferredPipeline } from '../../src/worker/deferred.ts';
+import type { DeferredPort } from '../../src/worker/emulator-api.ts';
+import { WallEmulator } from '../../src/worker/emulator.ts';
+import { CONTENTION } from './live-run.ts';
+
+let redis: PrivateRedis;
+before(async () => (redis = await startPrivateRedis()));
+after(() => redis.close());
+
+/** Runs the contended guests with updates going through BullMQ; `deliver` decides how often each is applied. */
+async function run(name: string, deliver: (emulator: WallEmulator) => DeferredPort['applyDeferred']) {
+  const plan = planRun(validateScenario('contention.yaml', CONTENTION(1), REGISTRY), REGISTRY);
+  const emulator = await WallEmulator.create({ plan, threads: 2 });
+  const port: DeferredPort = {
+    drainDeferred: (max, out) => emulator.drainDeferred(max, out),
+    onDeferred: (callback) => emulator.onDeferred(callback),
+    applyDeferred: deliver(emulator),
+    discardDeferred: (update) => emulator.discardDeferred(update),
+  };
+  const pipeline = new DeferredPipeline(redis.target, { prefix: `{${name}}`, name: 'deferred' }, port, plan.deferred);
+  try {
+    const startAtMs = Date.now() + 100;
+    const outcomes = await Promise.all(plan.guests.map((guest) => emulator.startGuest(guest, 1, startAtMs)));
+    assert.ok(outcomes.every(({ state }) => state === 'completed'));
+    await pipeline.drain(10_000);
+    assert.ok(pipeline.counts().queued > 0, 'no trylock failed: the test shows nothing');
+    await emulator.quiesce();
+    return { counts: pipeline.counts(), violations: Object.fromEntries(emulator.violationCounts) };
+  } finally {
+    await pipeline.close();
+    await emulator.close();
+  }
+}
+
+it('delivered twice, applied once: the account is exact', async () => {
+  const { counts, violations } = await run('twice', (emulator) => (update) => {
+    const first = emulator.applyDeferred(update);
+    assert.equal(emulator.applyDeferred(update), false);
+    return first;
+  });
+  assert.equal(counts.applied, counts.queued);
+  assert.equal(violations['balance'], undefined);
+  assert.equal(violations['double-update'], undefined);
+});
+
+it('a planted bug, each update applied twice without looking at its id, is found by the oracle', async () => {
+  const { violations } = await run('planted', (emulator) => async (update) => {
+    await emulator.applyUnchecked(update);
+    return emulator.applyDeferred(update);
+  });
+  assert.ok((violations['double-update'] ?? 0) > 0, JSON.stringify(violations));
+});
