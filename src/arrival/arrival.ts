@@ -5,15 +5,17 @@
 import type { Prng } from '../base/prng.ts';
 import type { Arrival } from '../engine/actor.ts';
 import type { ArrivalPlan } from '../engine/guest-plan.ts';
+import { burst } from './burst.ts';
 import { closed } from './closed.ts';
 import { constant } from './constant.ts';
+import { poisson } from './poisson.ts';
+import { ramp } from './ramp.ts';
 
-/** `startNs`: when the actor starts. Throws RangeError for a kind or options the planner should have refused. */
-export function arrivalOf(plan: ArrivalPlan, startNs: number, _random: Prng): Arrival {
+/** `startNs`: when the actor starts. Throws RangeError for options the planner should have refused. */
+export function arrivalOf(plan: ArrivalPlan, startNs: number, random: Prng): Arrival {
   const number = (key: string, fallback?: number): number => {
     const value = plan.options[key] ?? fallback;
-    if (typeof value !== 'number' || !(value >= 0))
-      throw new RangeError(`arrival ${plan.kind}: '${key}' must be a number`);
+    if (value === undefined || !(value >= 0)) throw new RangeError(`arrival ${plan.kind}: '${key}' must be a number`);
     return value;
   };
   switch (plan.kind) {
@@ -21,7 +23,11 @@ export function arrivalOf(plan: ArrivalPlan, startNs: number, _random: Prng): Ar
       return closed(startNs, number('thinkNs', 0));
     case 'constant':
       return constant(startNs, number('perSecond'));
-    default:
-      throw new RangeError(`arrival ${plan.kind} is not available in this driver`);
+    case 'poisson':
+      return poisson(startNs, number('perSecond'), random);
+    case 'ramp':
+      return ramp(startNs, number('fromPerSecond'), number('toPerSecond'), number('overNs'));
+    case 'burst':
+      return burst(startNs, number('operations'), number('everyNs'));
   }
 }

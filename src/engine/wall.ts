@@ -260,13 +260,14 @@ export class WallLoop {
 
   /** Takes the wake-ups of the mailbox. */
   collect(): void {
-    this.shared.control.collect(this.shared.arena, this.shared.thread, (ref) => {
+    const { shared } = this;
+    shared.control.collect(shared.arena, shared.thread, (ref) => {
       const slot = this.#bySlot.get(ref);
       const actor = slot === undefined ? null : this.#slots[slot];
       // A wake-up can be late for a wait that is over: whoever is not blocked is already on its way.
       if (slot === undefined || actor === null || actor === undefined || !actor.blocked) return;
       actor.blocked = false;
-      this.#due.push(slot, actor.localNs);
+      this.#due.push(slot, shared.pace === 0 ? 0 : Math.max(actor.localNs, this.#clock()));
     });
   }
 
@@ -289,8 +290,9 @@ export class WallLoop {
       }
       this.#due.pop();
       const actor = this.#slots[slot] as WallActor;
-      const lateNs = nowNs - dueNs;
       if (shared.pace !== 0) {
+        // The key in the heap says whose turn it is; how late the actor is its own time says.
+        const lateNs = nowNs - actor.localNs;
         if (lateNs > 0) shared.stats.record(LATENESS, lateNs / scale, 1);
         actor.horizonNs = Math.min(nowNs + TOLERANCE_NS * scale, actor.localNs + SLICE_NS * scale);
       } else {
@@ -302,7 +304,8 @@ export class WallLoop {
         this.#free.push(slot);
         this.onEnd(actor);
       } else if (!actor.blocked) {
-        this.#due.push(slot, shared.pace === 0 ? nowNs : actor.localNs);
+        // Whoever is behind the clock goes to the end of the line, so that it cannot starve a lock holder that is on time.
+        this.#due.push(slot, shared.pace === 0 ? nowNs : Math.max(actor.localNs, nowNs));
       }
       nowNs = this.#clock();
     }

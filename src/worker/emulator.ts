@@ -133,7 +133,10 @@ export class WallEmulator implements Emulator {
     const stats = new SharedArrayBuffer(layout.bytes * (threads + 1));
     this.#blocks = Array.from({ length: threads + 1 }, (_, i) => new StatsBlock(layout, stats, i * layout.bytes));
     this.#oracle = new Oracle(this.#arena);
-    this.#oracle.onViolation = (v) => this.#violation(v);
+    this.#oracle.onViolation = (v) => {
+      this.#countViolations(v.invariant, 1);
+      this.#keepViolation(v);
+    };
     this.#kworkers = new KWorkers(this.#mainShared(variant), KWORKERS);
     this.pool = new Piscina({
       filename: new URL('./thread.js', import.meta.url).href,
@@ -234,9 +237,10 @@ export class WallEmulator implements Emulator {
       return;
     }
     if (message.type === 'violation') {
-      this.#violation(message.violation);
+      this.#keepViolation(message.violation);
       return;
     }
+    for (const [name, n] of Object.entries(message.violations)) this.#countViolations(name, n);
     const guest = this.#guests.get(message.guest);
     if (guest === undefined) return;
     guest.left -= 1;
@@ -415,10 +419,13 @@ export class WallEmulator implements Emulator {
     return this.#violationCounts;
   }
 
-  #violation(v: Violation): void {
-    const count = (this.#violationCounts.get(v.invariant) ?? 0) + 1;
-    this.#violationCounts.set(v.invariant, count);
-    if (count <= VIOLATIONS_KEPT) this.#violations.push(v);
+  #countViolations(invariant: string, n: number): void {
+    this.#violationCounts.set(invariant, (this.#violationCounts.get(invariant) ?? 0) + n);
+  }
+
+  /** The first few of each invariant are kept whole. */
+  #keepViolation(v: Violation): void {
+    if (this.#violations.filter((x) => x.invariant === v.invariant).length < VIOLATIONS_KEPT) this.#violations.push(v);
   }
 
   states(): { [state: string]: number } {

@@ -1,7 +1,7 @@
 /** What the main thread of a worker process and its driver threads tell each other. */
 import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
 import type { Capacity, Ref } from '../model/arena.ts';
-import type { Violation } from '../model/oracle.ts';
+import type { InvariantName, Violation } from '../model/oracle.ts';
 import type { MessagePort } from 'node:worker_threads';
 
 /** The one long task of a driver thread. */
@@ -32,6 +32,8 @@ export type ToThread =
     }
   | { readonly type: 'exit'; readonly guest: number; readonly actors: readonly Ref[] };
 
+export type ViolationCounts = { readonly [K in InvariantName]?: number };
+
 export type FromThread =
   | {
       readonly type: 'parked';
@@ -40,8 +42,10 @@ export type FromThread =
       readonly operations: number;
       readonly failedOperations: number;
       readonly error: string | null;
+      /** Violations on this thread since the last such message, by invariant. */
+      readonly violations: ViolationCounts;
     }
-  | { readonly type: 'exited'; readonly guest: number; readonly actor: Ref }
+  | { readonly type: 'exited'; readonly guest: number; readonly actor: Ref; readonly violations: ViolationCounts }
   | {
       readonly type: 'mark';
       readonly guest: number;

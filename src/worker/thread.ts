@@ -13,13 +13,16 @@ import { AddressSpace } from '../model/address-space.ts';
 import { Arena, type Ref } from '../model/arena.ts';
 import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
-import { Oracle } from '../model/oracle.ts';
+import { INVARIANTS, Oracle, type InvariantName } from '../model/oracle.ts';
 import { doExit } from '../model/paths/exit.ts';
 import { WORKLOADS } from '../workload/index.ts';
 import type { FromThread, ThreadTask, ToThread } from './messages.ts';
+import { warmUp } from './warm-up.ts';
 
 /** An idle thread looks at its port at least this often. */
 const IDLE_MS = 100;
+/** Violations of one invariant that a thread tells in full. */
+const VIOLATIONS_TOLD = 16;
 
 /** The task Piscina runs. Returns when the control block says stop and no actor is left. */
 export function run(task: ThreadTask): void {
@@ -29,7 +32,20 @@ export function run(task: ThreadTask): void {
   const control = WallControl.attach(task.control.buffer, task.control.threads, task.control.ringCells);
   const variant = resolveVariant(plan.variant);
   const oracle = new Oracle(arena);
-  oracle.onViolation = (violation) => send({ type: 'violation', violation });
+  // A racing scenario violates an invariant thousands of times: the first of each kind are told, all are counted.
+  oracle.onViolation = (violation) => {
+    if (oracle.counts[violation.invariant] <= VIOLATIONS_TOLD) send({ type: 'violation', violation });
+  };
+  const counted = { ...oracle.counts };
+  const newlyCounted = (): Partial<Record<InvariantName, number>> => {
+    const out: Partial<Record<InvariantName, number>> = {};
+    for (const name of INVARIANTS) {
+      const more = oracle.counts[name] - counted[name];
+      if (more > 0) out[name] = more;
+      counted[name] = oracle.counts[name];
+    }
+    return out;
+  };
   const shared: WallShared = {
     arena,
     control,
@@ -43,6 +59,7 @@ export function run(task: ThreadTask): void {
     epochMs: performance.now(),
     onMark: (guest, incarnation, label, value) => send({ type: 'mark', guest, incarnation, label, value }),
   };
+  warmUp(shared);
   const rates = new Map<FaultSite, number>();
   for (const site of FAULT_SITES) {
     const rate = plan.faults[site];
@@ -55,7 +72,7 @@ export function run(task: ThreadTask): void {
   const parked = new Map<Ref, WallActor>();
   const loop = new WallLoop(shared, (actor) => {
     if (exiting.delete(actor.actor)) {
-      send({ type: 'exited', guest: actor.guest, actor: actor.actor });
+      send({ type: 'exited', guest: actor.guest, actor: actor.actor, violations: newlyCounted() });
       return;
     }
     parked.set(actor.actor, actor);
@@ -66,6 +83,7 @@ export function run(task: ThreadTask): void {
       operations: actor.operations,
       failedOperations: actor.failedOperations,
       error: errors.get(actor.actor) ?? null,
+      violations: newlyCounted(),
     });
     errors.delete(actor.actor);
   });

@@ -201,6 +201,7 @@ export function* pinMapDma(k: Ctx, container: Ref, dma: Ref, pages: number): Pat
       return err;
     }
     recordChunk(a, call, n);
+    if (!call.reserved) k.count(C.pages_pinned, n);
     call.remaining -= n;
     call.iovaPage += n;
     call.vaddrPage += n;

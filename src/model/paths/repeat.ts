@@ -130,6 +130,7 @@ export class Repeater {
     }
     k.spend((this.#unitNs * attempts) / chunksPerUnit);
     const pages = chunks * chunkPages;
+    k.count(C.pages_pinned, pages);
     if (pages > 0) advance(k, call, pages, chunkPages);
     return pages;
   }
