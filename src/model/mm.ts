@@ -20,6 +20,32 @@ export function addLockedVm(a: Arena, mm: Ref, npage: number): void {
   a.u64[at] = (a.u64[at] as bigint) + BigInt(npage);
 }
 
+/** locked_vm as the atomic counter that variant J makes of it: the new value. */
+export function addLockedVmAtomic(a: Arena, mm: Ref, npage: number): bigint {
+  return (Atomics.add(a.u64, (mm + MM.lockedVm) >> 1, BigInt.asUintN(64, BigInt(npage))) + BigInt(npage)) & MASK;
+}
+
+/** locked_vm from `seen` to `seen` + npage, unless it is no longer `seen`. */
+export function compareExchangeLockedVm(a: Arena, mm: Ref, seen: bigint, npage: number): boolean {
+  const next = (seen + BigInt(npage)) & MASK;
+  return Atomics.compareExchange(a.u64, (mm + MM.lockedVm) >> 1, seen, next) === seen;
+}
+
+/**
+ * `times` atomic additions of `pages`, as variant J charges chunk by chunk; stops before one that would exceed the limit, if
+ * there is one. Returns those done.
+ */
+export function chargeRepeatedly(a: Arena, mm: Ref, pages: number, times: number, limitPages: bigint | null): number {
+  for (let n = 0; n < times; n += 1) {
+    if (limitPages !== null && exceeds(lockedVm(a, mm), pages, limitPages)) return n;
+    if (exceeds(addLockedVmAtomic(a, mm, pages), 0, limitPages ?? MASK)) {
+      addLockedVmAtomic(a, mm, -pages);
+      return n;
+    }
+  }
+  return times;
+}
+
 /** Whether V + n > L, in the kernel's unsigned arithmetic. */
 export function exceeds(lockedVmPages: bigint, npage: number, limitPages: bigint): boolean {
   return ((lockedVmPages + BigInt(npage)) & MASK) > limitPages;

@@ -9,6 +9,7 @@ import type { FaultSite, Path } from '../../src/model/env.ts';
 import { checkBalance } from '../../src/model/invariants/balance.ts';
 import { checkUpdates } from '../../src/model/invariants/updates.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
+import type { Variant } from '../../src/model/kernels/variant.ts';
 import { FILES, PROCESS, TASK } from '../../src/model/layout.ts';
 import { lockedVm } from '../../src/model/mm.ts';
 import { Oracle } from '../../src/model/oracle.ts';
@@ -38,10 +39,7 @@ export class World {
   readonly oracle: Oracle;
   readonly guest: BuiltGuest;
 
-  constructor(
-    readonly variant: string,
-    o: WorldOptions = {},
-  ) {
+  constructor(variant: string | Variant, o: WorldOptions = {}) {
     this.arena = Arena.create(
       capacityFor({
         guests: 2,
@@ -53,7 +51,7 @@ export class World {
       }),
       false,
     );
-    const v = resolveVariant(variant);
+    const v = typeof variant === 'string' ? resolveVariant(variant) : variant;
     this.oracle = new Oracle(this.arena);
     const addressSpace = new AddressSpace(this.arena, v.gup);
     this.stepper = new Stepper({

@@ -18,5 +18,9 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
   validate: { summary: 'check scenario files and report every fault', load: () => import('./validate.ts') },
   plan: { summary: 'show what a run would do, without running it', load: () => import('./plan.ts') },
   conform: { summary: 'replay recordings of real kernels through the model', load: () => import('./conform.ts') },
+  variants: {
+    summary: 'list the accounting policies and the kernels that had them',
+    load: () => import('./variants.ts'),
+  },
   completion: { summary: 'print a completion script for your shell', load: () => import('./completion.ts') },
 };

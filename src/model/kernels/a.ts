@@ -55,6 +55,8 @@ export const A: Variant = {
   batched: false,
   lockedGup: false,
   deferring: true,
+  lockFree: false,
+  reservePages: 0,
   recordsTask: 'none',
   recordsCap: false,
   recordsMm: false,

@@ -32,11 +32,30 @@ export function* accountLockedVm(k: Ctx, mm: Ref, npage: number, task: Ref, bypa
 /** Where an era finds the mm to charge: through the recorded leader (E2-G), or recorded itself (H). */
 export type MmSource = 'leader' | 'stored';
 
+/** Changes an mm's locked_vm by the era's means. 0 or a negative errno. */
+export type Charge = (k: Ctx, mm: Ref, npage: number, task: Ref, bypass: boolean) => Path<number>;
+
+/** down_write_killable, __account_locked_vm, up_write. 0, -EINTR or -ENOMEM. */
+function* underWriteLock(k: Ctx, mm: Ref, npage: number, task: Ref, bypass: boolean): Path<number> {
+  if ((yield* downWriteKillable(k, mm)) !== 0) return -EINTR;
+  const ret = yield* accountLockedVm(k, mm, npage, task, bypass);
+  if (k.at(S.UpWrite, mm)) yield;
+  upWrite(k, mm);
+  return ret;
+}
+
 /**
  * vfio_lock_acct(dma, npage, async). `isAsync`: the caller is not in the mapping process's own system call, so a reference
- * is taken. 0, -ESRCH without an mm, -EINTR on a fatal signal, -ENOMEM over the limit.
+ * is taken. 0, -ESRCH without an mm, or what `charge` answers: -EINTR on a fatal signal, -ENOMEM over the limit.
  */
-export function* vfioLockAcct(k: Ctx, dma: Ref, npage: number, isAsync: boolean, source: MmSource): Path<number> {
+export function* vfioLockAcct(
+  k: Ctx,
+  dma: Ref,
+  npage: number,
+  isAsync: boolean,
+  source: MmSource,
+  charge: Charge = underWriteLock,
+): Path<number> {
   if (npage === 0) return 0;
   const a = k.arena;
   const task = a.i32[dma + DMA.task] as number;
@@ -54,17 +73,10 @@ export function* vfioLockAcct(k: Ctx, dma: Ref, npage: number, isAsync: boolean,
     mm = taskMm(a, task);
   }
   if (mm === 0) return -ESRCH;
-  let ret = yield* downWriteKillable(k, mm);
-  if (ret === 0) {
-    ret = yield* accountLockedVm(k, mm, npage, task, a.i32[dma + DMA.lockCap] === 1);
-    if (ret === 0 && source === 'stored') {
-      const locked = (dma + DMA.lockedVm) >> 1;
-      a.f64[locked] = (a.f64[locked] as number) + npage;
-    }
-    if (k.at(S.UpWrite, mm)) yield;
-    upWrite(k, mm);
-  } else {
-    ret = -EINTR;
+  const ret = yield* charge(k, mm, npage, task, a.i32[dma + DMA.lockCap] === 1);
+  if (ret === 0 && source === 'stored') {
+    const locked = (dma + DMA.lockedVm) >> 1;
+    a.f64[locked] = (a.f64[locked] as number) + npage;
   }
   if (isAsync) {
     if (k.at(S.Mmput, mm)) yield;

@@ -9,7 +9,7 @@ import { RWSEM_5_3 } from '../rwsem.ts';
 import { E2, LOOP as E2_LOOP } from './e2.ts';
 import type { Variant } from './variant.ts';
 
-const LOOP: PerPageLoop = { ...E2_LOOP, pfnmapInSection: true };
+export const LOOP: PerPageLoop = { ...E2_LOOP, pfnmapInSection: true };
 
 export const F: Variant = {
   ...E2,

@@ -1,5 +1,5 @@
 /** The variants, oldest first, and how users name them. Adding one: write its file, list it here. */
-import { closest } from 'fastest-levenshtein';
+import { nearest } from '../../base/suggest.ts';
 import { A } from './a.ts';
 import { B } from './b.ts';
 import { C } from './c.ts';
@@ -10,66 +10,79 @@ import { F } from './f.ts';
 import { G } from './g.ts';
 import { H, STABLE_6_1 } from './h.ts';
 import { H2 } from './h2.ts';
+import { J, J_CACHE, J_CAS } from './j.ts';
 import type { Variant } from './variant.ts';
 
-export const VARIANTS: readonly Variant[] = [A, B, C, D, E, E2, F, G, STABLE_6_1, H, H2];
+export const VARIANTS: readonly Variant[] = [A, B, C, D, E, E2, F, G, STABLE_6_1, H, H2, J, J_CAS, J_CACHE];
+
+/** Other names, in lower case. */
+const ALIASES: Readonly<Record<string, string>> = {};
 
 /** Thrown for a name that is neither a variant nor a kernel version that one covers. */
 export class UnknownVariantError extends Error {
-  constructor(
-    readonly given: string,
-    readonly suggestion: string,
-  ) {
-    super(`unknown variant '${given}'; did you mean '${suggestion}'?`);
-    this.name = 'UnknownVariantError';
-  }
+  override readonly name = 'UnknownVariantError';
 }
 
-function versionNumber(v: string): number {
-  const m = /^(\d+)\.(\d+)(?:\.(\d+))?(?:-rc(\d+))?$/.exec(v);
-  if (m === null) return Number.NaN;
+interface Version {
+  /** Orders versions; a release candidate comes before its release. */
+  readonly number: number;
+  readonly exact: boolean;
+}
+
+/** `4.10`, `4.10.17`, `4.10-rc1`; what distributions append (`6.1.0-18-amd64`) is left out. Null for anything else. */
+function parseVersion(text: string): Version | null {
+  const m = /^(\d{1,3})\.(\d{1,3})(?:\.(\d{1,4}))?(?:-rc(\d{1,2}))?(?:[-+~].*)?$/.exec(text);
+  if (m === null) return null;
   const [, major, minor, patch, rc] = m;
-  // A release candidate comes before its release.
-  return Number(major) * 1e9 + Number(minor) * 1e6 + Number(patch ?? 0) * 1e3 + (rc === undefined ? 999 : Number(rc));
+  const number =
+    Number(major) * 1e9 +
+    Number(minor) * 1e6 +
+    (Number(patch ?? 0) + 1) * 100 +
+    (rc === undefined ? 0 : Number(rc) - 100);
+  return { number, exact: patch !== undefined || rc !== undefined };
 }
 
-/** Upper end of a range: `4.11` covers every 4.11.x. */
-function endNumber(v: string): number {
-  return /^\d+\.\d+$/.test(v) ? versionNumber(v) + 999_999 - 999 : versionNumber(v);
+/** First and last number of a range: `4.11` begins with its first release candidate and covers every 4.11.x. */
+function bounds(first: string, last: string | null): [low: number, high: number] {
+  const low = parseVersion(first);
+  const high = last === null ? null : parseVersion(last);
+  if (low === null || (last !== null && high === null)) throw new RangeError(`variant range ${first} to ${last}`);
+  return [
+    low.exact ? low.number : low.number - 100,
+    high === null ? Number.POSITIVE_INFINITY : high.exact ? high.number : high.number + 999_899,
+  ];
 }
 
 /**
  * The variant for `E`, `e2`, `linux-4.10`, `6.12` or `4.10-rc1`. A version names what that release shipped; a more exact
- * entry wins over a range. Throws UnknownVariantError.
+ * entry wins over a range. Throws UnknownVariantError with a message for the user.
  */
 export function resolveVariant(name: string): Variant {
-  const byId = VARIANTS.find((v) => v.id.toLowerCase() === name.toLowerCase());
+  const wanted = name.trim().toLowerCase();
+  const byId = VARIANTS.find((v) => v.id.toLowerCase() === (ALIASES[wanted] ?? wanted));
   if (byId !== undefined) return byId;
-  const version = name
-    .toLowerCase()
-    .replace(/^(linux|kernel)-?/, '')
-    .replace(/^v/, '');
-  const n = versionNumber(version);
-  if (!Number.isNaN(n)) {
-    let best: Variant | null = null;
-    let width = Number.POSITIVE_INFINITY;
-    for (const v of VARIANTS) {
-      for (const [first, last] of v.versions) {
-        const lo = versionNumber(first) - (first.includes('-rc') || first.split('.').length > 2 ? 0 : 999);
-        const hi = last === null ? Number.POSITIVE_INFINITY : endNumber(last);
-        if (n >= lo && n <= hi && hi - lo < width) {
-          best = v;
-          width = hi - lo;
-        }
-      }
-    }
-    if (best !== null) return best;
+  const version = parseVersion(wanted.replace(/^(?:linux|kernel)?[- ]?v?/, ''));
+  if (version === null) {
+    const ids = VARIANTS.map((v) => v.id);
+    const near = nearest(name, ids);
+    throw new UnknownVariantError(
+      `unknown variant '${name}'${near === null ? '.' : `; did you mean '${near}'?`} There are ${ids.join(', ')}, and kernel ` +
+        "versions such as 4.10 or linux-6.12; 'pinstorm variants' explains them",
+    );
   }
+  let best: Variant | null = null;
+  let width = Number.POSITIVE_INFINITY;
+  for (const v of VARIANTS) {
+    for (const [first, last] of v.versions) {
+      const [low, high] = bounds(first, last);
+      if (version.number < low || version.number > high || (best !== null && high - low >= width)) continue;
+      best = v;
+      width = high - low;
+    }
+  }
+  if (best !== null) return best;
+  const oldest = VARIANTS[0] as Variant;
   throw new UnknownVariantError(
-    name,
-    closest(
-      name.toUpperCase(),
-      VARIANTS.map((v) => v.id),
-    ),
+    `no variant models kernel ${name}: the oldest is ${oldest.id} (${oldest.kernels}); 'pinstorm variants' lists them`,
   );
 }

@@ -26,6 +26,10 @@ export interface Variant {
   readonly lockedGup: boolean;
   /** A failed trylock defers the update (A-D). */
   readonly deferring: boolean;
+  /** locked_vm is an atomic counter, changed without mmap_sem (J). */
+  readonly lockFree: boolean;
+  /** A pin loop charges blocks of so many pages ahead (J-cache); 0 none. */
+  readonly reservePages: number;
   /** What MAP_DMA records of its caller in the mapping. */
   readonly recordsTask: 'none' | 'thread' | 'leader';
   readonly recordsCap: boolean;
@@ -48,6 +52,8 @@ export interface Variant {
    * 0 or a negative errno.
    */
   acctPin(k: Ctx, call: PinCall, npage: number, busy: boolean): Path<number>;
+  /** After a pin loop, whether it went well or not, still under the container's lock. */
+  endPin?(k: Ctx, call: PinCall): Path<void>;
   /** Accounting outside the pin loop (unmap, release, unwinding, mdev): against whoever the mapping says. */
   acctDma(k: Ctx, dma: Ref, npage: number): Path<number>;
 }

@@ -174,6 +174,13 @@ export function* pinMapDma(k: Ctx, container: Ref, dma: Ref, pages: number): Pat
   if (k.at(S.Capable, k.current)) yield;
   call.lockCap = hasCapIpcLock(a, k.current);
   yield* batchInit(k, call);
+  const ret = yield* pinLoop(k, container, call);
+  if (k.variant.endPin) yield* k.variant.endPin(k, call);
+  return ret;
+}
+
+function* pinLoop(k: Ctx, container: Ref, call: PinCall): Path<number> {
+  const { dma } = call;
   const repeater = new Repeater();
   while (call.remaining > 0) {
     if (repeater.run(k, call) > 0 && repeater.busyPages === 0) continue;
@@ -200,13 +207,13 @@ export function* pinMapDma(k: Ctx, container: Ref, dma: Ref, pages: number): Pat
       yield* k.variant.acctDma(k, dma, -call.counted);
       return err;
     }
-    recordChunk(a, call, n);
+    recordChunk(k.arena, call, n);
     if (!call.reserved) k.count(C.pages_pinned, n);
     call.remaining -= n;
     call.iovaPage += n;
     call.vaddrPage += n;
   }
-  a.i32[dma + DMA.iommuMapped] = 1;
+  k.arena.i32[dma + DMA.iommuMapped] = 1;
   return 0;
 }
 

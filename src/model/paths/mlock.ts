@@ -11,7 +11,16 @@ import { FaultCost, Locked } from '../address-space.ts';
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { MM } from '../layout.ts';
-import { addLockedVm, exceeds, hasCapIpcLock, lockedVm, memlockBytes, memlockPages, taskMm } from '../mm.ts';
+import {
+  addLockedVm,
+  addLockedVmAtomic,
+  exceeds,
+  hasCapIpcLock,
+  lockedVm,
+  memlockBytes,
+  memlockPages,
+  taskMm,
+} from '../mm.ts';
 import { downRead, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { chargeFaults } from './pin.ts';
@@ -27,8 +36,9 @@ function pagesOf(addressBytes: bigint, bytes: bigint): { page: number; pages: nu
 
 /** locked_vm and the part of it that mlock charged, under mmap_sem for write. */
 export function* addMlocked(k: Ctx, mm: Ref, pages: number): Path<void> {
-  if (k.at(S.LockedVmWrite, mm)) yield;
-  addLockedVm(k.arena, mm, pages);
+  if (k.at(k.variant.lockFree ? S.LockedVmAtomic : S.LockedVmWrite, mm)) yield;
+  if (k.variant.lockFree) addLockedVmAtomic(k.arena, mm, pages);
+  else addLockedVm(k.arena, mm, pages);
   const at = (mm + MM.mlockedPages) >> 1;
   k.arena.u64[at] = (k.arena.u64[at] as bigint) + BigInt(pages);
   if (pages < 0) k.oracle.decremented(mm);

@@ -52,6 +52,8 @@ export interface PinCall {
   reserved: boolean;
   /** Result of the last chunk: pages accounted. */
   counted: number;
+  /** Pages charged ahead and not yet used (J-cache). */
+  reserve: number;
   batch: Batch | null;
   /** What the last look-up found, and what the last fault cost. */
   readonly run: PageRun;
@@ -247,7 +249,7 @@ export function* pinPagesBatched(
       const fresh = got - external;
       if (!call.lockCap && fresh > 0) {
         if (k.at(S.LockedVmRead, mm)) yield;
-        const v = lockedVm(k.arena, mm);
+        const v = lockedVm(k.arena, mm) - BigInt(call.reserve);
         const refused = how.byRun
           ? exceeds(v, account + fresh, call.limitPages)
           : allowance(v, account, call.limitPages, fresh) < fresh;
@@ -319,6 +321,7 @@ export function newPinCall(dma: Ref, prot: number): PinCall {
     lockCap: false,
     reserved: false,
     counted: 0,
+    reserve: 0,
     batch: null,
     run: { pages: 0, reserved: false, blockEnd: 0 },
     fault: new FaultCost(),

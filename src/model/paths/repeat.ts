@@ -10,7 +10,7 @@
 import type { Ref } from '../arena.ts';
 import { C, LockKind, type Ctx } from '../env.ts';
 import { CHUNK, DMA } from '../layout.ts';
-import { exceeds, lockedVm } from '../mm.ts';
+import { chargeRepeatedly, exceeds, lockedVm } from '../mm.ts';
 import { orders } from '../orders.ts';
 import { accountRepeatedly, readRepeatedly } from '../rwsem.ts';
 import { BATCH_PAGES, type Batch, type PinCall } from './pin.ts';
@@ -44,6 +44,8 @@ export class Repeater {
     }
     this.#unitStart = -1;
     this.#unitEnd = -1;
+    // What a reserve of pages holds back is not the same from chunk to chunk.
+    if (k.variant.reservePages > 0) return 0;
     if (call.mm === 0 || k.aheadNs() <= 0 || k.arena.i32[call.dma + DMA.vpfnCount] !== 0) return 0;
     // A batched kernel refills before it sees that a chunk is over, so its unit begins with a fresh batch.
     const { batch } = call;
@@ -109,21 +111,26 @@ export class Repeater {
         reads += got;
         if (got < readsPerUnit) break;
       }
-      const done = accountRepeatedly(k, mm, chunkPages, chunksPerRound, limit);
+      const done = v.lockFree
+        ? chargeRepeatedly(a, mm, chunkPages, chunksPerRound, limit)
+        : accountRepeatedly(k, mm, chunkPages, chunksPerRound, limit);
       chunks += done;
       if (done === chunksPerRound) continue;
+      if (v.lockFree) break;
       if (limit === null || !exceeds(lockedVm(a, mm), chunkPages, limit)) this.busyPages = chunkPages;
       break;
     }
     const attempts = chunks + (this.busyPages > 0 ? 1 : 0);
     if (attempts === 0) return 0;
     k.count(C.chunks, chunks);
-    k.count(C.mmap_write_acquisitions, chunks);
+    if (!v.lockFree) {
+      k.count(C.mmap_write_acquisitions, chunks);
+      k.heldAgain(LockKind.MmapWrite, chunks);
+    }
     if (v.deferring) {
       k.count(C.trylock_attempts, attempts);
       if (this.busyPages > 0) k.count(C.trylock_failures, 1);
     }
-    k.heldAgain(LockKind.MmapWrite, chunks);
     if (reads > 0) {
       k.count(C.mmap_read_acquisitions, reads);
       k.heldAgain(LockKind.MmapRead, reads);

@@ -1,0 +1,50 @@
+import { EXIT } from '../../base/errors.ts';
+import { defineCommand, flag } from '../command.ts';
+
+const WIDTH = 80;
+
+/** Words of `text` in lines of at most `width` characters. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+  }
+  return lines;
+}
+
+export const command = defineCommand({
+  description:
+    'Lists the accounting policies the model knows, oldest first: the id, the kernels that had it, and what makes it ' +
+    'itself. Wherever an option or a scenario takes a variant, the id and a kernel version (4.10, linux-6.12, 4.10-rc1) ' +
+    'are both understood, in upper or lower case.',
+  arguments: {},
+  options: { json: flag('print one JSON document instead of the table') },
+  examples: [
+    { command: 'pinstorm variants', what: 'the table' },
+    { command: 'pinstorm variants --json', what: 'the same for programs' },
+  ],
+  exits: [],
+  async run(_arguments, { json }) {
+    const { VARIANTS } = await import('../../model/kernels/index.ts');
+    const rows = VARIANTS.map(({ id, kernels, versions, identity }) => ({ id, kernels, versions, identity }));
+    if (json) {
+      process.stdout.write(`${JSON.stringify({ variants: rows }, null, 2)}\n`);
+      return EXIT.ok;
+    }
+    const head = { id: 'id', kernels: 'kernels', identity: 'what makes it itself' };
+    const idWidth = Math.max(...[head, ...rows].map((r) => r.id.length)) + 2;
+    const kernelsWidth = 18;
+    for (const row of [head, ...rows]) {
+      const kernels = wrap(row.kernels, kernelsWidth - 2);
+      const identity = wrap(row.identity, WIDTH - idWidth - kernelsWidth);
+      for (let i = 0; i < Math.max(kernels.length, identity.length); i += 1) {
+        const line =
+          (i === 0 ? row.id : '').padEnd(idWidth) + (kernels[i] ?? '').padEnd(kernelsWidth) + (identity[i] ?? '');
+        process.stdout.write(`${line.trimEnd()}\n`);
+      }
+    }
+    return EXIT.ok;
+  },
+});
