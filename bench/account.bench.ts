@@ -1,11 +1,13 @@
 /**
  * Trylock and account: chunks per second through the whole MAP_DMA path of the model on the wall driver, beside a bare loop
- * of the same atomic operations on the same kind of words. One and two threads, in turns within one run, best of the rounds.
+ * of the same atomic operations on the same kind of words: one thread, two threads with an address space each, and two
+ * threads in one address space. There the bare loop just counts its failed trylocks, while the model hands each to a
+ * work item that is applied under the write lock. In turns within one run, best of the rounds.
  * Writes bench/results/account.json.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
-import { Worker, isMainThread, workerData } from 'node:worker_threads';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import type { GuestPlan, RunPlan } from '../src/engine/guest-plan.ts';
 import { DEFAULT_PROFILE } from '../src/engine/profile.ts';
 import { actualSeries, Op, Outcome } from '../src/metrics/ops.ts';
@@ -15,16 +17,23 @@ import { WallEmulator } from '../src/worker/emulator.ts';
 const ROUNDS = 5;
 const BARE_OPS = 20_000_000;
 const GUEST_PAGES = 2 ** 20;
+const LINE_WORDS = 64;
+
+interface Rate {
+  readonly opsPerSecond: number;
+  readonly failureRatio: number;
+}
 
 /** The words of one trylock, update and unlock: compare-exchange, 64-bit read and write, subtract. */
-function bareLoop(buffer: SharedArrayBuffer, ops: number): number {
+function bareLoop(buffer: SharedArrayBuffer, at: number, ops: number): number {
   const i32 = new Int32Array(buffer);
   const u64 = new BigUint64Array(buffer);
+  const v = (at >> 1) + 4;
   let failures = 0;
   for (let n = 0; n < ops; n += 1) {
-    if (Atomics.compareExchange(i32, 0, 0, 1) === 0) {
-      u64[8] = (u64[8] as bigint) + BigInt(1);
-      Atomics.sub(i32, 0, 1);
+    if (Atomics.compareExchange(i32, at, 0, 1) === 0) {
+      u64[v] = (u64[v] as bigint) + BigInt(1);
+      Atomics.sub(i32, at, 1);
     } else {
       failures += 1;
     }
@@ -32,26 +41,26 @@ function bareLoop(buffer: SharedArrayBuffer, ops: number): number {
   return failures;
 }
 
-async function bare(threads: number): Promise<{ opsPerSecond: number; failureRatio: number }> {
+async function bare(threads: number, oneMm: boolean): Promise<Rate> {
   const buffer = new SharedArrayBuffer(4096);
-  const started = await Promise.all(
-    Array.from({ length: threads }, () => {
-      const worker = new Worker(new URL(import.meta.url), { workerData: { buffer, ops: BARE_OPS } });
+  const results = await Promise.all(
+    Array.from({ length: threads }, (_, i) => {
+      const at = oneMm ? 0 : i * LINE_WORDS;
+      const worker = new Worker(new URL(import.meta.url), { workerData: { buffer, at, ops: BARE_OPS } });
       return new Promise<{ seconds: number; failures: number }>((resolve, reject) => {
         worker.once('message', resolve);
         worker.once('error', reject);
       });
     }),
   );
-  const seconds = Math.max(...started.map((r) => r.seconds));
-  const failures = started.reduce((n, r) => n + r.failures, 0);
+  const seconds = Math.max(...results.map((r) => r.seconds));
+  const failures = results.reduce((n, r) => n + r.failures, 0);
   return { opsPerSecond: (BARE_OPS * threads) / seconds, failureRatio: failures / (BARE_OPS * threads) };
 }
 
-/** MAP_DMA of 4 KiB scattered memory, one actor and one container a thread, all in one mm, at pace 0. */
-async function modelled(threads: number): Promise<{ opsPerSecond: number; failureRatio: number }> {
-  const guest: GuestPlan = {
-    index: 0,
+function guestOf(index: number, actors: number): GuestPlan {
+  return {
+    index,
     class: 'bench',
     seed: 1,
     startNs: 0,
@@ -60,8 +69,8 @@ async function modelled(threads: number): Promise<{ opsPerSecond: number; failur
     memlockBytes: null,
     capIpcLock: true,
     iommu: 'type1v2',
-    containers: threads,
-    actors: Array.from({ length: threads }, (_, i) => ({
+    containers: actors,
+    actors: Array.from({ length: actors }, (_, i) => ({
       name: `mapper-${i}`,
       task: i === 0 ? ('main' as const) : ('thread' as const),
       workload: 'map-unmap',
@@ -71,6 +80,10 @@ async function modelled(threads: number): Promise<{ opsPerSecond: number; failur
       iterations: 8,
     })),
   };
+}
+
+/** MAP_DMA of 4 KiB scattered memory at pace 0: one actor and one container a thread, in one mm or each in its own. */
+async function modelled(threads: number, oneMm: boolean): Promise<Rate> {
   const plan: RunPlan = {
     format: 1,
     name: 'account-bench',
@@ -83,7 +96,7 @@ async function modelled(threads: number): Promise<{ opsPerSecond: number; failur
     deferred: { batch: 100, flushMs: 1 },
     expect: [],
     thresholds: [],
-    guests: [guest],
+    guests: oneMm ? [guestOf(0, threads)] : Array.from({ length: threads }, (_, i) => guestOf(i, 1)),
     hash: '',
   };
   const emulator = await WallEmulator.create({ plan, threads });
@@ -100,47 +113,48 @@ async function modelled(threads: number): Promise<{ opsPerSecond: number; failur
     };
     void drain();
   });
-  const outcome = await emulator.startGuest(guest, 0, Date.now());
-  if (outcome.state !== 'completed') throw new Error(`the guest ${outcome.state}: ${outcome.error ?? ''}`);
+  const start = Date.now() + 500;
+  const outcomes = await Promise.all(plan.guests.map((guest) => emulator.startGuest(guest, 0, start)));
+  for (const o of outcomes) if (o.state !== 'completed') throw new Error(`a guest ${o.state}: ${o.error ?? ''}`);
   const stats = emulator.snapshot();
   const report = await emulator.quiesce();
   if (report.violations.some((v) => v.invariant === 'balance')) throw new Error('the account does not balance');
   await emulator.close();
-  const attempts = stats.counter('trylock_attempts');
   const map = stats.data.get(actualSeries(Op.map, Outcome.ok));
   const mapSeconds = (map?.sumNs ?? 0) / 1e9 / threads;
-  return {
-    opsPerSecond: stats.counter('chunks') / mapSeconds,
-    failureRatio: stats.counter('trylock_failures') / attempts,
-  };
+  const failureRatio = stats.counter('trylock_failures') / stats.counter('trylock_attempts');
+  return { opsPerSecond: stats.counter('chunks') / mapSeconds, failureRatio };
 }
 
-if (!isMainThread) {
-  const { buffer, ops } = workerData as { buffer: SharedArrayBuffer; ops: number };
-  bareLoop(new SharedArrayBuffer(4096), 2_000_000);
-  const { parentPort } = await import('node:worker_threads');
-  const start = process.hrtime.bigint();
-  const failures = bareLoop(buffer, ops);
-  parentPort?.postMessage({ seconds: Number(process.hrtime.bigint() - start) / 1e9, failures });
-} else {
+if (isMainThread) {
   const rows = [];
-  for (const threads of [1, 2]) {
-    let bareBest = { opsPerSecond: 0, failureRatio: 0 };
-    let modelBest = { opsPerSecond: 0, failureRatio: 0 };
+  for (const [threads, oneMm] of [
+    [1, true],
+    [2, false],
+    [2, true],
+  ] as const) {
+    let bareBest: Rate = { opsPerSecond: 0, failureRatio: 0 };
+    let modelBest: Rate = { opsPerSecond: 0, failureRatio: 0 };
     for (let round = 0; round < ROUNDS; round += 1) {
-      const b = await bare(threads);
-      const m = await modelled(threads);
+      const b = await bare(threads, oneMm);
+      const m = await modelled(threads, oneMm);
       if (b.opsPerSecond > bareBest.opsPerSecond) bareBest = b;
       if (m.opsPerSecond > modelBest.opsPerSecond) modelBest = m;
     }
     const ratio = modelBest.opsPerSecond / bareBest.opsPerSecond;
-    rows.push({ threads, bare: bareBest, model: modelBest, ratio });
-    process.stdout.write(
-      `${threads} thread(s): bare ${(bareBest.opsPerSecond / 1e6).toFixed(1)} M/s (${(bareBest.failureRatio * 100).toFixed(3)} % fail), ` +
-        `model ${(modelBest.opsPerSecond / 1e6).toFixed(1)} M/s (${(modelBest.failureRatio * 100).toFixed(3)} % fail), ratio ${ratio.toFixed(2)}\n`,
-    );
+    rows.push({ threads, oneMm, bare: bareBest, model: modelBest, ratio });
+    const show = (r: Rate): string =>
+      `${(r.opsPerSecond / 1e6).toFixed(1)} M/s (${(r.failureRatio * 100).toFixed(3)} % fail)`;
+    const what = `${threads} thread${threads > 1 ? 's' : ''}, ${oneMm ? 'one mm' : 'an mm each'}`;
+    process.stdout.write(`${what}: bare ${show(bareBest)}, model ${show(modelBest)}, ratio ${ratio.toFixed(2)}\n`);
   }
   mkdirSync('bench/results', { recursive: true });
   const machine = { cpus: os.cpus().length, model: os.cpus()[0]?.model ?? 'unknown', node: process.version };
   writeFileSync('bench/results/account.json', `${JSON.stringify({ machine, rows }, null, 2)}\n`);
+} else {
+  const { buffer, at, ops } = workerData as { buffer: SharedArrayBuffer; at: number; ops: number };
+  bareLoop(new SharedArrayBuffer(4096), 0, 2_000_000);
+  const start = process.hrtime.bigint();
+  const failures = bareLoop(buffer, at, ops);
+  parentPort?.postMessage({ seconds: Number(process.hrtime.bigint() - start) / 1e9, failures });
 }

@@ -15,6 +15,8 @@ import type { ActorPlan, GuestPlan } from './guest-plan.ts';
 export interface Driver extends Ctx {
   /** The actor's own time: ns since the start of the run, in model time. */
   nowNs(): number;
+  /** The same, or the real clock where that is ahead of it: when something really starts. */
+  startNs(): number;
   /** The actor sleeps until `ns`; it yields right after. */
   sleepUntil(ns: number): void;
   /** Whether the actor should end at the next operation boundary. */
@@ -69,7 +71,7 @@ export class Actor {
       yield;
       if (k.stopping()) return false;
     }
-    this.#lagNs = Math.max(0, k.nowNs() - intended);
+    this.#lagNs = Math.max(0, k.startNs() - intended);
     this.#iterations += 1;
     return true;
   }

@@ -113,6 +113,10 @@ export class StepActor implements Driver {
     return 0;
   }
 
+  startNs(): number {
+    return 0;
+  }
+
   sleepUntil(): void {}
 
   stopping(): boolean {

@@ -118,7 +118,10 @@ export class WallControl {
   ring(thread: number): void {
     const at = this.#thread(thread);
     Atomics.add(this.#i32, at + BELL, 1);
-    if (Atomics.load(this.#i32, at + SLEEPING) !== 0) Atomics.notify(this.#i32, at + BELL);
+    // One system call a sleep: whoever rings first takes the flag down.
+    if (Atomics.load(this.#i32, at + SLEEPING) !== 0 && Atomics.exchange(this.#i32, at + SLEEPING, 0) !== 0) {
+      Atomics.notify(this.#i32, at + BELL);
+    }
   }
 
   /** A message waits on the thread's port. */
@@ -179,7 +182,9 @@ export class WallControl {
       }
     }
     Atomics.add(this.#i32, RING_BELL, 1);
-    if (Atomics.load(this.#i32, RING_WAITING) !== 0) Atomics.notify(this.#i32, RING_BELL);
+    if (Atomics.load(this.#i32, RING_WAITING) !== 0 && Atomics.exchange(this.#i32, RING_WAITING, 0) !== 0) {
+      Atomics.notify(this.#i32, RING_BELL);
+    }
     return true;
   }
 

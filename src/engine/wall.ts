@@ -198,6 +198,10 @@ export class WallActor implements Driver {
     return this.localNs;
   }
 
+  startNs(): number {
+    return Math.max(this.localNs, this.clockNs());
+  }
+
   sleepUntil(ns: number): void {
     // At pace 0 nothing is waited for, but others get their turn.
     if (!this.#real) this.localNs = Math.max(this.localNs, ns);

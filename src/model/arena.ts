@@ -17,6 +17,9 @@ const POOL_LATCH = 0;
 const POOL_FREE = 1;
 const POOL_BUMP = 2;
 const POOL_LIVE = 3;
+/** Looks at a taken latch before its waiter sleeps, and for how long it then does. */
+const SPINS_MAX = 500;
+const LATCH_NAP_MS = 0.05;
 /** Words shared by everybody: run-wide counters of the model. */
 export const SHARED = {
   opSequence: 0,
@@ -131,11 +134,19 @@ export class Arena {
     return Atomics.load(this.i32, this.#pool[kind] + POOL_BUMP);
   }
 
-  /** A spinlock on one word, for critical sections of a few instructions that never contain a step. */
+  /**
+   * A spinlock on one word, for critical sections of a few instructions that never contain a step. Holders leave within
+   * nanoseconds unless the operating system has preempted them: then spinning would burn the very slice they wait for, so
+   * after a while the waiter sleeps.
+   */
   lock(word: number): void {
     while (Atomics.compareExchange(this.i32, word, 0, 1) !== 0) {
-      // Holders leave within nanoseconds unless the operating system preempts them; then this burns its slice.
-      while (Atomics.load(this.i32, word) !== 0);
+      for (let spins = 0; Atomics.load(this.i32, word) !== 0; spins += 1) {
+        if (spins >= SPINS_MAX) {
+          Atomics.wait(this.i32, word, 1, LATCH_NAP_MS);
+          break;
+        }
+      }
     }
   }
 

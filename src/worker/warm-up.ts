@@ -16,7 +16,7 @@ import { Oracle } from '../model/oracle.ts';
 import { doExit } from '../model/paths/exit.ts';
 import { WORKLOADS } from '../workload/index.ts';
 
-const ITERATIONS = 400;
+const ITERATIONS = 2500;
 const RING_CELLS = 1 << 12;
 
 const WORK: readonly (readonly [name: string, options: { readonly [key: string]: number | boolean }])[] = [
