@@ -61,6 +61,8 @@ export interface GuestPlan {
   /** RLIMIT_MEMLOCK (soft) in bytes, or null for unlimited. */
   readonly memlockBytes: number | null;
   readonly capIpcLock: boolean;
+  /** Guests with the same uid share iommufd's quota of locked memory; undefined = a user of its own. */
+  readonly uid?: number;
   readonly iommu: 'type1' | 'type1v2';
   /** Containers of the guest, each with one group. */
   readonly containers: number;

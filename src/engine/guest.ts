@@ -2,8 +2,8 @@
 import type { BackingName, GuestPlan } from './guest-plan.ts';
 import { Backing, FaultCost, type AddressSpace } from '../model/address-space.ts';
 import type { Arena, Ref } from '../model/arena.ts';
-import { ACTOR, FILES, MM, PROCESS, TASK } from '../model/layout.ts';
-import { mmdrop, mmget, mmgrab, mmNew, taskNew } from '../model/mm.ts';
+import { ACTOR, FILES, MM, PROCESS, TASK, USER } from '../model/layout.ts';
+import { mmdrop, mmget, mmgrab, mmNew, putUser, taskNew } from '../model/mm.ts';
 import { filesCopy, filesNew, openContainer } from '../model/paths/files.ts';
 import { PAGE_BYTES, RLIM_INFINITY } from '../base/units.ts';
 import { BUFFER_PAGE, DMA_ENTRY_LIMIT } from './machine.ts';
@@ -18,6 +18,8 @@ export interface BuiltGuest {
   readonly actors: readonly BuiltActor[];
   /** Address spaces of the guest; each is kept alive as a structure (mm_count) until `freeGuest`. */
   readonly mms: readonly Ref[];
+  /** The user its processes run as. */
+  readonly user: Ref;
   readonly bufferPage: number;
   readonly bufferPages: number;
 }
@@ -41,7 +43,8 @@ export function buildGuest(
   threadOf: (actor: number) => number,
 ): BuiltGuest {
   const bufferPages = plan.memory.bytes / PAGE_BYTES;
-  const mm = newMm(a, plan.index);
+  const user = userOf(a, plan);
+  const mm = newMm(a, plan.index, user);
   const mms = [mm];
   as.mmap(mm, BUFFER_PAGE, bufferPages, {
     backing: BACKING[plan.memory.backing] as Backing,
@@ -77,7 +80,7 @@ export function buildGuest(
     } else {
       let childMm = mm;
       if (actor.task === 'child') {
-        childMm = newMm(a, plan.index);
+        childMm = newMm(a, plan.index, user);
         mms.push(childMm);
         as.fork(mm, childMm);
       } else {
@@ -91,7 +94,7 @@ export function buildGuest(
     return { actor: newActor(a, task, threadOf(i)), task };
   });
   if (!mainTaken) actors.push({ actor: newActor(a, leader, threadOf(plan.actors.length)), task: leader });
-  return { actors, mms, bufferPage: BUFFER_PAGE, bufferPages };
+  return { actors, mms, user, bufferPage: BUFFER_PAGE, bufferPages };
 }
 
 export function newActor(a: Arena, task: Ref, thread: number): Ref {
@@ -102,8 +105,32 @@ export function newActor(a: Arena, task: Ref, thread: number): Ref {
   return actor;
 }
 
-function newMm(a: Arena, guest: number): Ref {
+/** The user of a guest: one of its own, or the one that all guests with this `uid` share. */
+function userOf(a: Arena, plan: GuestPlan): Ref {
+  const { uid } = plan;
+  let user = uid === undefined ? 0 : findUser(a, uid);
+  if (user === 0) {
+    user = a.alloc('user');
+    a.i32[user + USER.uid] = uid ?? -1 - plan.index;
+  }
+  Atomics.add(a.i32, user + USER.refs, 1);
+  Atomics.add(a.i32, user + USER.guests, 1);
+  return user;
+}
+
+function findUser(a: Arena, uid: number): Ref {
+  const n = a.highWater('user');
+  for (let i = 0; i < n; i += 1) {
+    const user = a.refAt('user', i);
+    // A freed one has the free list's link in its first words and no references.
+    if (a.i32[user + USER.uid] === uid && (a.i32[user + USER.refs] as number) > 0) return user;
+  }
+  return 0;
+}
+
+function newMm(a: Arena, guest: number, user: Ref): Ref {
   const mm = mmNew(a, guest);
+  a.i32[mm + MM.user] = user;
   mmgrab(a, mm);
   return mm;
 }
@@ -120,4 +147,6 @@ function newProcess(a: Arena, files: Ref, plan: GuestPlan): Ref {
 export function freeGuest(a: Arena, guest: BuiltGuest): void {
   for (const { actor } of guest.actors) a.free('actor', actor);
   for (const mm of guest.mms) mmdrop(a, mm);
+  Atomics.sub(a.i32, guest.user + USER.guests, 1);
+  putUser(a, guest.user);
 }

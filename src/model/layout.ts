@@ -67,6 +67,8 @@ export const MM = struct('mm', [
   ['deferredQueuedPages', 'f64', 'signed pages of them', 'oracle'],
   ['deferredApplied', 'f64', 'updates applied by work items', 'oracle'],
   ['deferredAppliedPages', 'f64', 'signed pages of them', 'oracle'],
+  ['ledgerPinnedVm', 'f64', 'pages iommufd has pinned here and accounts for', 'oracle'],
+  ['ledgerIommufd', 'f64', 'those of them that belong in locked_vm (MM mode)', 'oracle'],
   ['liveTasks', 'i32', 'tasks whose mm this is', 'oracle'],
   ['stop', 'i32', 'bool: the actors are asked to end', 'any CPU'],
   ['oracleLatch', 'i32', 'latch', 'atomic'],
@@ -109,7 +111,12 @@ export const FILES = struct('files', [
 /** user_struct: iommufd's per-user account. */
 export const USER = struct('user', [
   ['lockedVm', 'u64', 'pages', 'atomic'],
-  ['uid', 'i32', 'uid', 'setup'],
+  ['ledgerPinned', 'f64', 'pages pinned at its expense (USER mode)', 'oracle'],
+  ['ledgerCharged', 'f64', 'pages whose charge was accepted and not taken back', 'oracle'],
+  ['uid', 'i32', 'uid; -1 - guest index for a guest that has one of its own', 'setup'],
+  ['guests', 'i32', 'guests that run as this user', 'atomic'],
+  ['refs', 'i32', 'count', 'atomic'],
+  ['oracleLatch', 'i32', 'latch', 'atomic'],
 ]);
 
 /** vfio_iommu plus vfio_container: the container. */
@@ -130,6 +137,7 @@ export const CONTAINER = struct('container', [
   ['vaddrInvalid', 'i32', 'mappings whose vaddr is invalid', 'sem:lock'],
   ['notifier', 'i32', 'bool: an mdev unmap notifier is registered', 'sem:lock'],
   ['released', 'i32', 'bool', 'sem:lock'],
+  ['accountMode', 'i32', 'AccountMode the creator of pages starts from (iommufd)', 'sem:lock'],
   ['index', 'i32', 'index within the guest', 'setup'],
 ]);
 
@@ -161,6 +169,10 @@ export const DMA = struct('dma', [
   ['vpfnCount', 'i32', 'nodes', 'sem:container lock'],
   ['chunks', 'i32', 'chunk ref (ordered index by vaddr page): what was pinned, as runs', 'sem:container lock'],
   ['ledgerMm', 'i32', 'mm whose pages are pinned', 'oracle'],
+  ['pagesStart', 'f64', 'first page of `pages` shown (iommufd)', 'setup'],
+  ['pages', 'i32', 'pages ref (iommufd)', 'setup'],
+  ['nextArea', 'i32', 'dma ref: the next area of the same pages', 'pages mutex'],
+  ['busy', 'i32', 'bool: being mapped or unmapped (iommufd)', 'sem:container lock'],
   ['container', 'i32', 'container ref', 'setup'],
 ]);
 
@@ -176,6 +188,28 @@ export const CHUNK = struct('chunk', [
   ['left', 'i32', 'chunk ref', 'sem:container lock'],
   ['right', 'i32', 'chunk ref', 'sem:container lock'],
   ['prio', 'i32', 'treap priority', 'setup'],
+]);
+
+/** iopt_pages (iommufd): memory that areas show, pinned and accounted once however many areas show it. */
+export const PAGES = struct('pages', [
+  ['startPage', 'f64', 'page number (vaddr)', 'setup; change of process'],
+  ['sizePages', 'f64', 'pages', 'setup'],
+  ['npinned', 'f64', 'pages pinned', 'mutex'],
+  ['lastNpinned', 'f64', 'pages accounted', 'mutex'],
+  ['muState', 'i32', 'mutex word', 'atomic'],
+  ['muLatch', 'i32', 'latch', 'atomic'],
+  ['muHead', 'i32', 'actor ref', 'latch'],
+  ['muTail', 'i32', 'actor ref', 'latch'],
+  ['muOwner', 'i32', 'actor ref', 'holder'],
+  ['refs', 'i32', 'count', 'atomic'],
+  ['areas', 'i32', 'dma ref: the first area', 'mutex'],
+  ['runs', 'i32', 'chunk ref (ordered index by page of the object): what is pinned', 'mutex'],
+  ['mode', 'i32', 'AccountMode', 'setup'],
+  ['writable', 'i32', 'bool', 'setup'],
+  ['file', 'i32', 'bool: of a file, not of an address space', 'setup'],
+  ['sourceMm', 'i32', 'mm ref, its mm_count held', 'setup; change of process'],
+  ['sourceTask', 'i32', 'task ref of a group leader', 'setup; change of process'],
+  ['sourceUser', 'i32', 'user ref', 'setup; change of process'],
 ]);
 
 /** vfio_pfn: a page pinned by an mdev driver. */
@@ -237,6 +271,7 @@ export const STRUCTS = {
   group: GROUP,
   dma: DMA,
   chunk: CHUNK,
+  pages: PAGES,
   vpfn: VPFN,
   seg: SEG,
   vwork: VWORK,

@@ -4,7 +4,7 @@
  */
 import type { Arena, Ref } from './arena.ts';
 import type { Ctx } from './env.ts';
-import { MM, PROCESS, TASK } from './layout.ts';
+import { MM, PROCESS, TASK, USER } from './layout.ts';
 
 const MASK = 0xffff_ffff_ffff_ffffn;
 const WRAPPED = 1n << 63n;
@@ -146,6 +146,11 @@ export function taskNew(a: Arena, p: { process: Ref; mm: Ref; leader: Ref; capIp
   a.i32[task + TASK.groupLeader] = p.leader === 0 ? task : p.leader;
   a.i32[task + TASK.capIpcLock] = p.capIpcLock ? 1 : 0;
   return task;
+}
+
+/** free_uid. */
+export function putUser(a: Arena, user: Ref): void {
+  if (Atomics.sub(a.i32, user + USER.refs, 1) === 1) a.free('user', user);
 }
 
 export function getTask(a: Arena, task: Ref): void {

@@ -13,17 +13,26 @@ import { dequeueHead, enqueue, WaitMode } from './wait-queue.ts';
 const FREE = 0;
 const HELD = 1;
 
-export function* mutexLock(k: Ctx, container: Ref): Path<void> {
-  if (k.at(S.MutexLock, container)) yield;
+/** Where a structure keeps its mutex. */
+export interface MutexFields {
+  readonly muState: number;
+  readonly muLatch: number;
+  readonly muHead: number;
+  readonly muTail: number;
+  readonly muOwner: number;
+}
+
+export function* mutexLock(k: Ctx, object: Ref, at: MutexFields = CONTAINER): Path<void> {
+  if (k.at(S.MutexLock, object)) yield;
   const a = k.arena;
-  const state = container + CONTAINER.muState;
+  const state = object + at.muState;
   if (Atomics.compareExchange(a.i32, state, FREE, HELD) !== FREE) {
-    const latch = container + CONTAINER.muLatch;
+    const latch = object + at.muLatch;
     a.lock(latch);
     if (Atomics.compareExchange(a.i32, state, FREE, HELD) === FREE) {
       a.unlock(latch);
     } else {
-      enqueue(a, container + CONTAINER.muHead, container + CONTAINER.muTail, k.actor, WaitMode.Write);
+      enqueue(a, object + at.muHead, object + at.muTail, k.actor, WaitMode.Write);
       while (Atomics.load(a.i32, k.actor + ACTOR.granted) === 0) {
         k.block(LockKind.Container);
         a.unlock(latch);
@@ -34,21 +43,21 @@ export function* mutexLock(k: Ctx, container: Ref): Path<void> {
       k.unblock(LockKind.Container);
     }
   }
-  a.i32[container + CONTAINER.muOwner] = k.actor;
+  a.i32[object + at.muOwner] = k.actor;
   k.acquired(LockKind.Container);
 }
 
 /** mutex_unlock. The caller has announced the step. */
-export function mutexUnlock(k: Ctx, container: Ref): void {
+export function mutexUnlock(k: Ctx, object: Ref, at: MutexFields = CONTAINER): void {
   const a = k.arena;
   k.releasing(LockKind.Container);
-  const latch = container + CONTAINER.muLatch;
-  a.i32[container + CONTAINER.muOwner] = 0;
+  const latch = object + at.muLatch;
+  a.i32[object + at.muOwner] = 0;
   a.lock(latch);
-  if (a.i32[container + CONTAINER.muHead] === 0) {
-    Atomics.store(a.i32, container + CONTAINER.muState, FREE);
+  if (a.i32[object + at.muHead] === 0) {
+    Atomics.store(a.i32, object + at.muState, FREE);
   } else {
-    const next = dequeueHead(a, container + CONTAINER.muHead, container + CONTAINER.muTail);
+    const next = dequeueHead(a, object + at.muHead, object + at.muTail);
     Atomics.store(a.i32, next + ACTOR.granted, 1);
     k.wake(next);
   }

@@ -8,7 +8,7 @@
  * so committed + in flight + mlocked is an upper bound of what any honest account may show at this moment.
  */
 import type { Arena, Ref } from './arena.ts';
-import { MM } from './layout.ts';
+import { MM, USER } from './layout.ts';
 import { isWrapped, lockedVm } from './mm.ts';
 
 export const INVARIANTS = [
@@ -124,6 +124,45 @@ export class Oracle {
   decremented(mm: Ref): void {
     const v = lockedVm(this.arena, mm);
     if (isWrapped(v)) this.report('wrap', mm, `locked_vm went below zero: ${show(v)}`);
+  }
+
+  /**
+   * iommufd has pinned (or, negative, unpinned) pages it accounts for; `user` is whose expense they are, 0 nobody's, and
+   * `inLockedVm` whether they belong in the mm's locked_vm.
+   */
+  iommufdPinned(mm: Ref, user: Ref, inLockedVm: boolean, pages: number): void {
+    this.#add(mm, MM.ledgerPinnedVm, pages);
+    if (inLockedVm) this.#add(mm, MM.ledgerIommufd, pages);
+    if (user !== 0) this.#addUser(user, USER.ledgerPinned, pages);
+  }
+
+  /** A charge of `pages` pages to a user was accepted under `limitPages`, or (negative) taken back. */
+  userCharged(user: Ref, mm: Ref, pages: number, limitPages: bigint): void {
+    const total = this.#addUser(user, USER.ledgerCharged, pages);
+    if (pages > 0 && BigInt(total) > limitPages) {
+      this.report('limit-bypass', mm, `its user is charged ${total} pages under a limit of ${limitPages}`);
+    }
+  }
+
+  /** A charge of `pages` pages to a user was refused. */
+  userRefused(user: Ref, mm: Ref, pages: number, limitPages: bigint): void {
+    const total = this.#addUser(user, USER.ledgerCharged, 0) + pages;
+    if (BigInt(total) <= limitPages) {
+      this.report(
+        'over-penalty',
+        mm,
+        `its user was refused ${pages} pages though that makes ${total} of ${limitPages}`,
+      );
+    }
+  }
+
+  #addUser(user: Ref, field: number, by: number): number {
+    const at = (user + field) >> 1;
+    this.arena.lock(user + USER.oracleLatch);
+    const sum = (this.arena.f64[at] as number) + by;
+    this.arena.f64[at] = sum;
+    this.arena.unlock(user + USER.oracleLatch);
+    return sum;
   }
 
   /** An update is put off; from here on it must be applied exactly once. */

@@ -90,6 +90,7 @@ class ClassPlanner {
       memory: this.#memory(seed),
       memlockBytes: guest.memlock,
       capIpcLock: guest.cap_ipc_lock,
+      ...(guest.uid === undefined ? {} : { uid: guest.uid }),
       iommu: guest.iommu,
       containers: guest.containers,
       actors: this.#actors,
@@ -225,11 +226,12 @@ export function planHash(plan: Omit<RunPlan, 'hash'>): string {
       memlockBytes,
       seed,
       startNs,
+      uid,
     } = guest;
     piece.push(
       `${index === 0 ? '' : ','}{"actors":${textOf(actors)},"capIpcLock":${capIpcLock},"class":${JSON.stringify(name)},` +
         `"containers":${containers},"durationNs":${durationNs},"index":${index},"iommu":"${iommu}","memlockBytes":${memlockBytes},` +
-        `"memory":${textOf(memory)},"seed":${seed},"startNs":${startNs}}`,
+        `"memory":${textOf(memory)},"seed":${seed},"startNs":${startNs}${uid === undefined ? '' : `,"uid":${uid}`}}`,
     );
     if (piece.length < 1024) continue;
     hash.update(piece.join(''));

@@ -288,6 +288,15 @@ const guestSchema = z.strictObject({
     .prefault('unlimited')
     .describe('RLIMIT_MEMLOCK (soft): a size, or unlimited. The default of kernels before 5.16 is 64KiB.'),
   cap_ipc_lock: z.boolean().default(false).describe('Whether the process has CAP_IPC_LOCK, which lifts the limit.'),
+  uid: z
+    .int()
+    .min(0)
+    .max(2 ** 31 - 1)
+    .optional()
+    .describe(
+      'User the guests of the class run as. With iommufd all guests of a user share one quota; without a uid each guest has ' +
+        'a user of its own.',
+    ),
   iommu: z.enum(['type1', 'type1v2']).default('type1v2').describe('IOMMU type the containers are set to.'),
   containers: z
     .int()

@@ -28,6 +28,7 @@ export interface WorldOptions {
   readonly cap?: boolean;
   readonly v2?: boolean;
   readonly containers?: number;
+  readonly uid?: number;
   readonly tasks?: readonly ActorPlan['task'][];
   readonly inject?: (site: FaultSite) => boolean;
   readonly pagesPerStep?: number;
@@ -37,6 +38,7 @@ export class World {
   readonly arena: Arena;
   readonly stepper: Stepper;
   readonly oracle: Oracle;
+  readonly plan: GuestPlan;
   readonly guest: BuiltGuest;
 
   constructor(variant: string | Variant, o: WorldOptions = {}) {
@@ -62,7 +64,7 @@ export class World {
       ...(o.inject === undefined ? {} : { inject: o.inject }),
       ...(o.pagesPerStep === undefined ? {} : { pagesPerStep: o.pagesPerStep }),
     });
-    const plan: GuestPlan = {
+    this.plan = {
       index: 0,
       class: 'test',
       seed: 1,
@@ -76,6 +78,7 @@ export class World {
       },
       memlockBytes: o.limitPages === null ? null : (o.limitPages ?? 16) * 4096,
       capIpcLock: o.cap ?? false,
+      ...(o.uid === undefined ? {} : { uid: o.uid }),
       iommu: (o.v2 ?? true) ? 'type1v2' : 'type1',
       containers: o.containers ?? 1,
       actors: (o.tasks ?? ['main']).map((task, i) => ({
@@ -88,7 +91,7 @@ export class World {
         iterations: 1,
       })),
     };
-    this.guest = buildGuest(this.arena, addressSpace, plan, () => 0);
+    this.guest = buildGuest(this.arena, addressSpace, this.plan, () => 0);
   }
 
   /** Adds the guest's actor `index`. */

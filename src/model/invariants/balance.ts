@@ -4,7 +4,7 @@
  * pages mdev drivers have pinned. The rule of semantics 1.4, from vfio_iommu_type1.c.
  */
 import type { Arena, Ref } from '../arena.ts';
-import { CONTAINER, DMA, MM } from '../layout.ts';
+import { CONTAINER, DMA, MM, USER } from '../layout.ts';
 import { lockedVm } from '../mm.ts';
 import { show, type Oracle } from '../oracle.ts';
 import { orders } from '../orders.ts';
@@ -22,13 +22,28 @@ export function contribution(a: Arena, mm: Ref, container: Ref): number {
   return pages;
 }
 
-/** Checks one address space against the containers that may hold its pages. */
+/** Checks one address space against the containers that may hold its pages, and what iommufd keeps of it. */
 export function checkBalance(a: Arena, oracle: Oracle, mm: Ref, containers: Iterable<Ref>): void {
+  checkUserBalance(a, oracle, mm);
   if (Atomics.load(a.i32, mm + MM.mmUsers) === 0) return;
-  let expected = a.u64[(mm + MM.mlockedPages) >> 1] as bigint;
+  let expected = (a.u64[(mm + MM.mlockedPages) >> 1] as bigint) + BigInt(a.f64[(mm + MM.ledgerIommufd) >> 1] as number);
   for (const c of containers) expected += BigInt(contribution(a, mm, c));
   const actual = lockedVm(a, mm);
   if (actual !== expected) {
     oracle.report('balance', mm, `locked_vm is ${show(actual)} pages, ${expected} are held`);
+  }
+  const pinned = a.u64[(mm + MM.pinnedVm) >> 1] as bigint;
+  const truly = BigInt(a.f64[(mm + MM.ledgerPinnedVm) >> 1] as number);
+  if (pinned !== truly) oracle.report('balance', mm, `pinned_vm is ${show(pinned)} pages, ${truly} are pinned`);
+}
+
+/** The account of the user behind an address space, if no other guest that may be at work shares it. */
+function checkUserBalance(a: Arena, oracle: Oracle, mm: Ref): void {
+  const user = a.i32[mm + MM.user] as number;
+  if (user === 0 || (a.i32[user + USER.guests] as number) > 1) return;
+  const charged = a.u64[(user + USER.lockedVm) >> 1] as bigint;
+  const pinned = BigInt(a.f64[(user + USER.ledgerPinned) >> 1] as number);
+  if (charged !== pinned) {
+    oracle.report('balance', mm, `its user is charged ${show(charged)} pages, ${pinned} are pinned`);
   }
 }

@@ -65,6 +65,7 @@ export const A: Variant = {
   aperture: false,
   vaddrUpdate: false,
   overflowErrors: false,
+  iommufd: null,
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
   *acctPin(k, _call, npage, busy) {
     yield* vfioLockAcct(k, npage, busy);

@@ -10,13 +10,33 @@ import { F } from './f.ts';
 import { G } from './g.ts';
 import { H, STABLE_6_1 } from './h.ts';
 import { H2 } from './h2.ts';
+import { I, I_COMPAT, I_MM, I_NONE } from './i.ts';
 import { J, J_CACHE, J_CAS } from './j.ts';
 import type { Variant } from './variant.ts';
 
-export const VARIANTS: readonly Variant[] = [A, B, C, D, E, E2, F, G, STABLE_6_1, H, H2, J, J_CAS, J_CACHE];
+export const VARIANTS: readonly Variant[] = [
+  A,
+  B,
+  C,
+  D,
+  E,
+  E2,
+  F,
+  G,
+  STABLE_6_1,
+  H,
+  H2,
+  I,
+  I_MM,
+  I_COMPAT,
+  I_NONE,
+  J,
+  J_CAS,
+  J_CACHE,
+];
 
 /** Other names, in lower case. */
-const ALIASES: Readonly<Record<string, string>> = {};
+const ALIASES: Readonly<Record<string, string>> = { 'i-user': 'i', iommufd: 'i' };
 
 /** Thrown for a name that is neither a variant nor a kernel version that one covers. */
 export class UnknownVariantError extends Error {

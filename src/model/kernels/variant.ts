@@ -5,7 +5,17 @@ import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
 import type { GupRules } from '../address-space.ts';
 import type { RwsemRules } from '../rwsem.ts';
+import type { MapArgs } from '../paths/map.ts';
+import type { UnmapArgs } from '../paths/unmap.ts';
 import type { PinCall } from '../paths/pin.ts';
+
+/** iommufd instead of type1. */
+export interface IommufdRules {
+  /** Who pays: `creator` nobody if the creator has CAP_IPC_LOCK, else its user; `mm` likewise, but its mm; `none` nobody. */
+  readonly account: 'creator' | 'mm' | 'none';
+  /** The system calls of type1, as /dev/vfio/vfio offers them. */
+  readonly compat: boolean;
+}
 
 export interface Variant {
   /** Short id, for example `D`. */
@@ -44,6 +54,12 @@ export interface Variant {
   readonly vaddrUpdate: boolean;
   /** Wraps and truncations give EOVERFLOW instead of EINVAL (6.19). */
   readonly overflowErrors: boolean;
+
+  readonly iommufd: IommufdRules | null;
+  /** What takes the place of the type1 paths, if anything does. 0 or a negative errno. */
+  mapDma?(k: Ctx, container: Ref, args: MapArgs): Path<number>;
+  unmapDma?(k: Ctx, container: Ref, args: UnmapArgs): Path<number>;
+  release?(k: Ctx, container: Ref): Path<void>;
 
   /** vfio_pin_pages_remote: pins and accounts one chunk. Pages pinned, or a negative errno. */
   pinPages(k: Ctx, call: PinCall): Path<number>;

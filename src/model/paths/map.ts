@@ -57,6 +57,7 @@ export function findDma(a: Arena, container: Ref, page: number, pages: number): 
 /** 0 or a negative errno. */
 export function* vfioDmaDoMap(k: Ctx, container: Ref, args: MapArgs): Path<number> {
   const v = k.variant;
+  if (v.mapDma) return yield* v.mapDma(k, container, args);
   if (k.at(S.CopyFromUser, 0)) yield;
   const known = MAP_FLAG_READ | MAP_FLAG_WRITE | (v.vaddrUpdate ? MAP_FLAG_VADDR : 0);
   if (args.argsz < MAP_ARGSZ || (args.flags & ~known) !== 0) return -EINVAL;

@@ -15,6 +15,7 @@ export function* vfioIommuRelease(k: Ctx, container: Ref): Path<void> {
   a.i32[container + CONTAINER.externalGroups] = 0;
   const index = orders(a).dma;
   const root = container + CONTAINER.dmaRoot;
+  if (k.variant.release) yield* k.variant.release(k, container);
   for (let dma = index.first(root); dma !== 0; dma = index.first(root)) yield* removeDma(k, container, dma);
   a.i32[container + CONTAINER.domains] = 0;
   a.i32[container + CONTAINER.released] = 1;

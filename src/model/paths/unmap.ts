@@ -35,6 +35,7 @@ const LAST_PAGE = 2 ** 52;
 /** 0 or a negative errno. */
 export function* vfioDmaDoUnmap(k: Ctx, container: Ref, args: UnmapArgs): Path<number> {
   const v = k.variant;
+  if (v.unmapDma) return yield* v.unmapDma(k, container, args);
   if (k.at(S.CopyFromUser, 0)) yield;
   const known = v.vaddrUpdate ? UNMAP_FLAG_GET_DIRTY_BITMAP | UNMAP_FLAG_ALL | UNMAP_FLAG_VADDR : 0;
   if (args.argsz < UNMAP_ARGSZ || (args.flags & ~known) !== 0) return -EINVAL;
