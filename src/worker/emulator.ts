@@ -103,6 +103,7 @@ export class WallEmulator implements Emulator {
   readonly #blocks: StatsBlock[];
   readonly #ports: MessagePort[] = [];
   readonly #tasks: Promise<unknown>[] = [];
+  readonly #ready: Promise<void>;
   readonly #oracle: Oracle;
   readonly #kworkers: KWorkers;
   readonly #guests = new Map<number, LiveGuest>();
@@ -118,8 +119,11 @@ export class WallEmulator implements Emulator {
   #stopping = false;
   readonly #settling = new Set<LiveGuest>();
 
-  static create(options: EmulatorOptions): Promise<WallEmulator> {
-    return Promise.resolve(new WallEmulator(options));
+  /** Resolves when all threads are warm. Rejects when one dies before. */
+  static async create(options: EmulatorOptions): Promise<WallEmulator> {
+    const emulator = new WallEmulator(options);
+    await Promise.race([emulator.#ready, emulator.failure]);
+    return emulator;
   }
 
   private constructor({ plan, threads }: EmulatorOptions) {
@@ -149,9 +153,15 @@ export class WallEmulator implements Emulator {
       atomics: 'disabled',
     });
     const { guests: _guests, ...head } = plan;
+    let warm = 0;
+    let allWarm = (): void => {};
+    this.#ready = new Promise((resolve) => (allWarm = resolve));
     for (let thread = 0; thread < threads; thread += 1) {
       const { port1, port2 } = new MessageChannel();
-      port1.on('message', (m: FromThread) => this.#receive(m));
+      port1.on('message', (m: FromThread) => {
+        if (m.type !== 'ready') this.#receive(m);
+        else if ((warm += 1) === threads) allWarm();
+      });
       this.#ports.push(port1);
       const task: ThreadTask = {
         thread,
@@ -232,7 +242,7 @@ export class WallEmulator implements Emulator {
     this.#control.announceMessage(thread);
   }
 
-  #receive(message: FromThread): void {
+  #receive(message: Exclude<FromThread, { type: 'ready' }>): void {
     if (message.type === 'mark') {
       this.onMark(message);
       return;

@@ -35,6 +35,8 @@ export type ToThread =
 export type ViolationCounts = { readonly [K in InvariantName]?: number };
 
 export type FromThread =
+  /** The thread is warm and takes guests. */
+  | { readonly type: 'ready' }
   | {
       readonly type: 'parked';
       readonly guest: number;

@@ -145,6 +145,7 @@ export function run(task: ThreadTask): void {
     }
   }
 
+  send({ type: 'ready' });
   for (;;) {
     if (control.takeMessageFlag(task.thread)) {
       for (let m = receiveMessageOnPort(port); m !== undefined; m = receiveMessageOnPort(port)) {
