@@ -96,12 +96,18 @@ class DirectCtx implements Ctx {
   aheadNs(): number {
     return 0;
   }
+  readonly exclusive = false;
+
   usedNs(): number {
     return 0;
   }
   spend(): void {}
   heldAgain(): void {}
   readonly disturbances = 0;
+  spin(): boolean {
+    return false;
+  }
+
   block(): void {}
   unblock(): void {}
   wake(): void {}

@@ -62,6 +62,8 @@ export class StepActor implements Driver {
     return 0;
   }
 
+  readonly exclusive = false;
+
   usedNs(): number {
     return 0;
   }
@@ -71,6 +73,10 @@ export class StepActor implements Driver {
   heldAgain(): void {}
 
   disturbances = 0;
+
+  spin(): boolean {
+    return false;
+  }
 
   block(_kind: LockKind): void {
     this.blocked = true;

@@ -115,6 +115,9 @@ export class WallActor implements Driver {
     return this.faults === null ? Math.max(0, this.horizonNs - this.localNs) : 0;
   }
 
+  // Another thread writes to the same arena at any time.
+  readonly exclusive = false;
+
   usedNs(): number {
     return this.localNs;
   }
@@ -131,6 +134,11 @@ export class WallActor implements Driver {
   clockNs(): number {
     const realNs = (performance.now() - this.shared.epochMs) * 1e6;
     return this.#real ? realNs : realNs * this.shared.pace;
+  }
+
+  spin(): boolean {
+    // A spinner would burn the thread its owner may need.
+    return false;
   }
 
   block(_kind: LockKind): void {

@@ -71,6 +71,8 @@ export interface Ctx {
   atMany(step: StepId, object: Ref, count: number): boolean;
   /** How much modelled time is left before the actor must yield, ns; 0 where every step counts. */
   aheadNs(): number;
+  /** Whether nobody but this actor can touch the arena within `aheadNs()`, not even in parallel. */
+  readonly exclusive: boolean;
   /** Modelled time used so far, ns. */
   usedNs(): number;
   /** Uses time for steps that are not announced one by one. */
@@ -81,6 +83,11 @@ export interface Ctx {
   readonly disturbances: number;
   /** The most pages one step may cover: 1 where every page is to be its own step (explore), otherwise large. */
   readonly pagesPerStep: number;
+  /**
+   * mmap_sem of `mm` was not free for this writer. True: it spins; the path yields and tries again when it is resumed. False:
+   * it must queue.
+   */
+  spin(mm: Ref, kind: LockKind): boolean;
   /** The actor queued itself on a lock: the driver must not resume it before `wake`. The path yields right after. */
   block(kind: LockKind): void;
   /** The wait is over (called by the actor itself when it holds the lock or gives up). */

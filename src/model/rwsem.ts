@@ -10,8 +10,10 @@
  *
  * differs: the kernel's reader adds itself first and backs out when it must wait, here it asks first, so a reader's mere
  * attempt never fails a trylock.
- * differs: optimistic spinning is a matter of time and CPUs, so it belongs to the driver; here a new writer makes one
- * attempt to take the lock past the queue, which is what a successful spinner does.
+ * Optimistic spinning is a matter of time and CPUs, so the driver says whether a writer may spin (`k.spin`); a spinner that
+ * finds the lock free takes it past the queue.
+ * differs: only writers spin, and only on a lock held for write; 5.3 also let readers spin, later trees let writers spin on
+ * readers for a short time.
  */
 import { EINTR } from '../base/errno.ts';
 import type { Arena, Ref } from './arena.ts';
@@ -124,6 +126,13 @@ export function* downWriteSlow(k: Ctx, mm: Ref, killable: boolean, kind: LockKin
   const head = mm + MM.semHead;
   const tail = mm + MM.semTail;
   k.count(C.lock_waits, 1);
+  while (k.spin(mm, kind)) {
+    yield;
+    if (tryWriteFast(k, mm)) {
+      k.unblock(kind);
+      return 0;
+    }
+  }
   a.lock(latch);
   enqueue(a, head, tail, k.actor, WaitMode.Write);
   setFlag(a, mm, WAITERS);

@@ -1,0 +1,304 @@
+/**
+ * The virtual driver: actors of one emulated host in simulated time. Same plan, same seed: the same results to the byte,
+ * because nothing here reads a clock and everything happens in the total order of the host's queue.
+ */
+import type { Prng } from '../base/prng.ts';
+import {
+  DEFERRED_LOCK_WAIT,
+  DEFERRED_SETTLE,
+  lockHoldSeries,
+  lockWaitSeries,
+  outcomeOf,
+  SCHEDULE_LAG,
+} from '../metrics/ops.ts';
+import type { StatsBlock } from '../metrics/stats.ts';
+import type { AddressSpace } from '../model/address-space.ts';
+import type { Arena, Ref } from '../model/arena.ts';
+import { C, LockKind, type FaultSite, type Path } from '../model/env.ts';
+import type { Variant } from '../model/kernels/variant.ts';
+import { ACTOR, MM } from '../model/layout.ts';
+import type { Oracle } from '../model/oracle.ts';
+import type { Aperture } from '../model/paths/map.ts';
+import { vfioLockAcctBg } from '../model/paths/work.ts';
+import { S } from '../model/steps.ts';
+import type { Driver } from './actor.ts';
+import { newActor } from './guest.ts';
+import { Ask, Host, HostThread, type HostOptions } from './host.ts';
+import { APERTURE_48BIT } from './machine.ts';
+
+/** The rwsem's hand-off time, 4 ms since 5.2 (kernel/locking/rwsem.c). */
+const HANDOFF_NS = 4e6;
+const LOCK_KINDS = 4;
+/** Costs are multiples of this, so that sums of them are exact in a double up to 39 hours, in whatever order. */
+const TICKS_PER_NS = 64;
+
+/** Costs per step id on the grid of exact sums. */
+export function exactCosts(costNs: Float64Array): Float64Array {
+  return costNs.map((ns) => Math.round(ns * TICKS_PER_NS) / TICKS_PER_NS);
+}
+
+export interface VirtualOptions {
+  readonly arena: Arena;
+  readonly stats: StatsBlock;
+  readonly variant: Variant;
+  readonly oracle: Oracle;
+  readonly addressSpace: AddressSpace;
+  /** Cost per step id, ns; see `exactCosts`. */
+  readonly costNs: Float64Array;
+  readonly host: HostOptions;
+  /** Every step yields and nothing is done in closed form: slow, for the proof that running ahead changes nothing. */
+  readonly stepByStep?: boolean;
+  onMark(guest: number, atNs: number, label: string, value: string): void;
+  /** An actor's path has ended. */
+  onEnd(actor: VirtualActor): void;
+  /** The last deferred update of an address space under way has been applied. */
+  onSettled(mm: Ref): void;
+}
+
+export interface ActorFaults {
+  readonly rate: ReadonlyMap<FaultSite, number>;
+  readonly random: Prng;
+}
+
+/** What the actors of a host share. */
+export class VirtualHost {
+  readonly host: Host;
+  readonly #byIndex: (VirtualActor | undefined)[] = [];
+  readonly #kworkers: VirtualActor[] = [];
+  /** Updates queued and not yet applied, per address space. */
+  readonly #pending = new Map<Ref, number>();
+  deferredBacklog = 0;
+  deferredBacklogMax = 0;
+
+  constructor(readonly options: VirtualOptions) {
+    this.host = new Host(options.host, (thread) => {
+      if (thread instanceof VirtualActor) this.#ended(thread);
+    });
+  }
+
+  add(actor: VirtualActor, path: Path<void>, startNs: number): void {
+    this.#byIndex[this.options.arena.indexOf('actor', actor.actor)] = actor;
+    this.host.add(actor, path, startNs);
+  }
+
+  actor(ref: Ref): VirtualActor | undefined {
+    return this.#byIndex[this.options.arena.indexOf('actor', ref)];
+  }
+
+  /** Deferred updates of an address space under way. */
+  pending(mm: Ref): number {
+    return this.#pending.get(mm) ?? 0;
+  }
+
+  queueWork(from: VirtualActor, mm: Ref, npage: number): void {
+    const queuedNs = from.localNs;
+    this.#pending.set(mm, this.pending(mm) + 1);
+    this.deferredBacklog += 1;
+    if (this.deferredBacklog > this.deferredBacklogMax) this.deferredBacklogMax = this.deferredBacklog;
+    this.host.queueWork(
+      from,
+      () => {
+        const worker = this.#kworkers.pop() ?? new VirtualActor(this, newActor(this.options.arena, 0, 0), 0, -1, null);
+        this.#byIndex[this.options.arena.indexOf('actor', worker.actor)] = worker;
+        return { thread: worker, path: this.#work(worker, mm, npage, queuedNs) };
+      },
+      queuedNs,
+    );
+  }
+
+  *#work(worker: VirtualActor, mm: Ref, npage: number, queuedNs: number): Path<void> {
+    const startNs = worker.localNs;
+    yield* vfioLockAcctBg(worker, mm, npage);
+    const { stats } = this.options;
+    stats.record(DEFERRED_SETTLE, worker.localNs - queuedNs, 1);
+    stats.record(DEFERRED_LOCK_WAIT, worker.localNs - startNs, 1);
+    this.deferredBacklog -= 1;
+    const left = this.pending(mm) - 1;
+    if (left > 0) {
+      this.#pending.set(mm, left);
+    } else {
+      this.#pending.delete(mm);
+      this.options.onSettled(mm);
+    }
+  }
+
+  #ended(actor: VirtualActor): void {
+    if (actor.guest < 0) this.#kworkers.push(actor);
+    else this.options.onEnd(actor);
+  }
+}
+
+/** An actor in simulated time: the model's context, its workload's driver and a thread of the host in one. */
+export class VirtualActor extends HostThread implements Driver {
+  readonly arena: Arena;
+  readonly variant: Variant;
+  readonly oracle: Oracle;
+  readonly addressSpace: AddressSpace;
+  readonly aperture: Aperture = APERTURE_48BIT;
+  readonly pagesPerStep = Number.MAX_SAFE_INTEGER;
+  readonly exclusive = true;
+  disturbances = 0;
+  operations = 0;
+  failedOperations = 0;
+  readonly #host: Host;
+  readonly #stats: StatsBlock;
+  readonly #costNs: Float64Array;
+  readonly #stepByStep: boolean;
+  /** What the last announced step touches. */
+  #object: Ref = 0;
+  readonly #acquiredNs = new Float64Array(LOCK_KINDS);
+  readonly #lastHoldNs = new Float64Array(LOCK_KINDS);
+  #waiting = false;
+  #waitStartNs = 0;
+
+  constructor(
+    readonly shared: VirtualHost,
+    readonly actor: Ref,
+    public current: Ref,
+    /** Index of its guest, -1 for a kworker. */
+    readonly guest: number,
+    private readonly faults: ActorFaults | null,
+  ) {
+    super();
+    const { options } = shared;
+    this.arena = options.arena;
+    this.variant = options.variant;
+    this.oracle = options.oracle;
+    this.addressSpace = options.addressSpace;
+    this.#host = shared.host;
+    this.#stats = options.stats;
+    this.#costNs = options.costNs;
+    this.#stepByStep = options.stepByStep ?? false;
+  }
+
+  at(step: number, object: Ref): boolean {
+    const ns = this.#costNs[step] as number;
+    this.#object = object;
+    if (step === S.IotlbSync) this.localNs = this.#host.invalidate(this.localNs, ns);
+    else this.localNs += ns;
+    return this.localNs >= this.horizonNs || this.#stepByStep;
+  }
+
+  atMany(step: number, object: Ref, count: number): boolean {
+    this.#object = object;
+    this.localNs += (this.#costNs[step] as number) * count;
+    return this.localNs >= this.horizonNs || this.#stepByStep;
+  }
+
+  aheadNs(): number {
+    // Injected faults are drawn step by step.
+    return this.faults === null && !this.#stepByStep ? Math.max(0, this.horizonNs - this.localNs) : 0;
+  }
+
+  usedNs(): number {
+    return this.localNs;
+  }
+
+  spend(ns: number): void {
+    this.localNs += ns;
+  }
+
+  heldAgain(kind: LockKind, times: number): void {
+    this.#stats.record(lockHoldSeries(kind), this.#lastHoldNs[kind] as number, times);
+  }
+
+  spin(mm: Ref, kind: LockKind): boolean {
+    const owner = this.arena.i32[mm + MM.semOwner] as Ref;
+    if (!this.#host.maySpin(this, mm, owner === 0 ? undefined : this.shared.actor(owner))) return false;
+    this.#startWait(kind);
+    return true;
+  }
+
+  block(kind: LockKind): void {
+    this.ask = Ask.Block;
+    this.#startWait(kind);
+  }
+
+  #startWait(_kind: LockKind): void {
+    this.disturbances += 1;
+    if (this.#waiting) return;
+    this.#waiting = true;
+    this.#waitStartNs = this.localNs;
+    this.arena.f64[(this.actor + ACTOR.waitSince) >> 1] = this.localNs;
+  }
+
+  unblock(kind: LockKind): void {
+    if (!this.#waiting) return;
+    this.#waiting = false;
+    this.#stats.record(lockWaitSeries(kind), this.localNs - this.#waitStartNs, 1);
+  }
+
+  acquired(kind: LockKind): void {
+    this.#acquiredNs[kind] = this.localNs;
+    if (kind !== LockKind.MmapWrite) return;
+    this.ownedMm = this.#object;
+    this.spinFirst = false;
+  }
+
+  releasing(kind: LockKind): void {
+    const held = this.localNs - (this.#acquiredNs[kind] as number);
+    this.#lastHoldNs[kind] = held;
+    this.#stats.record(lockHoldSeries(kind), held, 1);
+    if (kind !== LockKind.MmapWrite) return;
+    this.ownedMm = 0;
+    this.#host.released(this.#object, this.localNs);
+  }
+
+  wake(actor: Ref): void {
+    const thread = this.shared.actor(actor);
+    if (thread !== undefined && this.#host.wake(thread, this.localNs)) this.arena.i32[actor + ACTOR.wakePending] = 1;
+  }
+
+  override resumed(): void {
+    this.arena.i32[this.actor + ACTOR.wakePending] = 0;
+  }
+
+  handoffDue(actor: Ref): boolean {
+    return this.localNs - (this.arena.f64[(actor + ACTOR.waitSince) >> 1] as number) > HANDOFF_NS;
+  }
+
+  defer(mm: Ref, npage: number): boolean {
+    this.shared.queueWork(this, mm, npage);
+    return true;
+  }
+
+  inject(site: FaultSite): boolean {
+    const rate = this.faults?.rate.get(site);
+    return rate !== undefined && this.faults !== null && this.faults.random.float() < rate;
+  }
+
+  count(counter: number, by: number): void {
+    this.#stats.count(counter, by);
+    if (counter === C.trylock_failures) this.disturbances += by;
+  }
+
+  // oxlint-disable-next-line require-yield
+  *notifyUnmap(): Path<void> {
+    // No mdev driver is attached to this actor's containers.
+  }
+
+  nowNs(): number {
+    return this.localNs;
+  }
+
+  sleepUntil(ns: number): void {
+    if (ns <= this.localNs) return;
+    this.ask = Ask.Sleep;
+    this.sleepUntilNs = ns;
+  }
+
+  stopping(): boolean {
+    return false;
+  }
+
+  recordOp(op: number, ret: number, actualNs: number, lagNs: number): void {
+    this.operations += 1;
+    if (ret < 0) this.failedOperations += 1;
+    this.#stats.recordOp(op, outcomeOf(ret), actualNs, actualNs + lagNs);
+    this.#stats.record(SCHEDULE_LAG, lagNs, 1);
+  }
+
+  mark(label: string, value: string): void {
+    this.shared.options.onMark(this.guest, this.localNs, label, value);
+  }
+}
