@@ -94,6 +94,7 @@ async function modelled(threads: number, oneMm: boolean): Promise<Rate> {
     profile: DEFAULT_PROFILE,
     faults: {},
     deferred: { batch: 100, flushMs: 1 },
+    host: { count: 1, cpus: null },
     expect: [],
     thresholds: [],
     guests: oneMm ? [guestOf(0, threads)] : Array.from({ length: threads }, (_, i) => guestOf(i, 1)),

@@ -102,6 +102,9 @@ class DirectCtx implements Ctx {
     return 0;
   }
   spend(): void {}
+  lastHoldNs(): number {
+    return 0;
+  }
   heldAgain(): void {}
   readonly disturbances = 0;
   spin(): boolean {

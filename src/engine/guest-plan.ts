@@ -97,6 +97,8 @@ export interface RunPlan {
   /** Probability per fault site, drawn from the guest's own substream. */
   readonly faults: { readonly [site: string]: number };
   readonly deferred: { readonly batch: number; readonly flushMs: number };
+  /** Emulated hosts of the virtual driver; guest i sits on host i modulo `count`. `cpus`: null = one for every thread. */
+  readonly host: { readonly count: number; readonly cpus: number | null };
   /** Invariants the scenario expects to be violated (they do not cause exit 112). */
   readonly expect: readonly string[];
   readonly thresholds: readonly ThresholdPlan[];

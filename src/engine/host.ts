@@ -50,6 +50,9 @@ export class HostThread {
 
   /** It has been woken and has a CPU again. */
   resumed(): void {}
+
+  /** It has lost its CPU in the middle of its work. */
+  preempted(): void {}
 }
 
 export interface HostOptions {
@@ -63,6 +66,8 @@ export interface HostOptions {
   readonly spinNs: number;
   /** Work items of one pool that may be under way at once. */
   readonly workMaxActive: number;
+  /** Every step is an event: slow, for the proof that running ahead changes nothing. */
+  readonly stepByStep?: boolean;
 }
 
 /** Linux: half of WQ_MAX_ACTIVE (512) for a bound workqueue with the default limit. */
@@ -213,9 +218,9 @@ export class Host {
         this.onEnd(thread);
         return;
       }
-      switch (thread.ask) {
+      switch (thread.ask as Ask) {
         case Ask.Time:
-          if (thread.localNs < queue.peekNs()) continue;
+          if (thread.localNs < queue.peekNs() && this.options.stepByStep !== true) continue;
           this.#schedule(thread, thread.localNs);
           return;
         case Ask.Block:
@@ -313,6 +318,7 @@ export class Host {
       this.#stopSpinning(thread, now);
       return;
     }
+    thread.preempted();
     thread.remainingNs = Math.max(0, thread.localNs - now);
     thread.event = NO_EVENT;
     thread.cpu = -1;

@@ -5,17 +5,29 @@
  */
 import { COST_PRIMITIVES, STEP_ROWS, type CostPrimitive } from '../model/steps.ts';
 
+/** Costs of the machine rather than of a step of the model; only the virtual driver has them. */
+export const MACHINE_PRIMITIVES = {
+  /** From being woken to running again: scheduler, inter-processor interrupt, idle exit. */
+  wake_up: 5_000,
+  /** From the release of mmap_sem until a spinning waiter on another CPU has seen it. */
+  spin_handover: 100,
+  /** How long a thread keeps a CPU that others want. */
+  time_slice: 3_000_000,
+} as const;
+export type MachinePrimitive = keyof typeof MACHINE_PRIMITIVES;
+
 export interface CostProfile {
   readonly name: string;
   readonly calibrated: boolean;
   /** Nanoseconds per primitive. */
-  readonly costNs: Readonly<Record<CostPrimitive, number>>;
+  readonly costNs: Readonly<Record<CostPrimitive | MachinePrimitive, number>>;
 }
 
 export const DEFAULT_PROFILE: CostProfile = {
   name: 'default',
   calibrated: false,
   costNs: {
+    ...MACHINE_PRIMITIVES,
     none: 0,
     syscall: 200,
     user_copy: 30,
@@ -75,4 +87,11 @@ export function stepCosts(costNs: { readonly [primitive: string]: number }): Flo
       throw new RangeError(`cost profile: '${name}' needs a number of nanoseconds >= 0`);
   }
   return Float64Array.from(STEP_ROWS, (row) => costNs[row.cost] as number);
+}
+
+/** A cost of the machine, ns. Throws RangeError for one that is missing or not positive. */
+export function machineCost(costNs: { readonly [primitive: string]: number }, name: MachinePrimitive): number {
+  const ns = costNs[name];
+  if (ns === undefined || !(ns > 0)) throw new RangeError(`cost profile: '${name}' needs a number of nanoseconds > 0`);
+  return ns;
 }

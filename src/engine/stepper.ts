@@ -62,7 +62,7 @@ export class StepActor implements Driver {
     return 0;
   }
 
-  readonly exclusive = false;
+  readonly exclusive: boolean = false;
 
   usedNs(): number {
     return 0;
@@ -70,6 +70,9 @@ export class StepActor implements Driver {
 
   spend(): void {}
 
+  lastHoldNs(): number {
+    return 0;
+  }
   heldAgain(): void {}
 
   disturbances = 0;

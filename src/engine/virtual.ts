@@ -46,8 +46,6 @@ export interface VirtualOptions {
   /** Cost per step id, ns; see `exactCosts`. */
   readonly costNs: Float64Array;
   readonly host: HostOptions;
-  /** Every step yields and nothing is done in closed form: slow, for the proof that running ahead changes nothing. */
-  readonly stepByStep?: boolean;
   onMark(guest: number, atNs: number, label: string, value: string): void;
   /** An actor's path has ended. */
   onEnd(actor: VirtualActor): void;
@@ -98,7 +96,8 @@ export class VirtualHost {
     this.host.queueWork(
       from,
       () => {
-        const worker = this.#kworkers.pop() ?? new VirtualActor(this, newActor(this.options.arena, 0, 0), 0, -1, null);
+        const worker =
+          this.#kworkers.pop() ?? new VirtualActor(this, newActor(this.options.arena, 0, 0), 0, -1, 0, null);
         this.#byIndex[this.options.arena.indexOf('actor', worker.actor)] = worker;
         return { thread: worker, path: this.#work(worker, mm, npage, queuedNs) };
       },
@@ -157,6 +156,8 @@ export class VirtualActor extends HostThread implements Driver {
     public current: Ref,
     /** Index of its guest, -1 for a kworker. */
     readonly guest: number,
+    /** The guest's first address space: carries its stop request; 0 for a kworker. */
+    private readonly guestMm: Ref,
     private readonly faults: ActorFaults | null,
   ) {
     super();
@@ -168,7 +169,7 @@ export class VirtualActor extends HostThread implements Driver {
     this.#host = shared.host;
     this.#stats = options.stats;
     this.#costNs = options.costNs;
-    this.#stepByStep = options.stepByStep ?? false;
+    this.#stepByStep = options.host.stepByStep ?? false;
   }
 
   at(step: number, object: Ref): boolean {
@@ -198,8 +199,12 @@ export class VirtualActor extends HostThread implements Driver {
     this.localNs += ns;
   }
 
-  heldAgain(kind: LockKind, times: number): void {
-    this.#stats.record(lockHoldSeries(kind), this.#lastHoldNs[kind] as number, times);
+  lastHoldNs(kind: LockKind): number {
+    return this.#lastHoldNs[kind] as number;
+  }
+
+  heldAgain(kind: LockKind, times: number, ns: number): void {
+    this.#stats.record(lockHoldSeries(kind), ns, times);
   }
 
   spin(mm: Ref, kind: LockKind): boolean {
@@ -253,6 +258,10 @@ export class VirtualActor extends HostThread implements Driver {
     this.arena.i32[this.actor + ACTOR.wakePending] = 0;
   }
 
+  override preempted(): void {
+    this.disturbances += 1;
+  }
+
   handoffDue(actor: Ref): boolean {
     return this.localNs - (this.arena.f64[(actor + ACTOR.waitSince) >> 1] as number) > HANDOFF_NS;
   }
@@ -288,7 +297,11 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   stopping(): boolean {
-    return false;
+    return this.guestMm !== 0 && this.arena.i32[this.guestMm + MM.stop] !== 0;
+  }
+
+  stopGuest(): void {
+    this.arena.i32[this.guestMm + MM.stop] = 1;
   }
 
   recordOp(op: number, ret: number, actualNs: number, lagNs: number): void {

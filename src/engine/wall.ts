@@ -126,8 +126,12 @@ export class WallActor implements Driver {
     this.localNs += ns;
   }
 
-  heldAgain(kind: LockKind, times: number): void {
-    this.#stats.record(lockHoldSeries(kind), this.#lastHoldNs[kind] as number, times);
+  lastHoldNs(kind: LockKind): number {
+    return this.#lastHoldNs[kind] as number;
+  }
+
+  heldAgain(kind: LockKind, times: number, ns: number): void {
+    this.#stats.record(lockHoldSeries(kind), ns, times);
   }
 
   /** Model ns since the start of the run, on the real clock. */

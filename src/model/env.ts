@@ -77,9 +77,11 @@ export interface Ctx {
   usedNs(): number;
   /** Uses time for steps that are not announced one by one. */
   spend(ns: number): void;
-  /** `times` further holds of a lock, each as long as the last one. */
-  heldAgain(kind: LockKind, times: number): void;
-  /** Grows whenever the actor has had to wait or a trylock of its has failed. */
+  /** How long the last hold of a lock of this kind was, modelled ns. */
+  lastHoldNs(kind: LockKind): number;
+  /** `times` further holds of a lock, of `ns` each. */
+  heldAgain(kind: LockKind, times: number, ns: number): void;
+  /** Grows whenever the actor has had to wait, for a lock or for a CPU, or a trylock of its has failed. */
   readonly disturbances: number;
   /** The most pages one step may cover: 1 where every page is to be its own step (explore), otherwise large. */
   readonly pagesPerStep: number;

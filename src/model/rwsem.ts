@@ -59,6 +59,11 @@ export function holders(a: Arena, mm: Ref): number {
   return (s & WRITER) !== 0 ? -1 : Math.floor(s / READER);
 }
 
+/** Nobody holds the lock and nobody waits for it. */
+export function isFree(a: Arena, mm: Ref): boolean {
+  return Atomics.load(a.i32, mm + MM.semState) === 0;
+}
+
 /** down_write_trylock. The caller has announced the step. */
 export function downWriteTrylock(k: Ctx, mm: Ref): boolean {
   const m = k.arena.i32;

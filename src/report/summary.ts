@@ -168,7 +168,7 @@ function deferred(out: Lines, { counters, deferredBacklogMax }: RunResults): voi
   if (full > 0) out.row('waits for a full ring', whole(full));
 }
 
-function health(out: Lines, { health: h, counters, coverage: c }: RunResults): void {
+function health(out: Lines, { run, health: h, counters, coverage: c }: RunResults): void {
   out.section('HEALTH');
   if (h.lateness !== null) out.row('lateness', `p50 ${duration(h.lateness.p50Ns)}, p99 ${duration(h.lateness.p99Ns)}`);
   out.row('saturated', `${out.mark(!h.saturated)} ${h.saturated ? 'yes' : 'no'}`);
@@ -183,7 +183,12 @@ function health(out: Lines, { health: h, counters, coverage: c }: RunResults): v
   const failed = c.guestsFailed > 0 ? `, ${whole(c.guestsFailed)} failed` : '';
   out.row('guests', `${whole(c.guestsFinished)} of ${whole(c.guestsPlanned)} finished${failed}${lost}`);
   const plural = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
-  out.row('machine', `${plural(h.workers, 'worker')}, ${plural(h.threads, 'thread')}, ${plural(h.cores, 'core')}`);
+  if (run.driver === 'virtual') {
+    const cpus = h.cores === 0 ? 'unlimited CPUs' : `${plural(h.cores, 'CPU')} each`;
+    out.row('emulated', `${plural(h.workers, 'host')}, ${cpus}`);
+  } else {
+    out.row('machine', `${plural(h.workers, 'worker')}, ${plural(h.threads, 'thread')}, ${plural(h.cores, 'core')}`);
+  }
   out.row('cost profile', clip(h.profile.name, 40));
   if (!h.profile.calibrated) {
     out.prose('The profile is not calibrated: shapes and invariants hold, nanoseconds are model units.');

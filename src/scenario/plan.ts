@@ -180,6 +180,7 @@ export function planRun(resolved: ResolvedScenario, registry: Pick<Registry, 'pr
     profile,
     faults: scenario.faults,
     deferred: { batch: scenario.deferred.batch, flushMs: scenario.deferred.flush / 1e6 },
+    host: scenario.host,
     expect: resolved.expect,
     thresholds: Object.entries(scenario.thresholds).flatMap(([metric, list]) =>
       list.map((entry) =>

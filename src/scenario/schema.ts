@@ -362,6 +362,21 @@ export const scenarioSchema = z
       })
       .prefault({})
       .describe('How deferred accounting updates are handed to the queue.'),
+    host: z
+      .strictObject({
+        count: z
+          .int()
+          .min(1)
+          .max(10_000)
+          .default(1)
+          .describe('Emulated hosts in virtual time; guests are dealt out to them in turn.'),
+        cpus: z
+          .union([z.literal('unlimited').transform(() => null), z.int().min(1).max(8192)])
+          .prefault('unlimited')
+          .describe('CPUs of each: a number, or unlimited, so that no thread ever waits for one.'),
+      })
+      .prefault({})
+      .describe('The emulated hosts that `simulate` runs the guests on; a live run has the CPUs of its machines.'),
     faults: z
       .record(z.string(), z.number().min(0).max(1))
       .prefault({})

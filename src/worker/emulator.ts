@@ -14,21 +14,20 @@ import type { PoolHealth } from '../metrics/exposition.ts';
 import { Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space.ts';
-import { Arena, type Capacity, type Ref } from '../model/arena.ts';
+import { Arena, type Ref } from '../model/arena.ts';
 import { checkBalance } from '../model/invariants/balance.ts';
 import { checkUpdates } from '../model/invariants/updates.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
 import { ACTOR, CONTAINER, MM } from '../model/layout.ts';
 import { lockedVm } from '../model/mm.ts';
 import { Oracle, type Violation } from '../model/oracle.ts';
-import { WORKLOADS } from '../workload/index.ts';
 import type { AccountingReport, DeferredUpdate, Emulator, EmulatorOptions, GuestOutcome } from './emulator-api.ts';
+import { KWORKERS, planCapacity } from './capacity.ts';
 import { IdSet } from './id-set.ts';
 import { KWorkers } from './kworker.ts';
 import type { FromThread, ThreadTask, ToThread } from './messages.ts';
 
 const RING_CELLS = 1 << 16;
-const KWORKERS = 256;
 /** Violations kept whole, of each invariant; the rest are counted. */
 const VIOLATIONS_KEPT = 10;
 
@@ -54,41 +53,6 @@ export interface Mark {
   readonly incarnation: number;
   readonly label: string;
   readonly value: string;
-}
-
-/** Capacity of the arena for all guests of a plan, from what their workloads say they need. */
-export function planCapacity(plan: RunPlan): Capacity {
-  let [processes, actors, containers, mappings, segments, pages] = [0, 0, 0, 0, 0, 0];
-  for (const guest of plan.guests) {
-    processes += 1 + guest.actors.filter((x) => x.task === 'vm_child' || x.task === 'child').length;
-    actors += guest.actors.length + 1;
-    containers += guest.containers;
-    segments += 16;
-    for (const actor of guest.actors) {
-      const workload = WORKLOADS.get(actor.workload);
-      if (workload === undefined) throw new Error(`unknown workload '${actor.workload}' in a validated plan`);
-      const needs = workload.needs(actor.options, guest);
-      mappings += needs.mappings;
-      segments += needs.segments;
-      pages += needs.externalPages;
-    }
-  }
-  return {
-    mm: processes + 8,
-    task: actors + processes + 8,
-    process: processes + 8,
-    files: processes + 8,
-    user: plan.guests.length + 8,
-    container: containers + 8,
-    group: containers + 8,
-    dma: mappings + 64,
-    chunk: mappings * 2 + segments + 256,
-    pages: mappings + 64,
-    vpfn: pages + 64,
-    seg: segments * 2 + 256,
-    vwork: 8,
-    actor: actors + KWORKERS + 8,
-  };
 }
 
 export class WallEmulator implements Emulator {
@@ -129,7 +93,7 @@ export class WallEmulator implements Emulator {
   private constructor({ plan, threads }: EmulatorOptions) {
     this.threads = threads;
     this.#plan = plan;
-    const capacity = planCapacity(plan);
+    const capacity = planCapacity(plan.guests, KWORKERS);
     this.#arena = Arena.create(capacity, true);
     const variant = resolveVariant(plan.variant);
     this.#addressSpace = new AddressSpace(this.#arena, variant.gup);

@@ -15,6 +15,7 @@ const costNs = stepCosts(DEFAULT_PROFILE.costNs);
 class Timed extends StepActor {
   ns = 0;
   override disturbances = 0;
+  override exclusive = false;
   aheadLimitNs = 0;
 
   override at(step: number): boolean {
@@ -41,12 +42,19 @@ class Timed extends StepActor {
 }
 
 /** Everything observable of a run of `program`. */
-function outcome(variant: string, o: WorldOptions, aheadNs: number, program: (k: StepActor) => Path<void>) {
+function outcome(
+  variant: string,
+  o: WorldOptions,
+  aheadNs: number,
+  program: (k: StepActor) => Path<void>,
+  exclusive = false,
+) {
   const w = new World(variant, o);
   const built = w.guest.actors[0];
   assert.ok(built !== undefined);
   const k = new Timed(w.stepper, 'timed', built.actor, built.task, program);
   k.aheadLimitNs = aheadNs;
+  k.exclusive = exclusive;
   for (let r = k.path.next(); r.done !== true; r = k.path.next());
   const index = orders(w.arena);
   const [container] = w.containers();
@@ -106,6 +114,8 @@ describe('the fast form of the pin loop equals the step-by-step one', () => {
         const slow = outcome(id, o, 0, program);
         assert.deepEqual(outcome(id, o, Number.POSITIVE_INFINITY, program), slow, 'without a horizon');
         assert.deepEqual(outcome(id, o, 3_000, program), slow, 'with a horizon of 3 us');
+        assert.deepEqual(outcome(id, o, Number.POSITIVE_INFINITY, program, true), slow, 'in closed form');
+        assert.deepEqual(outcome(id, o, 3_000, program, true), slow, 'in closed form with a horizon of 3 us');
       });
     }
   }

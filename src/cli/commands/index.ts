@@ -15,6 +15,7 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
   coordinator: { summary: 'run a scenario on workers of many machines', load: () => import('./coordinator.ts') },
   worker: { summary: 'emulate guests for a coordinator', load: () => import('./worker.ts') },
   report: { summary: 'print the summary of a run from its directory', load: () => import('./report.ts') },
+  simulate: { summary: 'run a scenario in simulated kernel time', load: () => import('./simulate.ts') },
   validate: { summary: 'check scenario files and report every fault', load: () => import('./validate.ts') },
   plan: { summary: 'show what a run would do, without running it', load: () => import('./plan.ts') },
   conform: { summary: 'replay recordings of real kernels through the model', load: () => import('./conform.ts') },

@@ -2,21 +2,30 @@
  * The fast form of the pin loop. A populated buffer is the same thing over and over: a *unit* of pages (one chunk, or for
  * batched kernels one batch) whose steps cost the same each time nobody is in the way. The loop does one unit step by step
  * and notes what it cost; the following units are done here, with the same lock words, counters and limit tests, but without
- * a generator and with one addition of time each. At the first sign of anybody else (a lock not free, the limit near, a page
+ * a generator and with one addition of time each; where the driver owns the whole arena, with one addition for all of them. At the first sign of anybody else (a lock not free, the limit near, a page
  * of another kind, no time left before the driver's horizon) the step-by-step loop takes over again.
  *
  * test/model/repeat.test.ts proves both forms equal.
  */
 import type { Ref } from '../arena.ts';
 import { C, LockKind, type Ctx } from '../env.ts';
-import { CHUNK, DMA } from '../layout.ts';
-import { chargeRepeatedly, exceeds, lockedVm } from '../mm.ts';
+import { CHUNK, CONTAINER, DMA } from '../layout.ts';
+import { addLockedVm, chargeRepeatedly, exceeds, isWrapped, lockedVm } from '../mm.ts';
 import { orders } from '../orders.ts';
-import { accountRepeatedly, readRepeatedly } from '../rwsem.ts';
+import { accountRepeatedly, isFree, readRepeatedly } from '../rwsem.ts';
 import { BATCH_PAGES, type Batch, type PinCall } from './pin.ts';
 
 /** Units done in one go at most, so that stop requests are seen. */
 const UNITS_MAX = 4096;
+/** What a unit cost in earlier calls of a driver that owns its arena, by everything its cost depends on. */
+const knownUnits = new WeakMap<object, Map<string, Unit>>();
+
+/** An undisturbed unit: its cost, and how long it held mmap_sem for write and read, ns. */
+interface Unit {
+  readonly ns: number;
+  readonly writeHoldNs: number;
+  readonly readHoldNs: number;
+}
 
 export class Repeater {
   /** Page the current step-by-step unit began at; -1 none. */
@@ -26,8 +35,8 @@ export class Repeater {
   #disturbedAtStart = 0;
   #unitPages = 0;
   #chunkPages = 0;
-  /** Cost of one undisturbed unit, ns; -1 unknown. */
-  #unitNs = -1;
+  /** What one undisturbed unit is like; null unknown. */
+  #unit: Unit | null = null;
   /** Pages of a chunk that was pinned here but whose accounting met a busy lock: the caller accounts it. */
   busyPages = 0;
 
@@ -40,7 +49,12 @@ export class Repeater {
     const page = call.vaddrPage;
     if (page < this.#unitEnd && page > this.#unitStart) return 0;
     if (page === this.#unitEnd && k.disturbances === this.#disturbedAtStart) {
-      this.#unitNs = k.usedNs() - this.#usedAtStart;
+      this.#unit = {
+        ns: k.usedNs() - this.#usedAtStart,
+        writeHoldNs: k.lastHoldNs(LockKind.MmapWrite),
+        readHoldNs: k.lastHoldNs(LockKind.MmapRead),
+      };
+      if (k.exclusive) this.#known(k).set(this.#key(k, call), this.#unit);
     }
     this.#unitStart = -1;
     this.#unitEnd = -1;
@@ -58,12 +72,14 @@ export class Repeater {
     const unitPages = batch !== null ? Math.max(BATCH_PAGES, chunkPages) : chunkPages;
     if (page % chunkPages !== 0 || unitPages % chunkPages !== 0 || alike < 2 * unitPages) return 0;
     if (unitPages !== this.#unitPages || chunkPages !== this.#chunkPages) {
-      this.#unitNs = -1;
       this.#unitPages = unitPages;
       this.#chunkPages = chunkPages;
+      this.#unit = (k.exclusive ? this.#known(k).get(this.#key(k, call)) : null) ?? null;
     }
-    // The last unit is done step by step: only there is no page after the chunk to look at.
-    const done = this.#unitNs < 0 ? 0 : this.#repeat(k, call, Math.floor((alike - 1) / unitPages));
+    // The end is done step by step: only there is no page after the chunk to look at, and no full batch after the unit.
+    const after = batch !== null ? BATCH_PAGES : 1;
+    const unit = this.#unit;
+    const done = unit === null ? 0 : this.#repeat(k, call, unit, Math.floor((alike - after) / unitPages));
     if (batch !== null && (done > 0 || this.busyPages > 0)) this.#restoreBatch(k, call, batch, page, done);
     if (done > 0 || this.busyPages > 0) return done;
     this.#unitStart = page;
@@ -71,6 +87,20 @@ export class Repeater {
     this.#usedAtStart = k.usedNs();
     this.#disturbedAtStart = k.disturbances;
     return 0;
+  }
+
+  #known(k: Ctx): Map<string, Unit> {
+    let known = knownUnits.get(k.arena);
+    if (known === undefined) knownUnits.set(k.arena, (known = new Map()));
+    return known;
+  }
+
+  #key(k: Ctx, call: PinCall): string {
+    const m = k.arena.i32;
+    const domains = m[(m[call.dma + DMA.container] as number) + CONTAINER.domains] as number;
+    // Large IOMMU entries depend on the alignment.
+    const shift = this.#chunkPages < 512 ? 0 : call.iovaPage % 512;
+    return `${this.#unitPages} ${this.#chunkPages} ${domains} ${call.lockCap} ${call.local} ${shift}`;
   }
 
   /** Leaves the batch as the step-by-step loop would have it after `done` pages and a busy chunk. */
@@ -88,7 +118,7 @@ export class Repeater {
     batch.used = 0;
   }
 
-  #repeat(k: Ctx, call: PinCall, unitsMax: number): number {
+  #repeat(k: Ctx, call: PinCall, unit: Unit, unitsMax: number): number {
     const { mm } = call;
     const a = k.arena;
     const chunkPages = this.#chunkPages;
@@ -96,15 +126,27 @@ export class Repeater {
     const v = k.variant;
     // A per-page kernel also gets the page after the chunk, to see that it does not follow.
     const readsPerUnit = v.batched ? this.#unitPages / BATCH_PAGES : v.lockedGup ? this.#unitPages + 1 : 0;
-    const byTime = this.#unitNs === 0 ? UNITS_MAX : Math.floor(k.aheadNs() / this.#unitNs);
-    const units = Math.min(unitsMax, byTime, UNITS_MAX);
+    const byTime = unit.ns === 0 ? unitsMax : Math.floor(k.aheadNs() / unit.ns);
+    const units = Math.min(unitsMax, byTime, k.exclusive ? unitsMax : UNITS_MAX);
     let chunks = 0;
     let reads = 0;
+    const limit = call.lockCap ? null : call.limitPages;
     // Without read sections in between all chunks are one run of write sections.
     const rounds = readsPerUnit === 0 ? 1 : units;
     const chunksPerRound = readsPerUnit === 0 ? units * chunksPerUnit : chunksPerUnit;
-    const limit = call.lockCap ? null : call.limitPages;
-    for (let round = 0; round < rounds; round += 1) {
+    if (k.exclusive) {
+      const before = lockedVm(a, mm);
+      // Whatever is not plain is left to the steps, so that time comes out exact.
+      if ((!v.lockFree && !isFree(a, mm)) || (limit !== null && isWrapped(before))) return 0;
+      // Nobody can come between: the sections are one addition.
+      const grain = readsPerUnit === 0 ? chunkPages : this.#unitPages;
+      const wanted = (units * this.#unitPages) / grain;
+      const times = limit === null ? wanted : Math.min(wanted, fitting(before, grain, limit));
+      addLockedVm(a, mm, times * grain);
+      chunks = (times * grain) / chunkPages;
+      reads = times * readsPerUnit;
+    }
+    for (let round = 0; round < rounds && !k.exclusive; round += 1) {
       if (readsPerUnit > 0) {
         if (limit !== null && exceeds(lockedVm(a, mm), this.#unitPages, limit)) break;
         const got = readRepeatedly(k, mm, readsPerUnit);
@@ -125,7 +167,7 @@ export class Repeater {
     k.count(C.chunks, chunks);
     if (!v.lockFree) {
       k.count(C.mmap_write_acquisitions, chunks);
-      k.heldAgain(LockKind.MmapWrite, chunks);
+      k.heldAgain(LockKind.MmapWrite, chunks, unit.writeHoldNs);
     }
     if (v.deferring) {
       k.count(C.trylock_attempts, attempts);
@@ -133,9 +175,9 @@ export class Repeater {
     }
     if (reads > 0) {
       k.count(C.mmap_read_acquisitions, reads);
-      k.heldAgain(LockKind.MmapRead, reads);
+      k.heldAgain(LockKind.MmapRead, reads, unit.readHoldNs);
     }
-    k.spend((this.#unitNs * attempts) / chunksPerUnit);
+    k.spend((unit.ns * attempts) / chunksPerUnit);
     const pages = chunks * chunkPages;
     k.count(C.pages_pinned, pages);
     if (pages > 0) advance(k, call, pages, chunkPages);
@@ -165,6 +207,11 @@ function advance(k: Ctx, call: PinCall, pages: number, chunkPages: number): void
   call.remaining -= pages;
   call.iovaPage += pages;
   call.vaddrPage += pages;
+}
+
+/** How many times `pages` fit under the limit on top of `lockedVmPages`. */
+function fitting(lockedVmPages: bigint, pages: number, limitPages: bigint): number {
+  return limitPages > lockedVmPages ? Number((limitPages - lockedVmPages) / BigInt(pages)) : 0;
 }
 
 function plus(f64: Float64Array, field: Ref, by: number): void {

@@ -1,0 +1,41 @@
+import { EXIT } from '../../base/errors.ts';
+import { defineCommand, flag, integer, required, text } from '../command.ts';
+import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
+
+export const command = defineCommand({
+  description:
+    'Runs a scenario in simulated kernel time: the same guests, the same model and the same report as a live run, but every ' +
+    'figure is in nanoseconds of the cost profile, on emulated hosts with as many CPUs as the scenario says. The same ' +
+    'scenario, seed and options give the same results.json to the byte, on any machine and any number of threads.',
+  arguments: { scenario: required('scenario file, for example scenarios/huge-guest.yaml') },
+  options: {
+    ...SCENARIO_OPTIONS,
+    threads: integer({
+      placeholder: 'n',
+      help: 'threads for several emulated hosts; default: cores',
+      min: 1,
+      max: 256,
+    }),
+    out: text({ placeholder: 'dir', help: 'where run directories go', default: 'runs' }),
+    json: flag('print the results as one JSON document on stdout'),
+    quiet: flag('no progress on stderr'),
+  },
+  examples: [
+    { command: 'pinstorm simulate scenarios/huge-guest.yaml --variant B', what: 'the 1 TiB guest under variant B' },
+    {
+      command: 'pinstorm simulate scenarios/boot-storm.yaml --set host.cpus=8',
+      what: '50 guests boot on a host of 8 CPUs',
+    },
+  ],
+  exits: [EXIT.threshold, EXIT.stopped, EXIT.violated, EXIT.inconclusive],
+  async run({ scenario }, options) {
+    const [{ loadScenario }, { planRun }, { REGISTRY }, { simulateRun }] = await Promise.all([
+      import('../../scenario/validate.ts'),
+      import('../../scenario/plan.ts'),
+      import('../registry.ts'),
+      import('../simulate-run.ts'),
+    ]);
+    const resolved = loadScenario(scenario, REGISTRY, overridesOf(options));
+    return simulateRun({ ...options, resolved, plan: planRun(resolved, REGISTRY) });
+  },
+});

@@ -1,0 +1,112 @@
+/** From the results of emulated hosts to the results of a run. Everything in it follows from the plan. */
+import type { RunPlan } from '../engine/guest-plan.ts';
+import { statsLayout } from '../engine/stats-layout.ts';
+import { decodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
+import { parseThreshold } from '../metrics/threshold.ts';
+import { MODEL_COUNTERS } from '../model/env.ts';
+import { buildResults } from '../report/build.ts';
+import type { RunIdentity, RunResults } from '../report/results.ts';
+import { VERSION } from '../base/version.ts';
+import type { HostResult } from '../worker/virtual-run.ts';
+
+/** Distinct marks a report repeats. */
+const NOTES_MAX = 8;
+/** Results must not say when or how they were made: run.json does. */
+const NO_INSTANT = '1970-01-01T00:00:00.000Z';
+
+/** Who the run is, as far as its results go: the same for every run of the plan. */
+export function virtualIdentity(plan: RunPlan): RunIdentity {
+  return {
+    id: plan.hash.slice(0, 16),
+    name: plan.name,
+    driver: 'virtual',
+    variant: plan.variant,
+    seed: plan.seed,
+    pace: plan.pace,
+    planHash: plan.hash,
+    commandLine: [],
+    startedAt: NO_INSTANT,
+    version: VERSION,
+  };
+}
+
+/** The sum of the hosts' statistics. */
+export function mergedSnapshot(plan: RunPlan, hosts: readonly HostResult[]): Snapshot {
+  const layout = statsLayout(plan);
+  const sum = new Snapshot(layout);
+  for (const host of hosts) sum.add(decodeSnapshot(layout, host.snapshot));
+  return sum;
+}
+
+export const virtualHealth = (plan: RunPlan): RunResults['health'] => ({
+  lateness: null,
+  saturated: false,
+  saturation: null,
+  nullOperation: null,
+  eventLoopDelayP99Ns: null,
+  cores: plan.host.cpus ?? 0,
+  threads: 0,
+  workers: plan.host.count,
+  profile: { name: plan.profile.name, calibrated: plan.profile.calibrated },
+});
+
+/** `hosts` in the order of their numbers, all of them. */
+export function virtualResults(plan: RunPlan, hosts: readonly HostResult[]): RunResults {
+  const sum = (of: (host: HostResult) => number): number => hosts.reduce((n, host) => n + of(host), 0);
+  const counts: Record<string, number> = {};
+  for (const host of hosts) {
+    for (const [name, n] of Object.entries(host.violationCounts)) counts[name] = (counts[name] ?? 0) + n;
+  }
+  const details = new Map<string, string>();
+  for (const { violations } of hosts) {
+    for (const { invariant, guest, detail } of violations) {
+      if (!details.has(invariant)) details.set(invariant, `first ${invariant}, guest ${guest}: ${detail}`);
+    }
+  }
+  const errors = hosts.flatMap(({ error }) => (error === null ? [] : [error]));
+  const penalty = hosts.flatMap(({ violations }) => violations).find(({ invariant }) => invariant === 'over-penalty');
+  const { lateness: _lateness, nullOperation: _null, ...health } = virtualHealth(plan);
+  return buildResults({
+    run: virtualIdentity(plan),
+    complete: true,
+    stoppedByUser: false,
+    durationNs: Math.round(Math.max(0, ...hosts.map((host) => host.endNs))),
+    coverage: {
+      guestsPlanned: plan.guests.length,
+      guestsFinished: sum((host) => host.guestsFinished),
+      guestsFailed: sum((host) => host.guestsFailed),
+      guestsLost: 0,
+      workersLost: 0,
+      minShare: 1,
+    },
+    snapshot: mergedSnapshot(plan, hosts),
+    thresholds: plan.thresholds.map((t) => parseThreshold(t.metric, t.expression, MODEL_COUNTERS)),
+    accounting: {
+      balance: (counts['balance'] ?? 0) > 0 ? 'violated' : sum((host) => host.checked) > 0 ? 'exact' : 'unchecked',
+      driftPages: sum((host) => host.driftPages),
+      firstRefusal: null,
+      violations: Object.entries(counts).map(([invariant, count]) => ({
+        invariant,
+        count,
+        expected: plan.expect.includes(invariant),
+        history: null,
+      })),
+      notes: [...errors, ...notes(hosts), ...details.values()],
+      explanation:
+        penalty === undefined
+          ? null
+          : `An operation was ${penalty.detail}: updates that found mmap_sem taken had been put off and were not applied yet.`,
+    },
+    deferredBacklogMax: Math.max(0, ...hosts.map((host) => host.deferredBacklogMax)),
+    health,
+  });
+}
+
+function notes(hosts: readonly HostResult[]): string[] {
+  const guests = new Map<string, number>();
+  for (const { marks } of hosts) {
+    for (const { label, value } of marks) guests.set(`${label}: ${value}`, (guests.get(`${label}: ${value}`) ?? 0) + 1);
+  }
+  const all = [...guests].map(([text, n]) => (n === 1 ? text : `${text} (${n} guests)`));
+  return all.length <= NOTES_MAX ? all : [...all.slice(0, NOTES_MAX), `and ${all.length - NOTES_MAX} more`];
+}

@@ -1,0 +1,42 @@
+/** How large an arena the guests of a plan need. */
+import type { GuestPlan } from '../engine/guest-plan.ts';
+import type { Capacity } from '../model/arena.ts';
+import { WORKLOADS } from '../workload/index.ts';
+
+/** Deferred updates of a worker process that can wait for a lock at once. */
+export const KWORKERS = 256;
+
+/** Capacity of the arena for all of these guests, from what their workloads say they need. */
+export function planCapacity(guests: readonly GuestPlan[], kworkers: number): Capacity {
+  let [processes, actors, containers, mappings, segments, pages] = [0, 0, 0, 0, 0, 0];
+  for (const guest of guests) {
+    processes += 1 + guest.actors.filter((x) => x.task === 'vm_child' || x.task === 'child').length;
+    actors += guest.actors.length + 1;
+    containers += guest.containers;
+    segments += 16;
+    for (const actor of guest.actors) {
+      const workload = WORKLOADS.get(actor.workload);
+      if (workload === undefined) throw new Error(`unknown workload '${actor.workload}' in a validated plan`);
+      const needs = workload.needs(actor.options, guest);
+      mappings += needs.mappings;
+      segments += needs.segments;
+      pages += needs.externalPages;
+    }
+  }
+  return {
+    mm: processes + 8,
+    task: actors + processes + 8,
+    process: processes + 8,
+    files: processes + 8,
+    user: guests.length + 8,
+    container: containers + 8,
+    group: containers + 8,
+    dma: mappings + 64,
+    chunk: mappings * 2 + segments + 256,
+    pages: mappings + 64,
+    vpfn: pages + 64,
+    seg: segments * 2 + 256,
+    vwork: 8,
+    actor: actors + kworkers + 8,
+  };
+}

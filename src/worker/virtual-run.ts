@@ -1,0 +1,297 @@
+/**
+ * Runs guests in virtual time: one emulated host after the other or side by side on threads. What comes out depends on the
+ * plan alone: hosts share nothing, and their results are merged in the order of their numbers.
+ */
+import { arrivalOf } from '../arrival/arrival.ts';
+import { stream } from '../base/prng.ts';
+import { Actor } from '../engine/actor.ts';
+import { buildGuest, freeGuest, type BuiltGuest } from '../engine/guest.ts';
+import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
+import { WORK_MAX_ACTIVE } from '../engine/host.ts';
+import { machineCost, stepCosts } from '../engine/profile.ts';
+import { statsLayout } from '../engine/stats-layout.ts';
+import { exactCosts, VirtualActor, VirtualHost, type ActorFaults } from '../engine/virtual.ts';
+import { encodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
+import { StatsBlock } from '../metrics/stats.ts';
+import { AddressSpace } from '../model/address-space.ts';
+import { Arena, type Ref } from '../model/arena.ts';
+import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
+import { checkBalance } from '../model/invariants/balance.ts';
+import { checkUpdates } from '../model/invariants/updates.ts';
+import { resolveVariant } from '../model/kernels/index.ts';
+import { FILES, MM, PROCESS, TASK } from '../model/layout.ts';
+import { INVARIANTS, Oracle } from '../model/oracle.ts';
+import { doExit } from '../model/paths/exit.ts';
+import { FILES_MAX } from '../model/paths/files.ts';
+import { lockedVm } from '../model/mm.ts';
+import { WORKLOADS } from '../workload/index.ts';
+import { planCapacity } from './capacity.ts';
+
+/** Blocked kworkers an emulated host has room for. */
+const KWORKERS = 16_384;
+/** Violations and marks kept whole per host. */
+const KEPT = 64;
+
+export interface VirtualMark {
+  readonly guest: number;
+  readonly atNs: number;
+  readonly label: string;
+  readonly value: string;
+}
+
+/** What one emulated host gives back: plain data. */
+export interface HostResult {
+  /** Its statistics, encoded. */
+  readonly snapshot: string;
+  /** When the last guest's work was done, ns of simulated time. */
+  readonly endNs: number;
+  readonly events: number;
+  readonly guestsFinished: number;
+  /** Guests whose workload ended with an error, with the first of them. */
+  readonly guestsFailed: number;
+  readonly error: string | null;
+  /** Address spaces whose account was judged at rest. */
+  readonly checked: number;
+  readonly violationCounts: Readonly<Record<string, number>>;
+  readonly violations: readonly { readonly invariant: string; readonly guest: number; readonly detail: string }[];
+  readonly driftPages: number;
+  readonly deferredBacklogMax: number;
+  readonly marks: readonly VirtualMark[];
+}
+
+export interface HostTask {
+  /** The plan; `guests` are those of this host alone. */
+  readonly plan: Omit<RunPlan, 'guests'>;
+  readonly guests: readonly GuestPlan[];
+  /** See HostOptions. */
+  readonly stepByStep?: boolean;
+}
+
+/** The guests of host `index`: dealt out in turn. */
+export function guestsOfHost(plan: RunPlan, index: number): GuestPlan[] {
+  return plan.guests.filter((guest) => guest.index % plan.host.count === index);
+}
+
+interface LiveGuest {
+  readonly plan: GuestPlan;
+  readonly built: BuiltGuest;
+  readonly containers: readonly Ref[];
+  state: 'running' | 'settling' | 'exiting';
+  left: number;
+  error: string | null;
+}
+
+/** Simulates one emulated host to its end. */
+export function simulateHost(task: HostTask): HostResult {
+  return new HostRun(task).run();
+}
+
+class HostRun {
+  readonly #task: HostTask;
+  readonly #arena: Arena;
+  readonly #addressSpace: AddressSpace;
+  readonly #oracle: Oracle;
+  readonly #stats: StatsBlock;
+  readonly #virtual: VirtualHost;
+  readonly #guests = new Map<number, LiveGuest>();
+  readonly #byMm = new Map<Ref, LiveGuest>();
+  readonly #rates = new Map<FaultSite, number>();
+  readonly #marks: VirtualMark[] = [];
+  #endNs = 0;
+  #finished = 0;
+  #failed = 0;
+  #error: string | null = null;
+  #checked = 0;
+  #driftPages = 0;
+
+  constructor(task: HostTask) {
+    this.#task = task;
+    const { plan } = task;
+    this.#arena = Arena.create(planCapacity(task.guests, KWORKERS), false);
+    const variant = resolveVariant(plan.variant);
+    this.#addressSpace = new AddressSpace(this.#arena, variant.gup);
+    this.#oracle = new Oracle(this.#arena, KEPT);
+    const layout = statsLayout(plan);
+    this.#stats = new StatsBlock(layout, new ArrayBuffer(layout.bytes));
+    const cost = (name: Parameters<typeof machineCost>[1]): number => machineCost(plan.profile.costNs, name);
+    this.#virtual = new VirtualHost({
+      arena: this.#arena,
+      stats: this.#stats,
+      variant,
+      oracle: this.#oracle,
+      addressSpace: this.#addressSpace,
+      costNs: exactCosts(stepCosts(plan.profile.costNs)),
+      host: {
+        cpus: plan.host.cpus,
+        sliceNs: cost('time_slice'),
+        wakeUpNs: cost('wake_up'),
+        spinNs: cost('spin_handover'),
+        workMaxActive: WORK_MAX_ACTIVE,
+        stepByStep: task.stepByStep ?? false,
+      },
+      onMark: (guest, atNs, label, value) => {
+        if (this.#marks.length < KEPT) this.#marks.push({ guest, atNs, label, value });
+      },
+      onEnd: (actor) => this.#actorEnded(actor),
+      onSettled: (mm) => {
+        const guest = this.#byMm.get(mm);
+        if (guest !== undefined) this.#settleIfQuiet(guest);
+      },
+    });
+    for (const site of FAULT_SITES) {
+      const rate = plan.faults[site];
+      if (rate !== undefined && rate > 0) this.#rates.set(site, rate);
+    }
+  }
+
+  run(): HostResult {
+    const { host } = this.#virtual;
+    for (const guest of this.#task.guests) host.at(guest.startNs, () => this.#start(guest));
+    host.run();
+    this.#judgeStuck();
+    const violationCounts: Record<string, number> = {};
+    for (const name of INVARIANTS) {
+      if (this.#oracle.counts[name] > 0) violationCounts[name] = this.#oracle.counts[name];
+    }
+    return {
+      snapshot: encodeSnapshot(Snapshot.take(this.#stats.layout, [this.#stats])),
+      endNs: this.#endNs,
+      events: host.events,
+      guestsFinished: this.#finished,
+      guestsFailed: this.#failed,
+      error: this.#error,
+      checked: this.#checked,
+      violationCounts,
+      violations: this.#oracle.violations.map(({ invariant, guest, detail }) => ({ invariant, guest, detail })),
+      driftPages: this.#driftPages,
+      deferredBacklogMax: this.#virtual.deferredBacklogMax,
+      marks: this.#marks,
+    };
+  }
+
+  #start(plan: GuestPlan): void {
+    const a = this.#arena;
+    const built = buildGuest(a, this.#addressSpace, plan, () => 0);
+    const guest: LiveGuest = {
+      plan,
+      built,
+      containers: containersOf(a, built),
+      state: 'running',
+      left: built.actors.length,
+      error: null,
+    };
+    this.#guests.set(plan.index, guest);
+    for (const mm of built.mms) this.#byMm.set(mm, guest);
+    const runEndNs = this.#task.plan.durationNs ?? Number.POSITIVE_INFINITY;
+    const guestEndNs = plan.durationNs === null ? Number.POSITIVE_INFINITY : plan.startNs + plan.durationNs;
+    built.actors.forEach(({ actor, task }, index) => {
+      const faults: ActorFaults | null =
+        this.#rates.size === 0 ? null : { rate: this.#rates, random: stream(plan.seed, `faults.${index}`) };
+      const driver = new VirtualActor(this.#virtual, actor, task, plan.index, built.mms[0] as Ref, faults);
+      const actorPlan = plan.actors[index];
+      if (actorPlan === undefined) {
+        // The process's first thread when no actor of the plan is it: it only waits for the others.
+        this.#virtual.add(driver, nothing(), plan.startNs);
+        return;
+      }
+      const workload = WORKLOADS.get(actorPlan.workload);
+      if (workload === undefined) throw new Error(`unknown workload '${actorPlan.workload}' in a validated plan`);
+      const startNs = plan.startNs + actorPlan.startNs;
+      const at = new Actor(
+        driver,
+        plan,
+        actorPlan,
+        stream(plan.seed, `actor.${index}`),
+        arrivalOf(actorPlan.arrival, startNs, stream(plan.seed, `arrival.${index}`)),
+        Math.min(guestEndNs, runEndNs),
+        built.bufferPage,
+        built.bufferPages,
+      );
+      this.#virtual.add(driver, this.#guarded(guest, workload.run(at, actorPlan.options)), startNs);
+    });
+  }
+
+  /** A workload's exception ends its actor, not the run. */
+  *#guarded(guest: LiveGuest, path: Path<void>): Path<void> {
+    try {
+      yield* path;
+    } catch (error) {
+      guest.error ??= error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  #actorEnded(actor: VirtualActor): void {
+    const guest = this.#guests.get(actor.guest);
+    if (guest === undefined) return;
+    guest.left -= 1;
+    if (guest.left > 0) return;
+    if (guest.state === 'running') {
+      guest.state = 'settling';
+      this.#endNs = Math.max(this.#endNs, actor.localNs);
+      this.#settleIfQuiet(guest);
+    } else {
+      this.#end(guest);
+    }
+  }
+
+  /** All actors are at rest: once the last deferred update has been applied, the account is judged and the processes exit. */
+  #settleIfQuiet(guest: LiveGuest): void {
+    if (guest.state !== 'settling') return;
+    if (guest.built.mms.some((mm) => this.#virtual.pending(mm) > 0)) return;
+    const a = this.#arena;
+    for (const mm of guest.built.mms) {
+      this.#checked += 1;
+      checkBalance(a, this.#oracle, mm, guest.containers);
+      checkUpdates(a, this.#oracle, mm);
+      if (a.i32[mm + MM.mmUsers] !== 0) {
+        const ledgers = (a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.f64[(mm + MM.ledgerIommufd) >> 1] as number);
+        const held = BigInt(ledgers) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
+        this.#driftPages += Number(BigInt.asIntN(64, lockedVm(a, mm)) - held);
+      }
+    }
+    guest.state = 'exiting';
+    guest.left = guest.built.actors.length;
+    for (const { actor } of guest.built.actors) {
+      const driver = this.#virtual.actor(actor);
+      if (driver === undefined) throw new Error('a guest has an actor that never ran');
+      this.#virtual.add(driver, this.#guarded(guest, doExit(driver)), this.#virtual.host.nowNs);
+    }
+  }
+
+  #end(guest: LiveGuest): void {
+    for (const mm of guest.built.mms) this.#byMm.delete(mm);
+    this.#guests.delete(guest.plan.index);
+    freeGuest(this.#arena, guest.built);
+    if (guest.error === null) {
+      this.#finished += 1;
+      return;
+    }
+    this.#failed += 1;
+    this.#error ??= `guest ${guest.plan.index}: ${guest.error}`;
+  }
+
+  /** Guests that nothing can happen to any more though they have not ended: their actors wait for each other. */
+  #judgeStuck(): void {
+    for (const guest of this.#guests.values()) {
+      this.#failed += 1;
+      this.#error ??= `guest ${guest.plan.index}: ${guest.left} of its actors wait for ever (${guest.state})`;
+    }
+  }
+}
+
+function containersOf(a: Arena, built: BuiltGuest): Ref[] {
+  const found = new Set<Ref>();
+  for (const { task } of built.actors) {
+    const process = a.i32[task + TASK.process] as number;
+    const files = process === 0 ? 0 : (a.i32[process + PROCESS.files] as number);
+    for (let i = 0; files !== 0 && i < FILES_MAX; i += 1) {
+      const container = a.i32[files + FILES.container0 + i] as number;
+      if (container !== 0) found.add(container);
+    }
+  }
+  return [...found];
+}
+
+function* nothing(): Path<void> {
+  yield;
+}

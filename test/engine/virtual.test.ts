@@ -1,0 +1,236 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { virtualResults } from '../../src/cli/virtual-results.ts';
+import type { ActorPlan, GuestPlan, RunPlan } from '../../src/engine/guest-plan.ts';
+import { DEFAULT_PROFILE } from '../../src/engine/profile.ts';
+import { EventQueue, slotOf } from '../../src/engine/virtual-queue.ts';
+import { VARIANTS } from '../../src/model/kernels/index.ts';
+import { simulateAll } from '../../src/worker/virtual-pool.ts';
+import { guestsOfHost, simulateHost, type HostResult } from '../../src/worker/virtual-run.ts';
+
+const MIB = 2 ** 20;
+
+interface Case {
+  readonly variant?: string;
+  readonly cpus?: number | null;
+  readonly hosts?: number;
+  readonly guests?: number;
+  readonly bytes?: number;
+  readonly backing?: GuestPlan['memory']['backing'];
+  readonly contiguityPages?: number;
+  readonly memlockBytes?: number | null;
+  readonly actors: readonly Partial<ActorPlan>[];
+  readonly durationNs?: number | null;
+  readonly costNs?: Readonly<Record<string, number>>;
+}
+
+function planOf(c: Case): RunPlan {
+  const guests = Array.from({ length: c.guests ?? 1 }, (_, index): GuestPlan => ({
+    index,
+    class: 'test',
+    seed: 17 + index,
+    startNs: index * 1000,
+    durationNs: c.durationNs ?? null,
+    memory: {
+      bytes: c.bytes ?? 4 * MIB,
+      backing: c.backing ?? 'anon4k',
+      contiguityPages: c.contiguityPages ?? 1,
+      populated: true,
+    },
+    memlockBytes: c.memlockBytes ?? null,
+    capIpcLock: false,
+    iommu: 'type1v2',
+    containers: 2,
+    actors: c.actors.map((actor, i) => ({
+      name: `actor-${i}`,
+      task: i === 0 ? 'main' : 'thread',
+      workload: 'null',
+      options: {},
+      arrival: { kind: 'closed', options: {} },
+      startNs: 0,
+      iterations: null,
+      ...actor,
+    })),
+  }));
+  return {
+    format: 1,
+    name: 'test',
+    seed: 1,
+    variant: c.variant ?? 'E',
+    pace: 1,
+    durationNs: c.durationNs ?? null,
+    profile: { ...DEFAULT_PROFILE, costNs: { ...DEFAULT_PROFILE.costNs, ...c.costNs } },
+    faults: {},
+    deferred: { batch: 100, flushMs: 1 },
+    host: { count: c.hosts ?? 1, cpus: c.cpus ?? null },
+    expect: [],
+    thresholds: [],
+    guests,
+    hash: '0123456789abcdef0123',
+  };
+}
+
+function simulate(c: Case, stepByStep = false): HostResult {
+  const plan = planOf(c);
+  return simulateHost({ plan, guests: guestsOfHost(plan, 0), stepByStep });
+}
+
+const mapper = (container: number, iterations: number, pages = 256): Partial<ActorPlan> => ({
+  workload: 'map-unmap',
+  options: { pages, slots: 2, stop_on_failure: false, container },
+  iterations,
+});
+const mlocker: Partial<ActorPlan> = { workload: 'mlock-loop', options: { pages: 1 }, iterations: 200 };
+const faulter: Partial<ActorPlan> = {
+  workload: 'mmap-munmap',
+  options: { pages: 16 },
+  arrival: { kind: 'poisson', options: { perSecond: 50_000 } },
+  iterations: 100,
+};
+const BUSY: readonly Partial<ActorPlan>[] = [mapper(0, 20), mapper(1, 20), mlocker, faulter];
+
+const results = (plan: RunPlan, hosts: readonly HostResult[]): string => JSON.stringify(virtualResults(plan, hosts));
+
+describe('the event queue', () => {
+  it('is a total order: time, then priority, then sequence, whatever the heap does', () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.oneof(
+            fc.record({ ns: fc.integer({ min: 0, max: 5 }), priority: fc.constantFrom(0 as const, 1 as const) }),
+            fc.constant('pop' as const),
+          ),
+          { maxLength: 200 },
+        ),
+        (program) => {
+          const queue = new EventQueue();
+          const model: { ns: number; priority: number; slot: number }[] = [];
+          let slot = 0;
+          const take = (): void => {
+            model.sort((x, y) => x.ns - y.ns || x.priority - y.priority || x.slot - y.slot);
+            const expected = model.shift();
+            assert.equal(queue.peekNs(), expected?.ns ?? Number.POSITIVE_INFINITY);
+            const key = queue.pop();
+            assert.equal(key === undefined ? undefined : slotOf(key), expected?.slot);
+            if (expected !== undefined) assert.equal(queue.poppedNs, expected.ns);
+          };
+          for (const one of program) {
+            if (one === 'pop') {
+              take();
+            } else {
+              // Time never runs backwards.
+              const ns = queue.poppedNs + one.ns;
+              queue.push(ns, one.priority, slot);
+              model.push({ ns, priority: one.priority, slot });
+              slot += 1;
+            }
+          }
+          while (model.length > 0) take();
+        },
+      ),
+      { seed: 20_161_216, numRuns: 500 },
+    );
+  });
+});
+
+describe('running ahead changes nothing', () => {
+  for (const { id } of VARIANTS) {
+    for (const cpus of [null, 1, 2]) {
+      it(`variant ${id} on ${cpus ?? 'unlimited'} CPUs: the results are those of one event per step`, () => {
+        const c: Case = { variant: id, cpus, actors: BUSY };
+        const fast = simulate(c);
+        const slow = simulate(c, true);
+        assert.equal(fast.error, null);
+        assert.ok(fast.events < slow.events, `${fast.events} events against ${slow.events}`);
+        const { events: _fast, ...fastRest } = fast;
+        const { events: _slow, ...slowRest } = slow;
+        assert.deepEqual(fastRest, slowRest);
+      });
+    }
+  }
+
+  for (const { id } of VARIANTS) {
+    it(`variant ${id}: the closed form of the huge guest is the step-by-step run of a smaller one, to the byte`, () => {
+      const plan = planOf({ variant: id, bytes: 64 * MIB, actors: [mapper(0, 3, 12_345)] });
+      const run = (stepByStep: boolean): HostResult => simulateHost({ plan, guests: plan.guests, stepByStep });
+      assert.equal(results(plan, [run(false)]), results(plan, [run(true)]));
+    });
+  }
+});
+
+describe('the same plan gives the same bytes', () => {
+  it('twice, on one thread or several, whatever the number of hosts per thread', async () => {
+    const plan = planOf({ variant: 'D', cpus: 2, hosts: 3, guests: 7, actors: BUSY });
+    const { guests: _guests, ...head } = plan;
+    const tasks = [0, 1, 2].map((index) => ({ plan: head, guests: guestsOfHost(plan, index) }));
+    const once = results(plan, await simulateAll(tasks, { threads: 1 }));
+    assert.equal(results(plan, await simulateAll(tasks, { threads: 1 })), once);
+    assert.equal(results(plan, await simulateAll(tasks, { threads: 2 })), once);
+    assert.equal(results(plan, await simulateAll(tasks, { threads: 3 })), once);
+    const { accounting, coverage } = JSON.parse(once) as ReturnType<typeof virtualResults>;
+    assert.equal(coverage.guestsFinished, 7);
+    assert.equal(accounting.balance, 'exact');
+  });
+});
+
+describe('the emulated host', () => {
+  const lockWait = (c: Case, mode: string): { count: number; maxNs: number } => {
+    const plan = planOf(c);
+    const { split } = virtualResults(plan, [simulate(c)]);
+    return split.lockWait[mode] ?? { count: 0, maxNs: 0 };
+  };
+  const endNs = (c: Case): number => simulate(c).endNs;
+
+  it('shares finite CPUs: two independent guests on one take as long as one after the other', () => {
+    const work: Case = { actors: [mapper(0, 50)], guests: 2 };
+    const alone = endNs({ ...work, guests: 1, cpus: 1 });
+    const shared = endNs({ ...work, cpus: 1 });
+    const apart = endNs({ ...work, cpus: 2 });
+    assert.ok(Math.abs(apart - alone) < 2_000, `${apart} beside ${alone}`);
+    assert.ok(Math.abs(shared / alone - 2) < 0.02, `${shared} beside ${alone}`);
+  });
+
+  it('preempts lock holders: with one CPU a wait for mmap_sem can last a whole time slice', () => {
+    const actors = [mapper(0, 400), mapper(1, 400)];
+    const slice = 3e6;
+    assert.ok(lockWait({ actors, cpus: null }, 'mmap_write').maxNs < 50_000);
+    const one = lockWait({ actors, cpus: 1, costNs: { time_slice: slice } }, 'mmap_write');
+    if (one.count > 0) assert.ok(one.maxNs >= slice, `${one.maxNs} ns`);
+    const long = lockWait({ actors, cpus: 1, costNs: { time_slice: 20_000, counter_rw: 900 } }, 'mmap_write');
+    assert.ok(long.count > 0 && long.maxNs >= 20_000, `${long.count} waits, ${long.maxNs} ns at most`);
+  });
+
+  it('spins: a writer gets the lock of a running writer sooner than the wake-up latency', () => {
+    const actors = [mapper(0, 50), mapper(1, 50)];
+    const { count, maxNs } = lockWait({ actors, costNs: { wake_up: 1e6 } }, 'mmap_write');
+    assert.ok(count > 0, 'nobody waited');
+    assert.ok(maxNs < 1e6, `a wait of ${maxNs} ns, longer than a wake-up`);
+  });
+
+  it('sleeps on readers: a writer behind a reader pays the wake-up', () => {
+    const { count, maxNs } = lockWait({ variant: 'E2', actors: [mapper(0, 50), mapper(1, 50)] }, 'mmap_write');
+    assert.ok(count > 0 && maxNs >= DEFAULT_PROFILE.costNs.wake_up, `${count} waits, ${maxNs} ns at most`);
+  });
+
+  it('serves the invalidations of its guests one after the other', () => {
+    const iotlb = 200_000;
+    const c: Case = { actors: [mapper(0, 1, 1)], guests: 1, costNs: { iotlb_sync: iotlb } };
+    const one = endNs(c);
+    const eight = endNs({ ...c, guests: 8 });
+    // 2 mappings a guest, each with one invalidation: 7 further guests wait for each other.
+    assert.ok(eight - one > 7 * 2 * iotlb * 0.9, `${one} and ${eight}`);
+    assert.ok(endNs({ ...c, guests: 8, hosts: 8 }) - one < iotlb, 'hosts must not share the queue');
+  });
+
+  it('applies every deferred update on kworkers, and the account is exact at rest', () => {
+    const plan = planOf({ variant: 'D', cpus: 4, actors: BUSY });
+    const { accounting, split } = virtualResults(plan, [simulateHost({ plan, guests: plan.guests })]);
+    assert.ok(accounting.deferred.queued > 0, 'nothing was deferred');
+    assert.equal(accounting.deferred.applied, accounting.deferred.queued);
+    assert.equal(accounting.balance, 'exact');
+    // Queue latency, start of the worker and the update itself.
+    const settle = split.deferredSettle;
+    assert.ok(settle !== null && settle.p50Ns >= DEFAULT_PROFILE.costNs.wake_up, `${settle?.p50Ns}`);
+  });
+});
