@@ -290,6 +290,10 @@ export class VirtualActor extends HostThread implements Driver {
     return this.localNs;
   }
 
+  startNs(): number {
+    return this.localNs;
+  }
+
   sleepUntil(ns: number): void {
     if (ns <= this.localNs) return;
     this.ask = Ask.Sleep;

@@ -157,6 +157,8 @@ test('flags over environment over file over default, and the origin of each valu
     profile: 'default <- default',
     'deferred.batch': '100 <- default',
     'deferred.flush': '1ms <- default',
+    'host.count': '1 <- default',
+    'host.cpus': 'unlimited <- default',
     expect: '[] <- default',
     'guests.small.class': 'small <- t.yaml:4',
     'guests.small.count': '1 <- default',

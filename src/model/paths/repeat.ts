@@ -91,7 +91,7 @@ export class Repeater {
 
   #known(k: Ctx): Map<string, Unit> {
     let known = knownUnits.get(k.arena);
-    if (known === undefined) knownUnits.set(k.arena, (known = new Map()));
+    if (known === undefined) knownUnits.set(k.arena, (known = new Map<string, Unit>()));
     return known;
   }
 
@@ -137,7 +137,7 @@ export class Repeater {
     if (k.exclusive) {
       const before = lockedVm(a, mm);
       // Whatever is not plain is left to the steps, so that time comes out exact.
-      if ((!v.lockFree && !isFree(a, mm)) || (limit !== null && isWrapped(before))) return 0;
+      if (!isFree(a, mm) || (limit !== null && isWrapped(before))) return 0;
       // Nobody can come between: the sections are one addition.
       const grain = readsPerUnit === 0 ? chunkPages : this.#unitPages;
       const wanted = (units * this.#unitPages) / grain;
