@@ -244,7 +244,8 @@ class HostRun {
       checkBalance(a, this.#oracle, mm, guest.containers);
       checkUpdates(a, this.#oracle, mm);
       if (a.i32[mm + MM.mmUsers] !== 0) {
-        const ledgers = (a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.f64[(mm + MM.ledgerIommufd) >> 1] as number);
+        const ledgers =
+          (a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.f64[(mm + MM.ledgerIommufd) >> 1] as number);
         const held = BigInt(ledgers) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
         this.#driftPages += Number(BigInt.asIntN(64, lockedVm(a, mm)) - held);
       }
