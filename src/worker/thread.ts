@@ -72,6 +72,8 @@ export function run(task: ThreadTask): void {
   const parked = new Map<Ref, WallActor>();
   const loop = new WallLoop(shared, (actor) => {
     if (exiting.delete(actor.actor)) {
+      // A wake-up that came late must be out of the mailbox before the main thread frees the actor.
+      loop.collect();
       send({ type: 'exited', guest: actor.guest, actor: actor.actor, violations: newlyCounted() });
       return;
     }

@@ -8,7 +8,7 @@ import { Actor } from '../engine/actor.ts';
 import { buildGuest } from '../engine/guest.ts';
 import type { ActorPlan, GuestPlan } from '../engine/guest-plan.ts';
 import { WallActor, WallLoop, type WallShared } from '../engine/wall.ts';
-import { WallControl } from '../engine/wall-control.ts';
+import { WallControl, type DeferredUpdate } from '../engine/wall-control.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space.ts';
 import { Arena, capacityFor, type Ref } from '../model/arena.ts';
@@ -89,6 +89,10 @@ export function warmUp(shared: WallShared): void {
     const workload = WORKLOADS.get(actorPlan.workload);
     if (workload !== undefined) loop.add(driver, workload.run(work, actorPlan.options), 0);
   });
-  // Deferred updates stay in the ring: they go with the arena.
-  while (loop.actors > 0 && loop.turn() === 0);
+  // Nobody applies the deferred updates: they leave the ring so that no actor waits for room.
+  const sink: DeferredUpdate[] = [];
+  while (loop.actors > 0 && loop.turn() === 0) {
+    control.drain(RING_CELLS, sink);
+    sink.length = 0;
+  }
 }
