@@ -67,6 +67,9 @@ export const MM = struct('mm', [
   ['deferredQueuedPages', 'f64', 'signed pages of them', 'oracle'],
   ['deferredApplied', 'f64', 'updates applied by work items', 'oracle'],
   ['deferredAppliedPages', 'f64', 'signed pages of them', 'oracle'],
+  ['ledgerExempt', 'f64', 'pages ever asked for since limits are mixed', 'oracle'],
+  ['ledgerLimit', 'u64', 'pages + 1: the limit of the last operation; 0 none yet', 'oracle'],
+  ['ledgerMixed', 'i32', 'bool: operations came with different limits', 'oracle'],
   ['ledgerPinnedVm', 'f64', 'pages iommufd has pinned here and accounts for', 'oracle'],
   ['ledgerIommufd', 'f64', 'those of them that belong in locked_vm (MM mode)', 'oracle'],
   ['liveTasks', 'i32', 'tasks whose mm this is', 'oracle'],
@@ -92,6 +95,7 @@ export const PROCESS = struct('process', [
   ['memlockBytes', 'u64', 'bytes, soft RLIMIT_MEMLOCK', 'any thread of it'],
   ['leader', 'i32', 'task ref', 'setup; exec'],
   ['threads', 'i32', 'live tasks', 'atomic'],
+  ['memlockChanges', 'i32', 'times the limit was set', 'oracle'],
   ['files', 'i32', 'files ref', 'setup; exec'],
 ]);
 

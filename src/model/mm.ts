@@ -75,7 +75,20 @@ export function memlockBytes(a: Arena, task: Ref): bigint {
   return a.u64[(process + PROCESS.memlockBytes) >> 1] as bigint;
 }
 
-/** The same in pages, rounded down. */
+/** setrlimit(RLIMIT_MEMLOCK). */
+export function setMemlockBytes(a: Arena, task: Ref, bytes: bigint): void {
+  const process = a.i32[task + TASK.process] as number;
+  a.u64[(process + PROCESS.memlockBytes) >> 1] = bytes;
+  Atomics.add(a.i32, process + PROCESS.memlockChanges, 1);
+}
+
+/** How often the limit was set: an operation over which it changes is not judged by it. For the oracle. */
+export function memlockChanges(a: Arena, task: Ref): number {
+  const process = a.i32[task + TASK.process] as number;
+  return process === 0 ? 0 : Atomics.load(a.i32, process + PROCESS.memlockChanges);
+}
+
+/** The soft RLIMIT_MEMLOCK in pages, rounded down. */
 export function memlockPages(a: Arena, task: Ref): bigint {
   return memlockBytes(a, task) >> 12n;
 }

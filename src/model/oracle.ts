@@ -31,6 +31,9 @@ export interface Violation {
   readonly detail: string;
 }
 
+/** The limit of whoever has CAP_IPC_LOCK. */
+export const NO_LIMIT = 1n << 62n;
+
 /** Keeps the first violations whole and counts the rest. */
 export class Oracle {
   readonly counts: Record<InvariantName, number> = {
@@ -60,26 +63,58 @@ export class Oracle {
     this.onViolation?.(v);
   }
 
-  /** An operation begins that may come to hold up to `pages` more pages of `mm`. */
-  begin(mm: Ref, pages: number): void {
-    this.#add(mm, MM.ledgerInFlight, pages);
+  /**
+   * An operation begins that may come to hold up to `pages` more pages of `mm`; `limitPages` is what its caller may lock,
+   * NO_LIMIT with CAP_IPC_LOCK. The result is for `end`.
+   */
+  begin(mm: Ref, pages: number, limitPages?: bigint): number {
+    const a = this.arena;
+    a.lock(mm + MM.oracleLatch);
+    this.#plus(mm, MM.ledgerInFlight, pages);
+    if (limitPages !== undefined) {
+      const at = (mm + MM.ledgerLimit) >> 1;
+      const known = a.u64[at] as bigint;
+      if (known !== 0n && known !== limitPages + 1n) a.i32[mm + MM.ledgerMixed] = 1;
+      a.u64[at] = limitPages + 1n;
+    }
+    const exempt = a.f64[(mm + MM.ledgerExempt) >> 1] as number;
+    a.unlock(mm + MM.oracleLatch);
+    return exempt;
   }
 
   /**
    * The operation is over and holds `held` of the `asked` pages. `limitPages` is what the caller may lock and `bypass`
-   * whether it is exempt: an operation that ends with more committed than that has got past the limit.
+   * whether it is exempt: an operation that ends with more committed than that has got past the limit. `judge`: whether it
+   * got anything. With `began` (what `begin` returned) and callers of different limits, it does not answer for what others
+   * may have got meanwhile.
    */
-  end(mm: Ref, asked: number, held: number, limitPages: bigint, bypass: boolean): void {
+  end(
+    mm: Ref,
+    asked: number,
+    held: number,
+    limitPages: bigint,
+    bypass: boolean,
+    began?: number,
+    judge = held > 0,
+  ): void {
     const a = this.arena;
     const latch = mm + MM.oracleLatch;
     a.lock(latch);
     this.#plus(mm, MM.ledgerInFlight, -asked);
     this.#plus(mm, MM.ledgerCommitted, held);
     const committed = a.f64[(mm + MM.ledgerCommitted) >> 1] as number;
+    let others = 0;
+    if (a.i32[mm + MM.ledgerMixed] === 1) {
+      if (began !== undefined) {
+        others =
+          (a.f64[(mm + MM.ledgerExempt) >> 1] as number) - began + (a.f64[(mm + MM.ledgerInFlight) >> 1] as number);
+      }
+      this.#plus(mm, MM.ledgerExempt, asked);
+    }
     a.unlock(latch);
-    if (bypass || held <= 0) return;
+    if (bypass || !judge) return;
     const total = BigInt(committed) + this.#mlocked(mm);
-    if (total > limitPages) {
+    if (total - BigInt(others) > limitPages) {
       this.report('limit-bypass', mm, `${total} pages are held under a limit of ${limitPages}`);
     }
   }
@@ -101,14 +136,17 @@ export class Oracle {
   }
 
   /**
-   * A request of `asked` pages (already in flight) was refused by the limit. If everything that could be held, this request
+   * A request of pages (already in flight, `alreadyHeld` of them also held) was refused by the limit. If everything that could be held, this request
    * included, fits, the refusal was wrong: pages are paid for that nobody holds.
    */
-  refused(mm: Ref, limitPages: bigint): void {
+  refused(mm: Ref, limitPages: bigint, alreadyHeld = 0): void {
     const a = this.arena;
     const latch = mm + MM.oracleLatch;
     a.lock(latch);
-    const upper = (a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.f64[(mm + MM.ledgerInFlight) >> 1] as number);
+    const upper =
+      (a.f64[(mm + MM.ledgerCommitted) >> 1] as number) +
+      (a.f64[(mm + MM.ledgerInFlight) >> 1] as number) -
+      alreadyHeld;
     a.unlock(latch);
     const total = BigInt(upper) + this.#mlocked(mm);
     if (total <= limitPages) {

@@ -17,6 +17,7 @@ import { CHUNK, CONTAINER, DMA, MM, PAGES, TASK, USER } from '../layout.ts';
 import {
   getTask,
   hasCapIpcLock,
+  memlockChanges,
   memlockPages,
   mmdrop,
   mmgetNotZero,
@@ -129,8 +130,10 @@ export function* fillArea(k: Ctx, container: Ref, area: Ref): Path<number> {
   const asked = endOf(a, area) - first;
   const before = npinned(a, object);
   const inLockedVm = modeOf(a, object) === AccountMode.Mm;
-  const limit = memlockPages(a, a.i32[object + PAGES.sourceTask] as number);
-  if (inLockedVm) k.oracle.begin(mm, asked);
+  const source = a.i32[object + PAGES.sourceTask] as number;
+  const limit = memlockPages(a, source);
+  const changes = memlockChanges(a, source);
+  const began = inLockedVm ? k.oracle.begin(mm, asked, limit) : 0;
   let ret = yield* fillPages(k, container, object, area, reader);
   if (ret === 0) ret = yield* updatePinned(k, object, reader);
   if (reader.locked) {
@@ -148,7 +151,8 @@ export function* fillArea(k: Ctx, container: Ref, area: Ref): Path<number> {
   } else {
     yield* unpin(k, object, uncovered(a, object, area), true);
   }
-  if (inLockedVm) k.oracle.end(mm, asked, npinned(a, object) - before, limit, false);
+  if (inLockedVm)
+    k.oracle.end(mm, asked, npinned(a, object) - before, limit, memlockChanges(a, source) !== changes, began);
   if (k.at(S.MutexUnlock, object)) yield;
   mutexUnlock(k, object, PAGES);
   return ret;

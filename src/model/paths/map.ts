@@ -6,7 +6,8 @@ import { EEXIST, EINVAL, ENOMEM, ENOSPC, EOVERFLOW } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { CHUNK, CONTAINER, DMA, TASK } from '../layout.ts';
-import { getTask, hasCapIpcLock, memlockPages, mmgrab, taskMm } from '../mm.ts';
+import { NO_LIMIT } from '../oracle.ts';
+import { getTask, hasCapIpcLock, memlockChanges, memlockPages, mmgrab, taskMm } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { orders } from '../orders.ts';
 import { S } from '../steps.ts';
@@ -116,15 +117,16 @@ function* mapLocked(k: Ctx, container: Ref, m: Checked): Path<number> {
     return 0;
   }
   a.i32[dma + DMA.ledgerMm] = owner;
-  const limitBefore = memlockPages(a, k.current);
+  const limit = memlockPages(a, k.current);
+  const changes = memlockChanges(a, k.current);
   const bypass = hasCapIpcLock(a, k.current);
-  if (owner !== 0) k.oracle.begin(owner, m.pages);
+  const began = owner === 0 ? 0 : k.oracle.begin(owner, m.pages, bypass ? NO_LIMIT : limit);
   const ret = yield* pinMapDma(k, container, dma, m.pages);
   const held = ret === 0 ? (a.f64[(dma + DMA.ledgerPinned) >> 1] as number) : 0;
   if (ret !== 0) yield* removeDma(k, container, dma);
   if (owner !== 0) {
-    const limitAfter = memlockPages(a, k.current);
-    k.oracle.end(owner, m.pages, held, limitAfter > limitBefore ? limitAfter : limitBefore, bypass);
+    const changed = memlockChanges(a, k.current) !== changes;
+    k.oracle.end(owner, m.pages, held, limit, bypass || changed, began);
   }
   return ret;
 }

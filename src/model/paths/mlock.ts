@@ -18,9 +18,11 @@ import {
   hasCapIpcLock,
   lockedVm,
   memlockBytes,
+  memlockChanges,
   memlockPages,
   taskMm,
 } from '../mm.ts';
+import { NO_LIMIT } from '../oracle.ts';
 import { downRead, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { chargeFaults } from './pin.ts';
@@ -58,10 +60,12 @@ export function* sysMlock(k: Ctx, addressBytes: bigint, bytes: bigint, onFault: 
   if (!cap && memlockBytes(a, k.current) === 0n) return -EPERM;
   const { page, pages, wraps } = pagesOf(addressBytes, bytes);
   const mm = taskMm(a, k.current);
-  k.oracle.begin(mm, pages);
+  const changes = memlockChanges(a, k.current);
+  const began = k.oracle.begin(mm, pages, cap ? NO_LIMIT : limitPages);
   const err = yield* mlockRange(k, mm, { page, pages, wraps, onFault, limitPages, cap });
   // What is locked the ledger keeps as MM.mlockedPages.
-  k.oracle.end(mm, pages, 0, limitPages, cap);
+  const changed = memlockChanges(a, k.current) !== changes;
+  k.oracle.end(mm, pages, 0, limitPages, cap || changed, began, err === 0);
   return err;
 }
 
@@ -81,10 +85,13 @@ function* mlockRange(k: Ctx, mm: Ref, r: Request): Path<number> {
   let err = 0;
   if (!cap) {
     const v = lockedVm(a, mm);
-    if (exceeds(v, pages, limitPages) && exceeds(v, pages - k.addressSpace.lockedPages(mm, page, pages), limitPages)) {
-      k.count(C.limit_refusals, 1);
-      k.oracle.refused(mm, limitPages);
-      err = -ENOMEM;
+    if (exceeds(v, pages, limitPages)) {
+      const again = k.addressSpace.lockedPages(mm, page, pages);
+      if (exceeds(v, pages - again, limitPages)) {
+        k.count(C.limit_refusals, 1);
+        k.oracle.refused(mm, limitPages, again);
+        err = -ENOMEM;
+      }
     }
   }
   if (err === 0 && wraps) err = -EINVAL;

@@ -175,10 +175,11 @@ export function* pinPagesPerPage(k: Ctx, call: PinCall, loop: PerPageLoop): Path
         const v = lockedVm(k.arena, call.mm);
         const fits = allowance(v, account, call.limitPages, got - external);
         if (fits < got - external) {
-          if (k.at(S.PutPage, 0)) yield;
+          const refused = loop.overLimit === 'fail' || (pages === 0 && fits === 0);
           k.count(C.limit_refusals, 1);
-          if (loop.overLimit === 'fail' || (pages === 0 && fits === 0)) {
-            k.oracle.refused(call.mm, call.limitPages);
+          if (refused) k.oracle.refused(call.mm, call.limitPages);
+          if (k.at(S.PutPage, 0)) yield;
+          if (refused) {
             err = -ENOMEM;
             break;
           }
