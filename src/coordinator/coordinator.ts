@@ -79,8 +79,13 @@ export class Coordinator {
   #stop: 'user' | 'failure' | undefined;
   #stopSent = false;
   #fatal: Error | undefined;
+  /** Redis is out of reach: commands would only wait. */
+  #redisAway = false;
+  #interrupt: (error: Error) => void = () => {};
+  readonly #interrupted = new Promise<never>((_, reject) => (this.#interrupt = reject));
 
   constructor(options: CoordinatorOptions, listener: CoordinatorListener) {
+    this.#interrupted.catch(() => {});
     this.#options = options;
     this.#listener = listener;
     this.state = new RunState(options.plan, statsLayout(options.plan));
@@ -105,9 +110,9 @@ export class Coordinator {
   /** Redis is gone for good: ends `run` with this error at once. */
   redisGone(error: Error): void {
     this.#fatal ??= error;
-    // Pending commands fail now instead of after their retries.
-    this.#reader.close();
-    this.#redis.disconnect();
+    this.#redisAway = true;
+    // A command that waits for a connection does not fail when that is given up.
+    this.#interrupt(error);
   }
 
   /** Runs to the end. Throws what `redisGone` was given, or UserError 113 if the workers do not come or Redis stays away. */
@@ -117,7 +122,7 @@ export class Coordinator {
       await this.#beat();
       await publishRun(this.#redis, runId, VERSION, plan);
       for (;;) {
-        const messages = await this.#reader.read(50);
+        const messages = await Promise.race([this.#reader.read(50), this.#interrupted]);
         const now = performance.now();
         for (const message of messages) this.#receive(message, now);
         this.state.malformed = this.#reader.refused;
@@ -136,6 +141,7 @@ export class Coordinator {
     } catch (error) {
       if (this.#fatal !== undefined) throw this.#fatal;
       if (error instanceof UserError) throw error;
+      this.#redisAway = true;
       throw new UserError(
         EXIT.inconclusive,
         `Redis at ${this.#options.target.label} was lost: ${error instanceof Error ? error.message : String(error)}`,
@@ -145,7 +151,7 @@ export class Coordinator {
 
   /** Tells the workers to end. Never throws. */
   async dismiss(): Promise<void> {
-    await this.#tell({ t: 'exit' }).catch(() => {});
+    if (!this.#redisAway) await this.#tell({ t: 'exit' }).catch(() => {});
   }
 
   /**
@@ -154,8 +160,9 @@ export class Coordinator {
    */
   async close(remote: boolean): Promise<void> {
     this.#reader.close();
+    await this.#guests.close();
     try {
-      await this.#guests.close();
+      if (this.#redisAway) return;
       await removeRun(this.#redis, this.#options.runId);
       if (remote) {
         await this.#tell({ t: 'exit' });
@@ -163,8 +170,9 @@ export class Coordinator {
       }
     } catch {
       // Redis is gone. A private one took the keys along.
+    } finally {
+      this.#redis.disconnect();
     }
-    this.#redis.disconnect();
   }
 
   async #beat(): Promise<void> {

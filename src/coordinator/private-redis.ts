@@ -73,13 +73,22 @@ export async function startPrivateRedis(): Promise<PrivateRedis> {
   guard.stdout.setEncoding('utf8').on('data', (text: string) => (log = (log + text).slice(-4000)));
   guard.stdin.on('error', () => {});
   let running = true;
+  let serverPid: number | undefined;
   const ended = new Promise<void>((resolve) => {
     const end = (): void => {
       running = false;
       rmSync(directory, { recursive: true, force: true });
       resolve();
     };
-    guard.once('error', end).once('exit', end);
+    guard.once('error', end).once('exit', (_code, signal) => {
+      // A guard that was killed could not end the server.
+      try {
+        if (signal !== null && serverPid !== undefined) process.kill(serverPid, 'SIGKILL');
+      } catch {
+        // It was gone already.
+      }
+      end();
+    });
   });
   const close = async (): Promise<void> => {
     guard.ref();
@@ -98,7 +107,7 @@ export async function startPrivateRedis(): Promise<PrivateRedis> {
   });
   probe.on('error', () => {});
   try {
-    await probe.ping();
+    serverPid = Number(/^process_id:(\d+)/m.exec(await probe.info('server'))?.[1]);
   } catch {
     await close();
     const last = log.trimEnd().split('\n').at(-1) ?? '';

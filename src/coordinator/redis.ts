@@ -67,6 +67,16 @@ export function openRedis(target: RedisTarget, patience: Patience): Redis {
   return redis;
 }
 
+/** Whether a command failed because Redis was out of reach, and not because Redis refused it. */
+export function isConnectionError(error: Error): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return (
+    error.name === 'MaxRetriesPerRequestError' ||
+    error.message.startsWith('Connection is closed') ||
+    /^E[A-Z]+$/.test(code ?? '')
+  );
+}
+
 const CHECK_MS = 4000;
 
 /** One bounded attempt to use Redis. Throws UserError 104 when it cannot serve a run; takes at most about 4 s. */

@@ -21,7 +21,7 @@ import {
   type RunKeys,
 } from '../coordinator/protocol.ts';
 import { deferredQueue, guestQueue, openConsumer, type JobConsumer, type QueueTiming } from '../coordinator/queue.ts';
-import { clockOffset, openRedis, type RedisTarget } from '../coordinator/redis.ts';
+import { clockOffset, isConnectionError, openRedis, type RedisTarget } from '../coordinator/redis.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { createRegistry, serveMetrics, type MetricSources, type MetricsServer } from '../metrics/exposition.ts';
 import { encodeSnapshot, liveView } from '../metrics/snapshot.ts';
@@ -64,6 +64,11 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
         metrics = await serveMetrics(createRegistry(node.metricSources()), { port: options.metricsPort });
       }
       await node.run();
+    } catch (error) {
+      if (error instanceof Error && isConnectionError(error)) {
+        throw new UserError(EXIT.inconclusive, `Redis at ${options.target.label} was lost`);
+      }
+      throw error;
     } finally {
       await metrics?.close();
       await node.close();

@@ -132,7 +132,9 @@ describe('private Redis', () => {
     const pid = Number(/^process_id:(\d+)/m.exec(await client.info('server'))?.[1]);
     client.disconnect();
     process.kill(pid, 'SIGKILL');
-    await redis.ended;
+    let ended = false;
+    void redis.ended.finally(() => (ended = true));
+    await until('the end is reported', () => ended);
     assert.ok(!existsSync(redis.directory));
     await redis.close();
   });

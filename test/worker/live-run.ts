@@ -30,8 +30,8 @@ ${[0, 1]
       - name: mapper-${container}
         task: thread
         workload: map-unmap
-        options: { pages: 16 pages, slots: 4, container: ${container} }
-        arrival: { kind: closed, think: 5ms }`,
+        options: { pages: 64 pages, slots: 4, container: ${container} }
+        arrival: { kind: closed, think: 1ms }`,
   )
   .join('')}
 # Deferred updates may pass each other, so locked_vm can dip below zero on the way.
@@ -73,13 +73,17 @@ export class LiveRun {
       throw new Error(`ended with ${code} before guests ran: ${stderr}`);
     });
     const file = join(this.#directory, 'runs', 'latest', 'intervals.jsonl');
-    const busy = until('deferred updates are queued', () => {
-      try {
-        return readFileSync(file, 'utf8').includes('"deferred_queued"');
-      } catch {
-        return false;
-      }
-    });
+    const busy = until(
+      'deferred updates are queued',
+      () => {
+        try {
+          return readFileSync(file, 'utf8').includes('"deferred_queued"');
+        } catch {
+          return false;
+        }
+      },
+      50_000,
+    );
     await Promise.race([busy, early]);
   }
 
@@ -89,14 +93,16 @@ export class LiveRun {
   }
 }
 
-/** Live processes whose environment names the test's directory, and whose command line has a part. */
+/** Live processes whose command line or environment names the test's directory, and whose command line has a part. */
 export function processesOf(directory: string, part: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => {
       try {
         const commandLine = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-        return commandLine.includes(part) && readFileSync(`/proc/${pid}/environ`, 'utf8').includes(directory);
+        // redis-server overwrites its environment with its title, which names the socket.
+        const own = commandLine.includes(directory) || readFileSync(`/proc/${pid}/environ`, 'utf8').includes(directory);
+        return own && commandLine.includes(part);
       } catch {
         return false;
       }
