@@ -272,8 +272,15 @@ export class Coordinator {
       if (this.#stop !== undefined && !this.#stopSent) await this.#sendStop();
       const open = plan.guests.length - outcomes.size;
       const rested = open === 0 || (this.#stopSent && this.#atRest(alive.length));
+      if (this.#stop === undefined && since > longestMs(plan) + graceMs) {
+        this.reasons.push(`guests went on ${graceMs / 1000} s past their planned end`);
+        this.#stop = 'failure';
+      }
       const late = this.#stopSent && performance.now() - this.#phaseSinceMs > graceMs;
-      if (late) this.reasons.push(`guests did not come to rest within ${graceMs / 1000} s of the stop`);
+      if (late) {
+        this.reasons.push(`guests did not come to rest within ${graceMs / 1000} s of the stop`);
+        this.state.abandoned = true;
+      }
       if (rested || late || alive.length === 0) {
         await this.#tell({ t: 'finish' });
         this.#enter('finishing');
@@ -334,4 +341,12 @@ export class Coordinator {
     if (open > 0 && this.#stop === undefined) this.reasons.push(`${open} guests without an outcome`);
     this.#enter('over');
   }
+}
+
+/** When the last guest must have ended, real ms after the start; Infinity when the plan does not say. */
+function longestMs({ guests, durationNs, pace }: RunPlan): number {
+  if (pace === 0) return Infinity;
+  const end = (guest: RunPlan['guests'][number]): number =>
+    Math.min(guest.startNs + (guest.durationNs ?? Infinity), durationNs ?? Infinity);
+  return guests.reduce((longest, guest) => Math.max(longest, end(guest)), 0) / pace / 1e6;
 }

@@ -37,6 +37,8 @@ export class RunState {
   readonly outcomes = new Map<number, GuestOutcome>();
   /** Messages refused: of unknown or lost workers, or inconsistent with the plan. */
   refused = 0;
+  /** Guests without an outcome were given up, not stopped. */
+  abandoned = false;
   /** Messages refused because they do not fit the protocol. */
   malformed = 0;
 
@@ -164,7 +166,8 @@ export class RunState {
     for (const { state } of this.outcomes.values()) counts[state]++;
     const open = planned - this.outcomes.size;
     // Without a lost worker, a guest without an outcome was never started: the user stopped the run.
-    if (this.workersLost === 0) return { planned, ...counts, stopped: counts.stopped + open, lost: 0 };
+    if (this.workersLost === 0 && !this.abandoned)
+      return { planned, ...counts, stopped: counts.stopped + open, lost: 0 };
     return { planned, ...counts, lost: open };
   }
 

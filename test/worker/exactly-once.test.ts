@@ -32,6 +32,11 @@ async function run(name: string, deliver: (emulator: WallEmulator) => DeferredPo
     // On a busy machine the threads rarely meet; without a meeting the test would show nothing.
     await until('trylocks have failed', () => pipeline.counts().queued >= 10, 50_000);
     emulator.stopGuests();
+    // An error while applying leaves an update unsettled, and its guest waiting for it.
+    let rested = false;
+    void ended.finally(() => (rested = true));
+    await until('the guests have ended', () => rested || pipeline.failure !== undefined, 30_000);
+    assert.equal(pipeline.failure, undefined);
     assert.ok((await ended).every(({ state }) => state === 'stopped'));
     await pipeline.drain(10_000);
     await emulator.quiesce();
