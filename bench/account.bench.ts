@@ -108,7 +108,7 @@ async function modelled(threads: number, oneMm: boolean): Promise<Rate> {
     busy = true;
     const drain = async (): Promise<void> => {
       for (batch.length = 0; emulator.drainDeferred(1000, batch) > 0; batch.length = 0) {
-        await Promise.all(batch.map((update) => emulator.applyDeferred(update)));
+        await Promise.all(batch.map(async (update) => emulator.applyDeferred(update)));
       }
       busy = false;
     };
@@ -157,5 +157,6 @@ if (isMainThread) {
   bareLoop(new SharedArrayBuffer(4096), 0, 2_000_000);
   const start = process.hrtime.bigint();
   const failures = bareLoop(buffer, at, ops);
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin
   parentPort?.postMessage({ seconds: Number(process.hrtime.bigint() - start) / 1e9, failures });
 }

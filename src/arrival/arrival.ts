@@ -18,16 +18,12 @@ export function arrivalOf(plan: ArrivalPlan, startNs: number, random: Prng): Arr
     if (value === undefined || !(value >= 0)) throw new RangeError(`arrival ${plan.kind}: '${key}' must be a number`);
     return value;
   };
-  switch (plan.kind) {
-    case 'closed':
-      return closed(startNs, number('thinkNs', 0));
-    case 'constant':
-      return constant(startNs, number('perSecond'));
-    case 'poisson':
-      return poisson(startNs, number('perSecond'), random);
-    case 'ramp':
-      return ramp(startNs, number('fromPerSecond'), number('toPerSecond'), number('overNs'));
-    case 'burst':
-      return burst(startNs, number('operations'), number('everyNs'));
-  }
+  const arrivals: Record<ArrivalPlan['kind'], () => Arrival> = {
+    closed: () => closed(startNs, number('thinkNs', 0)),
+    constant: () => constant(startNs, number('perSecond')),
+    poisson: () => poisson(startNs, number('perSecond'), random),
+    ramp: () => ramp(startNs, number('fromPerSecond'), number('toPerSecond'), number('overNs')),
+    burst: () => burst(startNs, number('operations'), number('everyNs')),
+  };
+  return arrivals[plan.kind]();
 }
