@@ -13,7 +13,12 @@ export const command = defineCommand({
   options: {
     ...SCENARIO_OPTIONS,
     workers: integer({ placeholder: 'n', help: 'worker processes', min: 1, max: 256, default: 1 }),
-    threads: integer({ placeholder: 'n', help: 'threads per worker; default: cores - 1, shared', min: 1, max: 256 }),
+    threads: integer({
+      placeholder: 'n',
+      help: 'threads per worker; default: cores - 1, shared; at least 2',
+      min: 1,
+      max: 256,
+    }),
     redis: text({ placeholder: 'url', help: 'redis://, rediss:// or a socket path; default: a private one' }),
     ...LIVE_OPTIONS,
     quiet: flag('no progress on stderr'),
@@ -32,7 +37,7 @@ export const command = defineCommand({
     ]);
     const resolved = loadScenario(scenario, REGISTRY, overridesOf(options));
     const { workers } = options;
-    const threads = options.threads ?? Math.max(1, Math.floor((availableParallelism() - 1) / workers));
+    const threads = options.threads ?? Math.max(2, Math.floor((availableParallelism() - 1) / workers));
     return liveRun({ ...options, resolved, plan: planRun(resolved, REGISTRY), workers, threads, minWorkers: workers });
   },
 });

@@ -12,7 +12,7 @@ export const command = defineCommand({
     run: text({ placeholder: 'id', help: 'take part in this run only' }),
     name: text({ placeholder: 'id', help: 'name of the worker, unique in the run; default: host and process' }),
     capacity: integer({ placeholder: 'n', help: 'guests at a time', min: 1, max: 1_000_000, default: 10_000 }),
-    threads: integer({ placeholder: 'n', help: 'threads; default: cores - 1', min: 1, max: 256 }),
+    threads: integer({ placeholder: 'n', help: 'threads; default: cores - 1, at least 2', min: 1, max: 256 }),
     metricsPort: integer({
       placeholder: 'port',
       help: "serve this worker's own metrics on this port of 127.0.0.1; 0: any free one",
@@ -53,7 +53,7 @@ export const command = defineCommand({
     });
     const work = async (): Promise<typeof EXIT.ok> => {
       const runId = options.run ?? (await awaitRun(target, ended.signal));
-      const threads = options.threads ?? Math.max(1, availableParallelism() - 1);
+      const threads = options.threads ?? Math.max(2, availableParallelism() - 1);
       await runWorker({ ...options, target, runId, workerId, threads });
       return EXIT.ok;
     };
