@@ -6,8 +6,7 @@ import { stream } from '../../src/base/prng.ts';
 import { AddressSpace } from '../../src/model/address-space.ts';
 import { Arena, capacityFor, type Ref } from '../../src/model/arena.ts';
 import type { FaultSite, Path } from '../../src/model/env.ts';
-import { checkBalance } from '../../src/model/invariants/balance.ts';
-import { checkUpdates } from '../../src/model/invariants/updates.ts';
+import { checkAtRest } from '../../src/model/invariants/index.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
 import type { Variant } from '../../src/model/kernels/variant.ts';
 import { FILES, PROCESS, TASK } from '../../src/model/layout.ts';
@@ -128,10 +127,7 @@ export class World {
 
   /** The invariants at rest; the names of all that were violated. */
   verdict(): string[] {
-    for (const mm of this.guest.mms) {
-      checkBalance(this.arena, this.oracle, mm, this.containers());
-      checkUpdates(this.arena, this.oracle, mm);
-    }
+    checkAtRest(this.arena, this.oracle, this.guest.mms, this.containers());
     return [...new Set(this.oracle.violations.map((v) => v.invariant))].sort();
   }
 }
