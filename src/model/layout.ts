@@ -89,6 +89,7 @@ export const TASK = struct('task', [
   ['exited', 'i32', 'bool', 'owner'],
   ['kthread', 'i32', 'bool: no mm of its own, all capabilities', 'setup'],
   ['actor', 'i32', 'actor ref', 'setup'],
+  ['devices', 'i32', 'files ref: whose mdev devices a kernel thread serves', 'setup'],
 ]);
 
 /** signal_struct plus files_struct of a process: what its threads share. */

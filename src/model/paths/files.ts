@@ -58,9 +58,10 @@ export function containerOf(k: Ctx, index: number): Ref {
   return a.i32[container + CONTAINER.released] === 1 ? -EINVAL : container;
 }
 
-/** The group behind descriptor `index` of the caller, or 0. */
+/** The group behind descriptor `index` of the caller, or of the process whose devices a kernel thread serves; or 0. */
 export function groupOf(k: Ctx, index: number): Ref {
-  const files = filesOf(k.arena, k.current);
+  const devices = k.arena.i32[k.current + TASK.devices] as number;
+  const files = devices !== 0 ? devices : filesOf(k.arena, k.current);
   return files === 0 ? 0 : (k.arena.i32[files + FILES.group0 + index] as number);
 }
 
