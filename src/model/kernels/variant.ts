@@ -66,6 +66,8 @@ export interface Variant {
   /** What takes the place of the type1 paths, if anything does. 0 or a negative errno. */
   mapDma?(k: Ctx, container: Ref, args: MapArgs): Path<number>;
   unmapDma?(k: Ctx, container: Ref, args: UnmapArgs): Path<number>;
+  addDomain?(k: Ctx, container: Ref): Path<number>;
+  removeDomain?(k: Ctx, container: Ref): Path<void>;
   release?(k: Ctx, container: Ref): Path<void>;
 
   /** vfio_pin_pages_remote: pins and accounts one chunk. Pages pinned, or a negative errno. */

@@ -47,9 +47,13 @@ function* attachLocked(k: Ctx, container: Ref, group: Ref): Path<number> {
   if (a.i32[group + GROUP.unsafe] === 1) return -EPERM;
   const inDomain = domainGroups(a, container, group);
   if (a.i32[inDomain] === 0) {
-    const err = yield* replay(k, container);
-    if (err < 0) return err;
-    a.i32[container + CONTAINER.domains] = (a.i32[container + CONTAINER.domains] as number) + 1;
+    const domains = a.i32[container + CONTAINER.domains] as number;
+    a.i32[container + CONTAINER.domains] = domains + 1;
+    const err = yield* (k.variant.addDomain ?? replay)(k, container);
+    if (err < 0) {
+      a.i32[container + CONTAINER.domains] = domains;
+      return err;
+    }
   }
   a.i32[inDomain] = (a.i32[inDomain] as number) + 1;
   return 0;

@@ -31,7 +31,8 @@ export function* vfioDetachGroup(k: Ctx, container: Ref, group: Ref): Path<void>
     const left = (a.i32[inDomain] as number) - 1;
     if (left === 0) {
       if (domains === 1) {
-        if (a.i32[container + CONTAINER.externalGroups] === 0) yield* removeAll(k, container);
+        if (k.variant.removeDomain) yield* k.variant.removeDomain(k, container);
+        else if (a.i32[container + CONTAINER.externalGroups] === 0) yield* removeAll(k, container);
         else yield* reaccount(k, container);
       }
       a.i32[container + CONTAINER.domains] = domains - 1;
