@@ -10,8 +10,9 @@ import type { Arena, Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { CHUNK, CONTAINER, DMA, GROUP, VPFN } from '../layout.ts';
 import { putPages, setLedgerMm } from '../ledger.ts';
-import { hasCapIpcLock, memlockPages, mmdrop, mmgrab, taskMm } from '../mm.ts';
+import { hasCapIpcLock, memlockChanges, memlockPages, mmdrop, mmgrab, taskMm } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
+import { NO_LIMIT } from '../oracle.ts';
 import { orders } from '../orders.ts';
 import { S } from '../steps.ts';
 import { countableNodes, countExternal, MdevDriver } from './external.ts';
@@ -73,20 +74,21 @@ function* replay(k: Ctx, container: Ref): Path<number> {
   }
   const index = orders(a).dma;
   const root = container + CONTAINER.dmaRoot;
-  const fresh: { readonly dma: Ref; readonly mms: readonly Ref[] }[] = [];
-  const limitBefore = memlockPages(a, k.current);
+  const fresh: { readonly dma: Ref; readonly mms: ReadonlyMap<Ref, number> }[] = [];
+  const limit = memlockPages(a, k.current);
+  const changes = memlockChanges(a, k.current);
   const bypass = hasCapIpcLock(a, k.current);
   let err = 0;
   for (let dma = index.first(root); dma !== 0 && err === 0; dma = index.next(root, dma)) {
     if (a.i32[dma + DMA.iommuMapped] === 1) {
       err = yield* copyTranslations(k, dma);
     } else {
-      const mms = concerned(k, dma);
-      fresh.push({ dma, mms });
-      for (const mm of mms) {
+      const mms = new Map<Ref, number>();
+      for (const mm of concerned(k, dma)) {
         mmgrab(a, mm);
-        k.oracle.begin(mm, a.f64[(dma + DMA.sizePages) >> 1] as number);
+        mms.set(mm, k.oracle.begin(mm, a.f64[(dma + DMA.sizePages) >> 1] as number, bypass ? NO_LIMIT : limit));
       }
+      fresh.push({ dma, mms });
       err = yield* replayMapping(k, dma);
       if (err === 0 && !k.variant.replayUnwinds) a.i32[dma + DMA.iommuMapped] = 1;
     }
@@ -95,15 +97,15 @@ function* replay(k: Ctx, container: Ref): Path<number> {
   else if (k.variant.replayUnwinds) for (const { dma } of fresh.toReversed()) yield* unwind(k, container, dma);
   else for (const { dma } of fresh) forget(a, dma);
 
-  const limitAfter = memlockPages(a, k.current);
-  const limit = limitAfter > limitBefore ? limitAfter : limitBefore;
+  const changed = memlockChanges(a, k.current) !== changes;
   for (const { dma, mms } of fresh) {
     if (err === 0)
       for (const node of countableNodes(a, dma)) k.oracle.recommit(a.i32[node + VPFN.ledgerMm] as number, -1);
     const held = a.f64[(dma + DMA.ledgerPinned) >> 1] as number;
     const pinnedFrom = a.i32[dma + DMA.ledgerMm] as number;
-    for (const mm of mms) {
-      k.oracle.end(mm, a.f64[(dma + DMA.sizePages) >> 1] as number, mm === pinnedFrom ? held : 0, limit, bypass);
+    for (const [mm, began] of mms) {
+      const asked = a.f64[(dma + DMA.sizePages) >> 1] as number;
+      k.oracle.end(mm, asked, mm === pinnedFrom ? held : 0, limit, bypass || changed, began);
       mmdrop(a, mm);
     }
   }

@@ -16,6 +16,7 @@ import {
   getTaskMm,
   hasCapIpcLock,
   lockedVm,
+  memlockChanges,
   memlockPages,
   mmdrop,
   mmgetNotZero,
@@ -23,6 +24,7 @@ import {
   mmput,
 } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
+import { NO_LIMIT } from '../oracle.ts';
 import { orders } from '../orders.ts';
 import { S } from '../steps.ts';
 import { findDma } from './map.ts';
@@ -207,10 +209,11 @@ function* pinPage(k: Ctx, container: Ref, dma: Ref, iovaPage: number, account: b
   // The ledger's own hold on the structure, until it has been told how this ended.
   mmgrab(a, mm);
   const asked = account ? 1 : 0;
-  k.oracle.begin(mm, asked);
-  const limitBefore = memlockPages(a, task);
   // Judged by the process that the memory belongs to, whoever asks.
   const bypass = hasCapIpcLock(a, task) || a.i32[dma + DMA.lockCap] === 1;
+  const limit = memlockPages(a, task);
+  const changes = memlockChanges(a, task);
+  const began = k.oracle.begin(mm, asked, bypass ? NO_LIMIT : limit);
 
   let ret = yield* getPage(k, dma, mm, iovaPage, rules);
   const counted = ret === COUNTABLE ? 1 : 0;
@@ -228,9 +231,8 @@ function* pinPage(k: Ctx, container: Ref, dma: Ref, iovaPage: number, account: b
   mmput(k, mm);
   if (ret >= 0) ret = yield* addToPfnList(k, container, dma, mm, { iovaPage, counted, account });
 
-  const limitAfter = memlockPages(a, task);
   const held = ret === 0 && account ? counted : 0;
-  k.oracle.end(mm, asked, held, limitAfter > limitBefore ? limitAfter : limitBefore, bypass);
+  k.oracle.end(mm, asked, held, limit, bypass || memlockChanges(a, task) !== changes, began);
   mmdrop(a, mm);
   return ret;
 }
