@@ -126,6 +126,8 @@ const ROWS = {
   Notify: { fn: 'blocking_notifier_call_chain', what: 'ask mdev drivers to unpin', cost: 'notify' },
   AttachGroup: { fn: 'vfio_iommu_type1_attach_group', what: 'attach a group', cost: 'domain_alloc' },
   DetachGroup: { fn: 'vfio_iommu_type1_detach_group', what: 'detach a group', cost: 'domain_alloc' },
+  Signal: { fn: 'complete_signal', what: 'a fatal signal', cost: 'none' },
+  SetRlimit: { fn: 'do_prlimit', what: 'set RLIMIT_MEMLOCK', cost: 'rlimit' },
   UserWork: { fn: 'user space', what: 'run outside the kernel', cost: 'none' },
 } as const satisfies Record<string, StepRow>;
 

@@ -44,11 +44,11 @@ export function faultText(fault: Fault, source: SourceText): string {
   ].join('\n');
 }
 
-/** All faults of one scenario as one error for the user, in the order of the file. */
-export function scenarioError(faults: readonly Fault[], source: SourceText): UserError {
+/** All faults of one scenario (or another file of this kind) as one error for the user, in the order of the file. */
+export function scenarioError(faults: readonly Fault[], source: SourceText, what = 'scenario'): UserError {
   const sorted = faults.toSorted((a, b) => offset(a.origin) - offset(b.origin));
   const shown = sorted.slice(0, MAX_SHOWN).map((fault) => faultText(fault, source));
   if (sorted.length > MAX_SHOWN) shown.push(`${sorted.length - MAX_SHOWN} more faults`);
   const count = sorted.length === 1 ? '1 fault' : `${sorted.length} faults`;
-  return new UserError(EXIT.invalid, `${source.file} is not a valid scenario: ${count}\n${shown.join('\n')}`);
+  return new UserError(EXIT.invalid, `${source.file} is not a valid ${what}: ${count}\n${shown.join('\n')}`);
 }

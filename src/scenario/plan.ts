@@ -93,7 +93,6 @@ class ClassPlanner {
       ...(guest.uid === undefined ? {} : { uid: guest.uid }),
       iommu: guest.iommu,
       containers: guest.containers,
-      ...(guest.mdev === 'none' ? {} : { mdev: guest.mdev }),
       actors: this.#actors,
     });
   }
@@ -225,7 +224,6 @@ export function planHash(plan: Omit<RunPlan, 'hash'>): string {
       durationNs,
       index,
       iommu,
-      mdev,
       memlockBytes,
       seed,
       startNs,
@@ -233,8 +231,7 @@ export function planHash(plan: Omit<RunPlan, 'hash'>): string {
     } = guest;
     piece.push(
       `${index === 0 ? '' : ','}{"actors":${textOf(actors)},"capIpcLock":${capIpcLock},"class":${JSON.stringify(name)},` +
-        `"containers":${containers},"durationNs":${durationNs},"index":${index},"iommu":"${iommu}",` +
-        `${mdev === undefined ? '' : `"mdev":"${mdev}",`}"memlockBytes":${memlockBytes},` +
+        `"containers":${containers},"durationNs":${durationNs},"index":${index},"iommu":"${iommu}","memlockBytes":${memlockBytes},` +
         `"memory":${textOf(memory)},"seed":${seed},"startNs":${startNs}${uid === undefined ? '' : `,"uid":${uid}`}}`,
     );
     if (piece.length < 1024) continue;

@@ -86,7 +86,6 @@ test('the smallest scenario is valid and gets its defaults', () => {
       cap_ipc_lock: false,
       iommu: 'type1v2',
       containers: 1,
-      mdev: 'none',
       start: { at: 0 },
       actors: [
         {

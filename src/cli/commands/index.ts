@@ -23,5 +23,7 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
     summary: 'list the accounting policies and the kernels that had them',
     load: () => import('./variants.ts'),
   },
+  explore: { summary: 'run every interleaving of a small case', load: () => import('./explore.ts') },
+  replay: { summary: 'repeat the schedule of a token and draw it', load: () => import('./replay.ts') },
   completion: { summary: 'print a completion script for your shell', load: () => import('./completion.ts') },
 };

@@ -1,0 +1,57 @@
+import { readFileSync } from 'node:fs';
+import { EXIT, UserError } from '../../base/errors.ts';
+import { defineCommand, flag, required } from '../command.ts';
+
+export const command = defineCommand({
+  description:
+    'Repeats the schedule of a token that explore, history or simulate has printed, and draws it. The token names its case ' +
+    'and variant; one that no longer fits says why: another format, another version of the model, a case that is gone or has ' +
+    'changed.',
+  arguments: { token: required('the word after "pinstorm replay"; - takes the first one from standard input') },
+  options: {
+    all: flag('draw also the steps that no other actor can see'),
+    json: flag('print the steps as one JSON document'),
+  },
+  examples: [
+    {
+      command: 'pinstorm explore cases/over-commit.yaml --variant D 2>&1 | pinstorm replay -',
+      what: 'the failure that explore finds, once more',
+    },
+  ],
+  exits: [EXIT.violated],
+  async run({ token: word }, options) {
+    const { checkModel, decodeToken } = await import('../../schedule/codec.ts');
+    const { makerOf, programOf, variantNamed } = await import('../explore-program.ts');
+    const { withoutOps } = await import('../../schedule/shrink.ts');
+    const { traceOf } = await import('../../schedule/trace.ts');
+    const { chart } = await import('../../schedule/chart.ts');
+    const token = decodeToken(word === '-' ? tokenIn(readFileSync(0, 'utf8')) : word);
+    checkModel(token);
+    const program = programOf(token);
+    const variant = variantNamed(token.variant);
+    const plan = withoutOps(program.plan, token.dropped);
+    const trace = traceOf(makerOf(program, variant)(plan), token, token.failure);
+    const status = trace.failure === null ? EXIT.ok : EXIT.violated;
+    if (options.json) {
+      process.stdout.write(
+        `${JSON.stringify({ case: plan.name, variant: variant.id, failure: trace.failure, steps: trace.rows })}\n`,
+      );
+      return status;
+    }
+    process.stdout.write(`${plan.name}, variant ${variant.id} (${variant.kernels})\n\n${chart(trace, options.all)}`);
+    if (trace.failure === null) process.stdout.write(`\n${token.failure} does not show in this schedule\n`);
+    else process.stderr.write(`\n${trace.failure.kind}: ${trace.failure.detail}\n`);
+    return status;
+  },
+});
+
+/** The token in what explore has printed, or the whole text. */
+function tokenIn(text: string): string {
+  const found = /pinstorm replay (\S+)/.exec(text)?.[1] ?? text.trim();
+  if (found !== '') return found;
+  throw new UserError(
+    EXIT.invalid,
+    'there is no token on standard input',
+    'pipe the output of pinstorm explore into it',
+  );
+}

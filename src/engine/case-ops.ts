@@ -1,0 +1,127 @@
+/** The operations of a case as kernel paths. */
+import { PAGE_BYTES } from '../base/units.ts';
+import { errnoName } from '../base/errno.ts';
+import { Backing, FaultCost, PROT_RW } from '../model/address-space.ts';
+import type { Path } from '../model/env.ts';
+import { PROCESS, TASK } from '../model/layout.ts';
+import { taskMm } from '../model/mm.ts';
+import { doExit } from '../model/paths/exit.ts';
+import { touch } from '../model/paths/fault.ts';
+import { closeBoth, containerOf } from '../model/paths/files.ts';
+import { MAP_ARGSZ, MAP_FLAG_READ, MAP_FLAG_VADDR, MAP_FLAG_WRITE, vfioDmaDoMap } from '../model/paths/map.ts';
+import { sysMlock, sysMunlock } from '../model/paths/mlock.ts';
+import { sysMunmap } from '../model/paths/mmap.ts';
+import { exec } from '../model/paths/process.ts';
+import { UNMAP_ARGSZ, UNMAP_FLAG_ALL, UNMAP_FLAG_VADDR, vfioDmaDoUnmap } from '../model/paths/unmap.ts';
+import { downRead, downWrite, upRead, upWrite } from '../model/rwsem.ts';
+import { S } from '../model/steps.ts';
+import type { CaseOp, ExploreCase } from './case.ts';
+import { BUFFER_PAGE } from './machine.ts';
+import type { StepActor } from './stepper.ts';
+
+const PAGE = BigInt(PAGE_BYTES);
+const address = (page: number): bigint => BigInt(BUFFER_PAGE + page) * PAGE;
+
+/** Operations that end tasks or give up descriptors. */
+export const ENDING: ReadonlySet<CaseOp['op']> = new Set(['close', 'exec', 'exit', 'kill']);
+
+/** What the world around an operation provides. */
+export interface OpWorld {
+  readonly plan: ExploreCase;
+  /** Sends a fatal signal to the process of an actor. */
+  kill(actor: string): void;
+}
+
+/** Runs one operation. Its result as the kernel returns it; of an unmap, the pages removed. */
+export function* runOp(k: StepActor, w: OpWorld, o: CaseOp): Path<number> {
+  const a = k.arena;
+  switch (o.op) {
+    case 'map':
+    case 'update_vaddr': {
+      const container = containerOf(k, o.container);
+      if (container < 0) return container;
+      return yield* vfioDmaDoMap(k, container, {
+        argsz: MAP_ARGSZ,
+        flags: o.op === 'map' ? MAP_FLAG_READ | MAP_FLAG_WRITE : MAP_FLAG_VADDR,
+        vaddr: address(o.op === 'map' ? o.page : 0),
+        iova: BigInt(o.iova) * PAGE,
+        size: BigInt(o.pages) * PAGE,
+      });
+    }
+    case 'unmap':
+    case 'unmap_all':
+    case 'invalidate_vaddr': {
+      const container = containerOf(k, o.container);
+      if (container < 0) return container;
+      const all = o.op === 'unmap_all';
+      // Before UNMAP_ALL came (5.12) everything was unmapped by naming the whole range.
+      const allFlag = all && k.variant.vaddrUpdate;
+      const args = {
+        argsz: UNMAP_ARGSZ,
+        flags: allFlag ? UNMAP_FLAG_ALL : o.op === 'invalidate_vaddr' ? UNMAP_FLAG_VADDR : 0,
+        iova: all ? 0n : BigInt(o.iova) * PAGE,
+        size: all ? (allFlag ? 0n : 1n << 40n) : BigInt(o.pages) * PAGE,
+        unmapped: 0n,
+      };
+      const ret = yield* vfioDmaDoUnmap(k, container, args);
+      return ret < 0 ? ret : Number(args.unmapped / PAGE);
+    }
+    case 'mlock':
+      return yield* sysMlock(k, address(o.page), BigInt(o.pages) * PAGE, false);
+    case 'munlock':
+      return yield* sysMunlock(k, address(o.page), BigInt(o.pages) * PAGE);
+    case 'munmap':
+      return yield* sysMunmap(k, BUFFER_PAGE + o.page, o.pages);
+    case 'touch':
+      return yield* touch(k, BUFFER_PAGE + o.page, o.pages, true);
+    case 'hold': {
+      const mm = taskMm(a, k.current);
+      if (o.mode === 'read') {
+        yield* downRead(k, mm);
+        if (k.at(S.UpRead, mm)) yield;
+        upRead(k, mm);
+      } else {
+        yield* downWrite(k, mm);
+        if (k.at(S.UpWrite, mm)) yield;
+        upWrite(k, mm);
+      }
+      return 0;
+    }
+    case 'setrlimit': {
+      if (k.at(S.SetRlimit, k.current)) yield;
+      const process = a.i32[k.current + TASK.process] as number;
+      a.u64[(process + PROCESS.memlockBytes) >> 1] = BigInt(o.pages) * PAGE;
+      return 0;
+    }
+    case 'close':
+      // The descriptor leaves the table before the first step of the path.
+      if (k.at(S.ExitFiles, 0)) yield;
+      return yield* closeBoth(k, o.container);
+    case 'exec': {
+      const ret = yield* exec(k);
+      buildBuffer(k, w.plan);
+      return ret;
+    }
+    case 'exit':
+      yield* doExit(k);
+      return 0;
+    default:
+      if (k.at(S.Signal, 0)) yield;
+      w.kill(o.actor);
+      return 0;
+  }
+}
+
+/** The buffer of a new program, where the old one had it. */
+function buildBuffer(k: StepActor, plan: ExploreCase): void {
+  const mm = taskMm(k.arena, k.current);
+  const args = { backing: Backing.Anon4k, prot: PROT_RW, runPages: plan.contiguityPages };
+  k.addressSpace.mmap(mm, BUFFER_PAGE, plan.memoryPages, args);
+  if (plan.populated) k.addressSpace.populate(mm, BUFFER_PAGE, plan.memoryPages, true, new FaultCost());
+}
+
+/** A result as outcomes and traces show it: the name of the error, `OK`, or the pages an unmap removed. */
+export function resultText(o: CaseOp, ret: number): string {
+  if (ret < 0) return errnoName(ret);
+  return o.op === 'unmap' || o.op === 'unmap_all' || o.op === 'invalidate_vaddr' ? `${ret}` : 'OK';
+}

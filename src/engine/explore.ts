@@ -1,0 +1,468 @@
+/**
+ * The explore driver: executes a case again and again, one step at a time, the next actor being whoever the caller picks.
+ *
+ * Kernel paths are generators and cannot be copied, so going back means beginning anew: the arena is small and its first
+ * state is kept as a template, which makes a fresh start one copy of a few kilobytes. Every actor stands at an announced step
+ * at any time, so the footprint of its next step is known before it is taken.
+ */
+import { Arena, type Capacity, type Ref } from '../model/arena.ts';
+import type { FaultSite, Path } from '../model/env.ts';
+import { checkBalance } from '../model/invariants/balance.ts';
+import { checkUpdates } from '../model/invariants/updates.ts';
+import type { Variant } from '../model/kernels/variant.ts';
+import { CONTAINER, DMA, MM, STRUCT_NAMES, STRUCTS, TASK } from '../model/layout.ts';
+import { lockedVm, taskMm } from '../model/mm.ts';
+import type { Oracle, InvariantName } from '../model/oracle.ts';
+import { orders } from '../model/orders.ts';
+import { doExit } from '../model/paths/exit.ts';
+import { KernelBug } from '../model/paths/notify.ts';
+import { S } from '../model/steps.ts';
+import { ENDING, resultText, runOp, type OpWorld } from './case-ops.ts';
+import type { AllowedOutcome, CaseOp, ExploreCase } from './case.ts';
+import { isLocal, Watch, WatchedAddressSpace, WatchedOracle, type Footprint } from './footprint.ts';
+import { buildGuest, type BuiltGuest } from './guest.ts';
+import type { GuestPlan } from './guest-plan.ts';
+import { Stepper, type StepActor } from './stepper.ts';
+
+/** What can be wrong with an execution: an invariant, or one of the faults no accounting invariant names. */
+export type FailureKind = InvariantName | 'deadlock' | 'kernel-bug' | 'outcome';
+
+export interface Failure {
+  readonly kind: FailureKind;
+  readonly detail: string;
+  /** Steps taken when it showed. */
+  readonly step: number;
+}
+
+/** Where an actor of the case stands. */
+export interface Standing {
+  /** Index of the operation it is in, or was in last; -1 before the first. */
+  op: number;
+  inOp: boolean;
+  ending: boolean;
+  /** It has nothing left to do and waits only to be killed. */
+  parked: boolean;
+  /** Steps taken in the current operation. */
+  opSteps: number;
+  results: string[];
+}
+
+export interface Outcome {
+  readonly results: Readonly<Record<string, readonly string[]>>;
+  /** Of the first actor's address space; null when it has none any more. */
+  readonly lockedVmPages: bigint | null;
+  readonly pinnedPages: number;
+}
+
+/** Most actors an execution may have, work items included. */
+const ACTORS_MAX = 400;
+
+function capacityOf(plan: ExploreCase): Capacity {
+  const ops = plan.setup.length + plan.actors.reduce((n, a) => n + a.ops.length, 0);
+  const tasks = plan.actors.length + 2;
+  const processes = tasks + ops;
+  return {
+    mm: processes,
+    task: tasks,
+    process: tasks,
+    files: tasks,
+    user: 1,
+    container: plan.containers,
+    group: plan.containers,
+    dma: ops + 1,
+    chunk: (ops + 1) * Math.min(plan.memoryPages + 1, 64),
+    vpfn: 64,
+    seg: 16 + processes * Math.min(2 * plan.memoryPages + 8, 256),
+    pages: ops + 4,
+    vwork: 1,
+    actor: ACTORS_MAX,
+  };
+}
+
+function guestPlanOf(plan: ExploreCase): GuestPlan {
+  return {
+    index: 0,
+    class: plan.name,
+    seed: 0,
+    startNs: 0,
+    durationNs: null,
+    memory: {
+      bytes: plan.memoryPages * 4096,
+      backing: 'anon4k',
+      contiguityPages: plan.contiguityPages,
+      populated: plan.populated,
+    },
+    memlockBytes: plan.memlockPages === null ? null : plan.memlockPages * 4096,
+    capIpcLock: plan.capIpcLock,
+    iommu: plan.iommu,
+    containers: plan.containers,
+    actors: plan.actors.map(({ name, task }) => ({
+      name,
+      task,
+      workload: 'null',
+      options: {},
+      arrival: { kind: 'closed', options: {} },
+      startNs: 0,
+      iterations: 1,
+    })),
+  };
+}
+
+/** Another world for the actors of a case: the guest and the workloads of a scenario. */
+export interface Host {
+  readonly guest: GuestPlan;
+  readonly capacity: Capacity;
+  start(k: StepActor, index: number): Path<void>;
+}
+
+export class Execution implements OpWorld {
+  readonly arena: Arena;
+  readonly watch: Watch;
+  stepper: Stepper;
+  oracle: Oracle;
+  /** By actor id, for the actors of the case. */
+  standings: Standing[] = [];
+  /** Actor ids in the order they stepped, and the answers to faults in the order they were asked. */
+  choices: number[] = [];
+  faults: boolean[] = [];
+  failures: Failure[] = [];
+  /** Who took the last step; -1 at the start. */
+  current = -1;
+  preemptions = 0;
+  /** Of the last step. */
+  woken: number[] = [];
+  created: number[] = [];
+  /** The execution cannot go on. */
+  dead = false;
+
+  readonly #template: Int32Array;
+  readonly #addressSpace: WatchedAddressSpace;
+  readonly #guest: BuiltGuest;
+  #faultsLeft = new Map<FaultSite, number>();
+  #decideFault: (site: FaultSite) => boolean = () => false;
+  /** Ids of the actors that are not done, ascending. */
+  #live: number[] = [];
+  #killable = new Set<string>();
+
+  constructor(
+    readonly plan: ExploreCase,
+    readonly variant: Variant,
+    private readonly host: Host | null = null,
+  ) {
+    this.arena = Arena.create(host?.capacity ?? capacityOf(plan), false);
+    this.watch = new Watch(this.arena);
+    this.#addressSpace = new WatchedAddressSpace(this.watch, variant);
+    this.#guest = buildGuest(this.arena, this.#addressSpace, host?.guest ?? guestPlanOf(plan), () => 0);
+    for (const { ops } of plan.actors) for (const o of ops) if (o.op === 'kill') this.#killable.add(o.actor);
+    this.oracle = this.#newOracle();
+    this.stepper = this.#newStepper();
+    this.#setUp();
+    this.#template = this.arena.i32.slice();
+  }
+
+  get depth(): number {
+    return this.choices.length;
+  }
+
+  get actors(): readonly StepActor[] {
+    return this.stepper.actors;
+  }
+
+  /** Back to the start. */
+  reset(): void {
+    this.arena.i32.set(this.#template);
+    this.oracle = this.#newOracle();
+    this.stepper = this.#newStepper();
+    this.#faultsLeft = new Map(Object.entries(this.plan.faults) as [FaultSite, number][]);
+    this.choices = [];
+    this.faults = [];
+    this.failures = [];
+    this.current = -1;
+    this.preemptions = 0;
+    this.dead = false;
+    this.#live = [];
+    this.standings = this.plan.actors.map(() => ({
+      op: -1,
+      inOp: false,
+      ending: false,
+      parked: false,
+      opSteps: 0,
+      results: [],
+    }));
+    for (const [id, { name }] of this.plan.actors.entries()) {
+      const built = this.#guest.actors[id];
+      if (built === undefined) throw new Error(`actor ${name} was not built`);
+      const start = (k: StepActor): Path<void> => (this.host === null ? this.#run(k, id) : this.host.start(k, id));
+      this.stepper.add(name, built.task, start, built.actor);
+      this.#start(id);
+    }
+  }
+
+  /** Ids of the actors that can take a step, ascending. */
+  enabled(): number[] {
+    if (this.dead) return [];
+    const { actors } = this.stepper;
+    return this.#live.filter((id) => !(actors[id] as StepActor).blocked);
+  }
+
+  /** Whether nobody else can tell when the actor's next step happens. */
+  nextIsLocal(id: number): boolean {
+    return isLocal((this.stepper.actors[id] as StepActor).nextStep) && !(this.standings[id]?.ending ?? false);
+  }
+
+  /** Takes one step of an actor; `decideFault` answers where a fault may be injected. The footprint is then in `watch`. */
+  take(id: number, decideFault: (site: FaultSite) => boolean): Readonly<Footprint> {
+    const { actors } = this.stepper;
+    const actor = actors[id] as StepActor;
+    const before = actors.length;
+    const blocked = this.#live.filter((n) => (actors[n] as StepActor).blocked);
+    const standing = this.standings[id];
+    this.#decideFault = decideFault;
+    if (id !== this.current && this.current >= 0) {
+      const last = actors[this.current] as StepActor;
+      if (!last.done && !last.blocked && !(this.standings[this.current]?.parked ?? false)) this.preemptions += 1;
+    }
+    this.choices.push(id);
+    this.current = id;
+    if (standing !== undefined) standing.opSteps += 1;
+    this.watch.begin(actor.nextStep, actor.nextObject, standing?.ending ?? false);
+    try {
+      this.stepper.step(actor);
+    } catch (error) {
+      if (!(error instanceof KernelBug)) throw error;
+      this.fail('kernel-bug', error.message);
+      this.dead = true;
+    }
+    this.created = [];
+    for (let n = before; n < actors.length; n += 1) {
+      this.created.push(n);
+      this.#start(n);
+    }
+    this.woken = blocked.filter((n) => n !== id && !(actors[n] as StepActor).blocked);
+    if (actor.done) this.#live.splice(this.#live.indexOf(id), 1);
+    return this.watch;
+  }
+
+  /** The execution is over: what must hold at rest. */
+  finish(): void {
+    if (this.dead) return;
+    const waiting = this.#live.filter((id) => !(this.standings[id]?.parked ?? false));
+    if (waiting.length > 0) {
+      this.fail('deadlock', `${waiting.map((id) => this.actors[id]?.name).join(', ')} wait for ever`);
+      return;
+    }
+    const containers = this.#all('container');
+    for (const mm of this.#all('mm')) {
+      checkBalance(this.arena, this.oracle, mm, containers);
+      checkUpdates(this.arena, this.oracle, mm);
+    }
+    const { outcomes } = this.plan;
+    if (outcomes.length > 0) {
+      const found = this.outcome();
+      if (!outcomes.some((allowed) => isAllowed(found, allowed))) {
+        this.fail('outcome', `not an allowed outcome: ${outcomeText(found)}`);
+      }
+    }
+  }
+
+  fail(kind: FailureKind, detail: string): void {
+    if (this.failures.some((f) => f.kind === kind)) return;
+    this.failures.push({ kind, detail, step: this.depth });
+  }
+
+  outcome(): Outcome {
+    const a = this.arena;
+    const index = orders(a).dma;
+    let pinnedPages = 0;
+    for (const c of this.#all('container')) {
+      const root = c + CONTAINER.dmaRoot;
+      for (let dma = index.first(root); dma !== 0; dma = index.next(root, dma)) {
+        pinnedPages += (a.f64[(dma + DMA.ledgerPinned) >> 1] as number) + (a.f64[(dma + DMA.ledgerExt) >> 1] as number);
+      }
+    }
+    const task = this.#guest.actors[0]?.task as Ref;
+    const mm = a.i32[task + TASK.exited] === 1 ? 0 : taskMm(a, task);
+    return {
+      results: Object.fromEntries(this.plan.actors.map(({ name }, id) => [name, this.standings[id]?.results ?? []])),
+      lockedVmPages: mm === 0 ? null : lockedVm(a, mm),
+      pinnedPages,
+    };
+  }
+
+  /** locked_vm of the address space an actor runs in, or of the first actor's for a kworker. */
+  lockedVmOf(id: number): bigint | null {
+    const task = this.#guest.actors[id]?.task ?? this.#guest.actors[0]?.task ?? 0;
+    if (this.arena.i32[task + TASK.exited] === 1) return null;
+    const mm = taskMm(this.arena, task);
+    return mm === 0 ? null : lockedVm(this.arena, mm);
+  }
+
+  /**
+   * A number for the state as far as it can be seen: the model's memory, where each actor stands and what it got. Locals of
+   * the paths are not part of it, so it serves for counting only.
+   */
+  stateHash(): number {
+    const a = this.arena;
+    let h1 = 0x811c9dc5;
+    let h2 = 0x1234567;
+    const mix = (x: number): void => {
+      h1 = Math.imul(h1 ^ x, 0x01000193);
+      h2 = Math.imul((h2 << 5) ^ (h2 >>> 27) ^ x, 0x9e3779b1);
+    };
+    for (const kind of STRUCT_NAMES) {
+      const n = a.highWater(kind);
+      if (n === 0) continue;
+      const from = a.refAt(kind, 0);
+      const to = from + n * STRUCTS[kind].WORDS;
+      const words = a.i32;
+      for (let w = from; w < to; w += 1) {
+        const x = words[w] as number;
+        if (x !== 0) {
+          mix(w);
+          mix(x);
+        }
+      }
+    }
+    for (const [id, actor] of this.stepper.actors.entries()) {
+      const s = this.standings[id];
+      mix(actor.nextStep | (actor.blocked ? 256 : 0) | (actor.done ? 512 : 0));
+      mix(actor.nextObject);
+      if (s !== undefined) mix(s.opSteps + (s.op << 16));
+    }
+    return (h1 >>> 0) * 0x20_0000 + (h2 >>> 11);
+  }
+
+  kill(actor: string): void {
+    const a = this.arena;
+    const victim = this.plan.actors.findIndex((x) => x.name === actor);
+    const processOf = (id: number): number => a.i32[(this.#guest.actors[id]?.task as Ref) + TASK.process] as number;
+    for (const id of this.plan.actors.keys()) {
+      const task = this.#guest.actors[id]?.task as Ref;
+      if (a.i32[task + TASK.exited] === 1 || processOf(id) !== processOf(victim)) continue;
+      a.i32[task + TASK.fatalSignal] = 1;
+      // Who waits killably sees the signal; the others go back to sleep.
+      (this.stepper.actors[id] as StepActor).blocked = false;
+    }
+  }
+
+  /** Brings a new actor to its first announced step. */
+  #start(id: number): void {
+    const actor = this.stepper.actors[id] as StepActor;
+    this.stepper.step(actor);
+    if (!actor.done) this.#live.push(id);
+  }
+
+  *#run(k: StepActor, id: number): Path<void> {
+    const s = this.standings[id] as Standing;
+    const { ops, name } = this.plan.actors[id] as ExploreCase['actors'][number];
+    const a = this.arena;
+    const killed = (): boolean => a.i32[k.current + TASK.fatalSignal] === 1;
+    for (const [index, o] of ops.entries()) {
+      s.op = index;
+      s.opSteps = 0;
+      s.ending = ENDING.has(o.op);
+      if (k.at(S.Syscall, 0)) yield;
+      if (killed()) break;
+      s.inOp = true;
+      const mm = taskMm(a, k.current);
+      const ret = yield* runOp(k, this, o);
+      s.inOp = false;
+      s.results.push(resultText(o, ret));
+      if (o.op === 'exit') {
+        this.#checkGone(mm);
+        return;
+      }
+    }
+    if (!this.#killable.has(name)) return;
+    s.parked = true;
+    while (!killed()) {
+      k.blocked = true;
+      yield;
+    }
+    s.parked = false;
+    s.ending = true;
+    s.inOp = true;
+    const mm = taskMm(a, k.current);
+    yield* doExit(k);
+    s.inOp = false;
+    this.#checkGone(mm);
+  }
+
+  /**
+   * A process has ended. If nobody runs in its address space any more and no system call of another process is at work in it,
+   * the address space must be gone.
+   */
+  #checkGone(mm: Ref): void {
+    const a = this.arena;
+    if (mm === 0 || (a.i32[mm + MM.liveTasks] as number) > 0 || (a.i32[mm + MM.mmUsers] as number) === 0) return;
+    if (this.standings.some((s) => s.inOp)) return;
+    this.oracle.report('mm-outlives-process', mm, 'the process is gone and its address space is still held');
+  }
+
+  #newOracle(): Oracle {
+    const oracle = new WatchedOracle(this.watch);
+    oracle.onViolation = (v) => this.fail(v.invariant, v.detail);
+    return oracle;
+  }
+
+  #newStepper(): Stepper {
+    return new Stepper({
+      arena: this.arena,
+      variant: this.variant,
+      oracle: this.oracle,
+      addressSpace: this.#addressSpace,
+      pagesPerStep: 1,
+      inject: (site) => this.#inject(site),
+    });
+  }
+
+  #inject(site: FaultSite): boolean {
+    const left = this.#faultsLeft.get(site) ?? 0;
+    if (this.plan.faults[site] !== undefined) this.watch.fault();
+    if (left === 0) return false;
+    const happens = this.#decideFault(site);
+    this.faults.push(happens);
+    if (happens) this.#faultsLeft.set(site, left - 1);
+    return happens;
+  }
+
+  /** The operations before exploration begins, one after the other, with nobody else about. */
+  #setUp(): void {
+    for (const { actor, op } of this.plan.setup) {
+      const built = this.#guest.actors[this.plan.actors.findIndex((a) => a.name === actor)];
+      if (built === undefined) throw new Error(`setup names the unknown actor ${actor}`);
+      const results: number[] = [];
+      const runner = this.stepper.add('setup', built.task, (k) => this.#once(k, op, results));
+      this.stepper.run((runnable) => runnable[0] as StepActor);
+      this.arena.i32[built.task + TASK.actor] = built.actor;
+      if (runner.blocked || (results[0] ?? 0) < 0) {
+        throw new Error(`setup: ${op.op} of ${actor} failed: ${resultText(op, results[0] ?? 0)}`);
+      }
+    }
+  }
+
+  *#once(k: StepActor, op: CaseOp, results: number[]): Path<void> {
+    results.push(yield* runOp(k, this, op));
+  }
+
+  #all(kind: 'mm' | 'container'): Ref[] {
+    const refs: Ref[] = [];
+    for (let n = 0; n < this.arena.highWater(kind); n += 1) refs.push(this.arena.refAt(kind, n));
+    return refs;
+  }
+}
+
+export function isAllowed(found: Outcome, allowed: AllowedOutcome): boolean {
+  if (allowed.pinnedPages !== undefined && allowed.pinnedPages !== found.pinnedPages) return false;
+  if (allowed.lockedVmPages !== undefined && found.lockedVmPages !== BigInt(allowed.lockedVmPages)) return false;
+  for (const [actor, results] of Object.entries(allowed.results ?? {})) {
+    if (found.results[actor]?.join() !== results.join()) return false;
+  }
+  return true;
+}
+
+/** `mapper: OK, ENOMEM; locked_vm 2, pinned 2` */
+export function outcomeText(o: Outcome): string {
+  const results = Object.entries(o.results).map(([name, list]) => `${name}: ${list.join(', ') || '-'}`);
+  return [...results, `locked_vm ${o.lockedVmPages ?? '-'}, pinned ${o.pinnedPages}`].join('; ');
+}

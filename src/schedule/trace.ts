@@ -1,0 +1,88 @@
+/** What an execution did, step by step, for people. */
+import { opText } from '../engine/case.ts';
+import type { Execution, Failure } from '../engine/explore.ts';
+import type { StepActor } from '../engine/stepper.ts';
+import { isLocal } from '../engine/footprint.ts';
+import { MM } from '../model/layout.ts';
+import { lockedVm } from '../model/mm.ts';
+import { show } from '../model/oracle.ts';
+import { STEP_ACCESS } from '../model/step-access.ts';
+import { S, STEP_ROWS } from '../model/steps.ts';
+import { ReplayStrategy, type Recording } from './replay.ts';
+
+export interface TraceRow {
+  /** 1-based. */
+  readonly step: number;
+  readonly actor: string;
+  /** The kernel function, or what user space asked for. */
+  readonly fn: string;
+  /** What came of it; empty where there is nothing to say. */
+  readonly note: string;
+  /** The result, where the operation ended with this step. */
+  readonly result: string | null;
+  /** Nobody else can tell when it happened. */
+  readonly local: boolean;
+}
+
+export interface Trace {
+  readonly rows: readonly TraceRow[];
+  readonly failure: Failure | null;
+  /** Names of the actors that took a step, in order of appearance. */
+  readonly actors: readonly string[];
+}
+
+/** Replays a schedule until it fails or ends. @throws ReplayDivergedError */
+export function traceOf(x: Execution, recording: Recording, kind: string | null): Trace {
+  const replay = new ReplayStrategy(recording);
+  const rows: TraceRow[] = [];
+  const waits = new Set<StepActor>();
+  replay.begin();
+  x.reset();
+  const failed = (): Failure | null => x.failures.find((f) => kind === null || f.kind === kind) ?? null;
+  for (let enabled = x.enabled(); enabled.length > 0 && failed() === null; enabled = x.enabled()) {
+    rows.push(takeTraced(x, replay.pick(x, enabled), replay, waits));
+  }
+  if (failed() === null) x.finish();
+  return { rows, failure: failed(), actors: [...new Set(rows.map((r) => r.actor))] };
+}
+
+function takeTraced(x: Execution, id: number, replay: ReplayStrategy, waits: Set<StepActor>): TraceRow {
+  const a = x.arena;
+  const actor = x.actors[id];
+  if (actor === undefined) throw new Error(`no actor ${id}`);
+  const { nextStep: step, nextObject: object } = actor;
+  const standing = x.standings[id];
+  const mm = STEP_ACCESS[step]?.of === 'mm' ? object : 0;
+  const before = mm === 0 ? 0n : lockedVm(a, mm);
+  const results = standing?.results.length ?? 0;
+  const waited = waits.has(actor);
+  let injected = '';
+  x.take(id, (site) => {
+    const happens = replay.fault();
+    if (happens) injected = `${site} fails`;
+    return happens;
+  });
+  if (actor.blocked) waits.add(actor);
+  else waits.delete(actor);
+  let fn = STEP_ROWS[step]?.fn ?? 'start';
+  let note = '';
+  if (step === S.Syscall) {
+    const op = standing === undefined ? undefined : x.plan.actors[id]?.ops[standing.op];
+    fn = op === undefined ? fn : `> ${opText(op)}`;
+  } else if (step === S.DownWriteTrylock) {
+    note = a.i32[mm + MM.semOwner] === actor.actor ? 'got it' : 'busy';
+  } else if (step === S.LockedVmRead) {
+    note = `is ${show(before)}`;
+  } else if (mm !== 0 && before !== lockedVm(a, mm)) {
+    note = `${show(before)} -> ${show(lockedVm(a, mm))}`;
+  } else if (x.created.length > 0) {
+    note = x.created.map((n) => x.actors[n]?.name).join(', ');
+  } else if (actor.blocked && !(standing?.parked ?? false)) {
+    note = waited ? 'waits on' : 'waits';
+  } else if (waited) {
+    note = 'has it now';
+  }
+  if (injected !== '') note = note === '' ? injected : `${note}, ${injected}`;
+  const got = standing !== undefined && standing.results.length > results ? standing.results.at(-1) : undefined;
+  return { step: x.depth, actor: actor.name, fn, note, result: got ?? null, local: isLocal(step) && note === '' };
+}
