@@ -21,6 +21,7 @@ const PEAK_PAGES: ReadonlyMap<string, Peak> = new Map<string, Peak>([
   ['huge-guest', (o, memory) => sum(hugeGuestMaps(option(o, 'total') / PAGE_BYTES, memory.bytes / PAGE_BYTES))],
   ['boot', (o, memory) => sum(bootMaps(memory.bytes / PAGE_BYTES, option(o, 'piece') / PAGE_BYTES))],
   ['map-unmap', (o) => option(o, 'pages') * option(o, 'slots')],
+  ['mdev-pin', (o) => Math.min(option(o, 'window'), option(o, 'pages') * (option(o, 'calls') + 1))],
   ['mlock-loop', (o) => option(o, 'pages')],
 ]);
 

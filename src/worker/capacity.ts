@@ -30,7 +30,7 @@ export function planCapacity(guests: readonly GuestPlan[], kworkers: number): Ca
     files: processes + 8,
     user: guests.length + 8,
     container: containers + 8,
-    group: containers + 8,
+    group: containers * 2 + actors + 8,
     dma: mappings + 64,
     chunk: mappings * 2 + segments + 256,
     pages: mappings + 64,

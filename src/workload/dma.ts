@@ -3,7 +3,8 @@ import { EBADF } from '../base/errno.ts';
 import { PAGE_BYTES } from '../base/units.ts';
 import type { Actor } from '../engine/actor.ts';
 import type { Path } from '../model/env.ts';
-import { containerOf } from '../model/paths/files.ts';
+import { vfioPinPages, vfioUnpinPages } from '../model/paths/external.ts';
+import { containerOf, groupOf, MDEV_GROUP } from '../model/paths/files.ts';
 import { MAP_ARGSZ, MAP_FLAG_READ, MAP_FLAG_WRITE, vfioDmaDoMap } from '../model/paths/map.ts';
 import { UNMAP_ARGSZ, vfioDmaDoUnmap, type UnmapArgs } from '../model/paths/unmap.ts';
 
@@ -44,6 +45,18 @@ export function* unmapRange(
   };
   const ret = yield* actor.operate('unmap', vfioDmaDoUnmap(actor.k, container, args));
   return ret < 0 ? ret : Number(args.unmapped / PAGE);
+}
+
+/** vfio_pin_pages for the mdev driver of a container. Pages, or a negative errno. */
+export function* pinPages(actor: Actor, iovaPages: readonly number[], prot: number, container: number): Path<number> {
+  const { k } = actor;
+  return yield* actor.operate('pin', vfioPinPages(k, groupOf(k, MDEV_GROUP + container), iovaPages, prot));
+}
+
+/** vfio_unpin_pages. Pages, or a negative errno. */
+export function* unpinPages(actor: Actor, iovaPages: readonly number[], container: number): Path<number> {
+  const { k } = actor;
+  return yield* actor.operate('unpin', vfioUnpinPages(k, groupOf(k, MDEV_GROUP + container), iovaPages));
 }
 
 // oxlint-disable-next-line require-yield

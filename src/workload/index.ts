@@ -1,8 +1,10 @@
 /** The workloads by name. Adding one: write its file, list it here. */
+import { attachDetach } from './attach-detach.ts';
 import { boot } from './boot.ts';
 import { fault } from './fault.ts';
 import { hugeGuest } from './huge-guest.ts';
 import { mapUnmap } from './map-unmap.ts';
+import { mdevPin } from './mdev-pin.ts';
 import { mlockLoop } from './mlock-loop.ts';
 import { mmapMunmap } from './mmap-munmap.ts';
 import { nullWorkload } from './null.ts';
@@ -11,5 +13,8 @@ import type { Workload } from './workload.ts';
 export type { Workload } from './workload.ts';
 
 export const WORKLOADS: ReadonlyMap<string, Workload> = new Map(
-  [nullWorkload, hugeGuest, mapUnmap, boot, fault, mlockLoop, mmapMunmap].map((w) => [w.name, w]),
+  [nullWorkload, hugeGuest, mapUnmap, boot, fault, mlockLoop, mmapMunmap, mdevPin, attachDetach].map((w) => [
+    w.name,
+    w,
+  ]),
 );

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { ActorPlan, GuestPlan, RunPlan } from '../../src/engine/guest-plan.ts';
+import { DEFAULT_PROFILE } from '../../src/engine/profile.ts';
+import { statsLayout } from '../../src/engine/stats-layout.ts';
+import { actualSeries, Op, Outcome } from '../../src/metrics/ops.ts';
+import { decodeSnapshot } from '../../src/metrics/snapshot.ts';
+import { VARIANTS } from '../../src/model/kernels/index.ts';
+import { WORKLOADS } from '../../src/workload/index.ts';
+import { guestsOfHost, simulateHost, type HostResult } from '../../src/worker/virtual-run.ts';
+
+const withMdev = VARIANTS.filter((v) => v.external !== null);
+
+function planOf(variant: string, guest: Partial<GuestPlan>, actors: readonly Partial<ActorPlan>[]): RunPlan {
+  return {
+    format: 1,
+    name: 'test',
+    seed: 1,
+    variant,
+    pace: 1,
+    durationNs: null,
+    profile: DEFAULT_PROFILE,
+    faults: {},
+    deferred: { batch: 100, flushMs: 1 },
+    host: { count: 1, cpus: 2 },
+    expect: [],
+    thresholds: [],
+    hash: '0123456789abcdef0123',
+    guests: [
+      {
+        index: 0,
+        class: 'test',
+        seed: 17,
+        startNs: 0,
+        durationNs: null,
+        memory: { bytes: 2 ** 20, backing: 'anon4k', contiguityPages: 1, populated: true },
+        memlockBytes: null,
+        capIpcLock: false,
+        iommu: 'type1v2',
+        containers: 1,
+        actors: actors.map((actor, i) => ({
+          name: `actor-${i}`,
+          task: i === 0 ? 'main' : 'thread',
+          workload: 'null',
+          arrival: { kind: 'closed', options: {} },
+          startNs: 0,
+          iterations: 40,
+          ...actor,
+          options: WORKLOADS.get(actor.workload ?? 'null')?.options.parse(actor.options ?? {}) as ActorPlan['options'],
+        })),
+        ...guest,
+      },
+    ],
+  };
+}
+
+function simulate(plan: RunPlan): { result: HostResult; ok: (op: keyof typeof Op) => number } {
+  const result = simulateHost({ plan, guests: guestsOfHost(plan, 0), stepByStep: false });
+  const snapshot = decodeSnapshot(statsLayout(plan), result.snapshot);
+  return { result, ok: (op) => snapshot.count(actualSeries(Op[op], Outcome.ok)) };
+}
+
+describe('mdev workloads', () => {
+  for (const { id, deferring } of withMdev) {
+    it(`${id}: a vCPU and a kernel thread pin while a device comes and goes; the account is right at rest`, () => {
+      const { result, ok } = simulate(
+        planOf(id, { mdev: 'only' }, [
+          { workload: 'mdev-pin', options: { pages: '3 pages', window: '64 pages' } },
+          { workload: 'mdev-pin', task: 'kthread', options: { pages: '5 pages', window: '64 pages', calls: 2 } },
+          { workload: 'attach-detach', options: { hold: '20us' } },
+        ]),
+      );
+      assert.equal(result.error, null);
+      assert.equal(ok('attach'), 40);
+      assert.equal(ok('detach'), 40);
+      assert.ok(ok('pin') > 40, `${ok('pin')} pins`);
+      const tolerated = deferring ? ['wrap'] : [];
+      const violated = Object.entries(result.violationCounts).filter(([name, n]) => n > 0 && !tolerated.includes(name));
+      assert.deepEqual(violated, []);
+      assert.equal(result.driftPages, 0);
+    });
+  }
+
+  it('two devices of one guest have groups of their own; a fifth to eighth container group is refused politely', () => {
+    const plan = planOf('H', { mdev: 'beside', containers: 4 }, [
+      { workload: 'mdev-pin' },
+      { workload: 'attach-detach' },
+    ]);
+    const { result, ok } = simulate(plan);
+    assert.equal(result.error, null);
+    assert.equal(ok('attach'), 0);
+    assert.ok(result.marks.some((m) => m.label === 'attach-detach'));
+    const two = simulate(
+      planOf('H', { mdev: 'beside' }, [
+        { workload: 'mdev-pin' },
+        { workload: 'attach-detach' },
+        { workload: 'attach-detach', options: { other_iommu: true } },
+      ]),
+    );
+    assert.equal(two.ok('attach'), 80);
+  });
+
+  it('a page that stays pinned is only counted again: reference counts show in the lock acquisitions', () => {
+    const acquisitions = (window: string): number => {
+      const plan = planOf('H', { mdev: 'only' }, [
+        { workload: 'mdev-pin', iterations: 100, options: { pages: '8 pages', calls: 16, window } },
+      ]);
+      const { result } = simulate(plan);
+      return decodeSnapshot(statsLayout(plan), result.snapshot).counter('mmap_write_acquisitions');
+    };
+    assert.ok(acquisitions('8 pages') < acquisitions('256 pages') / 4);
+  });
+});
