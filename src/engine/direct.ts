@@ -10,6 +10,7 @@ import { TASK } from '../model/layout.ts';
 import { Oracle } from '../model/oracle.ts';
 import type { Aperture } from '../model/paths/map.ts';
 import { vfioLockAcctBg } from '../model/paths/work.ts';
+import type { StepId } from '../model/steps.ts';
 import { newActor } from './guest.ts';
 import { APERTURE_48BIT } from './machine.ts';
 
@@ -22,8 +23,8 @@ export interface DirectOptions {
   readonly aperture?: Aperture;
   /** Whether the fault at this site happens now. Default: never. */
   readonly inject?: (site: FaultSite) => boolean;
-  /** The mdev drivers' answer to an unmap. Default: they do nothing. */
-  readonly notifyUnmap?: (container: Ref, dma: Ref) => Path<void>;
+  /** Told of each step, and how often it is taken in one go. */
+  readonly observe?: (step: StepId, count: number) => void;
 }
 
 export class Direct {
@@ -87,10 +88,12 @@ class DirectCtx implements Ctx {
     this.aperture = driver.options.aperture ?? APERTURE_48BIT;
   }
 
-  at(): boolean {
+  at(step: StepId): boolean {
+    this.driver.options.observe?.(step, 1);
     return false;
   }
-  atMany(): boolean {
+  atMany(step: StepId, _object: Ref, count: number): boolean {
+    this.driver.options.observe?.(step, count);
     return false;
   }
   aheadNs(): number {
@@ -122,10 +125,6 @@ class DirectCtx implements Ctx {
   defer(mm: Ref, npage: number): boolean {
     this.driver.deferred.push({ mm, npage });
     return true;
-  }
-  *notifyUnmap(container: Ref, dma: Ref): Path<void> {
-    const answer = this.driver.options.notifyUnmap;
-    if (answer !== undefined) yield* answer(container, dma);
   }
   inject(site: FaultSite): boolean {
     return this.driver.options.inject?.(site) ?? false;

@@ -7,14 +7,15 @@
  */
 import { Arena, type Capacity, type Ref } from '../model/arena.ts';
 import type { FaultSite, Path } from '../model/env.ts';
-import { checkBalance } from '../model/invariants/balance.ts';
-import { checkUpdates } from '../model/invariants/updates.ts';
+import { checkAtRest } from '../model/invariants/index.ts';
+import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
 import type { Variant } from '../model/kernels/variant.ts';
-import { CONTAINER, DMA, MM, STRUCT_NAMES, STRUCTS, TASK } from '../model/layout.ts';
+import { CONTAINER, DMA, STRUCT_NAMES, STRUCTS, TASK } from '../model/layout.ts';
 import { lockedVm, taskMm } from '../model/mm.ts';
 import type { Oracle, InvariantName } from '../model/oracle.ts';
 import { orders } from '../model/orders.ts';
 import { doExit } from '../model/paths/exit.ts';
+import { countableNodes } from '../model/paths/external.ts';
 import { KernelBug } from '../model/paths/notify.ts';
 import { S } from '../model/steps.ts';
 import { ENDING, resultText, runOp, type OpWorld } from './case-ops.ts';
@@ -38,7 +39,6 @@ export interface Failure {
 export interface Standing {
   /** Index of the operation it is in, or was in last; -1 before the first. */
   op: number;
-  inOp: boolean;
   ending: boolean;
   /** It has nothing left to do and waits only to be killed. */
   parked: boolean;
@@ -183,7 +183,6 @@ export class Execution implements OpWorld {
     this.#live = [];
     this.standings = this.plan.actors.map(() => ({
       op: -1,
-      inOp: false,
       ending: false,
       parked: false,
       opSteps: 0,
@@ -239,6 +238,8 @@ export class Execution implements OpWorld {
       this.#start(n);
     }
     this.woken = blocked.filter((n) => n !== id && !(actors[n] as StepActor).blocked);
+    // An address space without tasks: only a step that ends a task or moves an mm reference can leave one behind.
+    if (this.watch.touchedUsers) for (const mm of this.#all('mm')) checkMmOutlives(this.arena, this.oracle, mm);
     if (actor.done) this.#live.splice(this.#live.indexOf(id), 1);
     return this.watch;
   }
@@ -252,10 +253,7 @@ export class Execution implements OpWorld {
       return;
     }
     const containers = this.#all('container');
-    for (const mm of this.#all('mm')) {
-      checkBalance(this.arena, this.oracle, mm, containers);
-      checkUpdates(this.arena, this.oracle, mm);
-    }
+    checkAtRest(this.arena, this.oracle, this.#all('mm'), containers);
     const { outcomes } = this.plan;
     if (outcomes.length > 0) {
       const found = this.outcome();
@@ -277,7 +275,8 @@ export class Execution implements OpWorld {
     for (const c of this.#all('container')) {
       const root = c + CONTAINER.dmaRoot;
       for (let dma = index.first(root); dma !== 0; dma = index.next(root, dma)) {
-        pinnedPages += (a.f64[(dma + DMA.ledgerPinned) >> 1] as number) + (a.f64[(dma + DMA.ledgerExt) >> 1] as number);
+        pinnedPages += a.f64[(dma + DMA.ledgerPinned) >> 1] as number;
+        pinnedPages += [...countableNodes(a, dma)].length;
       }
     }
     const task = this.#guest.actors[0]?.task as Ref;
@@ -363,15 +362,9 @@ export class Execution implements OpWorld {
       s.ending = ENDING.has(o.op);
       if (k.at(S.Syscall, 0)) yield;
       if (killed()) break;
-      s.inOp = true;
-      const mm = taskMm(a, k.current);
       const ret = yield* runOp(k, this, o);
-      s.inOp = false;
       s.results.push(resultText(o, ret));
-      if (o.op === 'exit') {
-        this.#checkGone(mm);
-        return;
-      }
+      if (o.op === 'exit') return;
     }
     if (!this.#killable.has(name)) return;
     s.parked = true;
@@ -381,22 +374,7 @@ export class Execution implements OpWorld {
     }
     s.parked = false;
     s.ending = true;
-    s.inOp = true;
-    const mm = taskMm(a, k.current);
     yield* doExit(k);
-    s.inOp = false;
-    this.#checkGone(mm);
-  }
-
-  /**
-   * A process has ended. If nobody runs in its address space any more and no system call of another process is at work in it,
-   * the address space must be gone.
-   */
-  #checkGone(mm: Ref): void {
-    const a = this.arena;
-    if (mm === 0 || (a.i32[mm + MM.liveTasks] as number) > 0 || (a.i32[mm + MM.mmUsers] as number) === 0) return;
-    if (this.standings.some((s) => s.inOp)) return;
-    this.oracle.report('mm-outlives-process', mm, 'the process is gone and its address space is still held');
   }
 
   #newOracle(): Oracle {

@@ -78,6 +78,11 @@ export class Watch implements Footprint {
     }
   }
 
+  /** The step may have changed who uses an address space. */
+  get touchedUsers(): boolean {
+    return (this.writes & (((1 << SLOTS) - 1) << USERS)) !== 0;
+  }
+
   space(mm: Ref, mode: 'r' | 'w'): void {
     this.#add(mode, this.#mm(mm, SPACE));
   }
@@ -142,6 +147,10 @@ export class WatchedOracle extends Oracle {
   override endRelease(mm: Ref, pages: number): void {
     this.watch.ledgerAdd(mm);
     super.endRelease(mm, pages);
+  }
+  override recommit(mm: Ref, pages: number): void {
+    this.#add(mm);
+    super.recommit(mm, pages);
   }
   override move(from: Ref, to: Ref, pages: number): void {
     this.watch.ledgerAdd(from);

@@ -66,6 +66,8 @@ export interface GuestPlan {
   readonly iommu: 'type1' | 'type1v2';
   /** Containers of the guest, each with one group. */
   readonly containers: number;
+  /** An mdev group in each container: the only group, or beside the one behind an IOMMU. Left out: none. */
+  readonly mdev?: 'only' | 'beside';
   readonly actors: readonly ActorPlan[];
 }
 

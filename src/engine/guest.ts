@@ -55,7 +55,8 @@ export function buildGuest(
 
   const files = filesNew(a);
   for (let i = 0; i < plan.containers; i += 1) {
-    openContainer(a, files, { index: i, v2: plan.iommu === 'type1v2', dmaEntryLimit: DMA_ENTRY_LIMIT });
+    const groups = plan.mdev === undefined ? 'iommu' : plan.mdev === 'only' ? 'mdev' : 'both';
+    openContainer(a, files, { index: i, v2: plan.iommu === 'type1v2', dmaEntryLimit: DMA_ENTRY_LIMIT, groups });
   }
   const process = newProcess(a, files, plan);
   const leader = taskNew(a, { process, mm, leader: 0, capIpcLock: plan.capIpcLock });
@@ -77,6 +78,7 @@ export function buildGuest(
     } else if (actor.task === 'kthread') {
       task = taskNew(a, { process: 0, mm: 0, leader: 0, capIpcLock: true });
       a.i32[task + TASK.kthread] = 1;
+      a.i32[task + TASK.devices] = files;
     } else {
       let childMm = mm;
       if (actor.task === 'child') {

@@ -115,9 +115,6 @@ export class StepActor implements Driver {
     this.host.counters[counter] = (this.host.counters[counter] as number) + by;
   }
 
-  // oxlint-disable-next-line require-yield
-  *notifyUnmap(): Path<void> {}
-
   nowNs(): number {
     return 0;
   }

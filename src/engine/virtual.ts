@@ -281,11 +281,6 @@ export class VirtualActor extends HostThread implements Driver {
     if (counter === C.trylock_failures) this.disturbances += by;
   }
 
-  // oxlint-disable-next-line require-yield
-  *notifyUnmap(): Path<void> {
-    // No mdev driver is attached to this actor's containers.
-  }
-
   nowNs(): number {
     return this.localNs;
   }

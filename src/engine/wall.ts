@@ -200,11 +200,6 @@ export class WallActor implements Driver {
     if (counter === C.trylock_failures) this.disturbances += by;
   }
 
-  // oxlint-disable-next-line require-yield
-  *notifyUnmap(): Path<void> {
-    // No mdev driver is attached to this actor's containers.
-  }
-
   nowNs(): number {
     if (this.#real) this.localNs = this.clockNs();
     return this.localNs;

@@ -24,6 +24,7 @@ export type LockKind = (typeof LockKind)[keyof typeof LockKind];
 export const FAULT_SITES = [
   'work_item',
   'dma_node',
+  'group_node',
   'vpfn_node',
   'batch_array',
   'iommu_map',
@@ -108,8 +109,6 @@ export interface Ctx {
   defer(mm: Ref, npage: number): boolean;
   /** The IOVA space of this host's IOMMU. */
   readonly aperture: Aperture;
-  /** The mdev drivers of a container are told that a mapping goes away; they unpin its pages. */
-  notifyUnmap(container: Ref, dma: Ref): Path<void>;
   /** Whether the fault at this site happens now. */
   inject(site: FaultSite): boolean;
   count(counter: number, by: number): void;

@@ -74,6 +74,7 @@ export const MM = struct('mm', [
   ['ledgerIommufd', 'f64', 'those of them that belong in locked_vm (MM mode)', 'oracle'],
   ['liveTasks', 'i32', 'tasks whose mm this is', 'oracle'],
   ['stop', 'i32', 'bool: the actors are asked to end', 'any CPU'],
+  ['operationUsers', 'i32', 'of mm_users: those held by operations that run', 'oracle'],
   ['oracleLatch', 'i32', 'latch', 'atomic'],
 ]);
 
@@ -88,6 +89,7 @@ export const TASK = struct('task', [
   ['exited', 'i32', 'bool', 'owner'],
   ['kthread', 'i32', 'bool: no mm of its own, all capabilities', 'setup'],
   ['actor', 'i32', 'actor ref', 'setup'],
+  ['devices', 'i32', 'files ref: whose mdev devices a kernel thread serves', 'setup'],
 ]);
 
 /** signal_struct plus files_struct of a process: what its threads share. */
@@ -96,6 +98,7 @@ export const PROCESS = struct('process', [
   ['leader', 'i32', 'task ref', 'setup; exec'],
   ['threads', 'i32', 'live tasks', 'atomic'],
   ['memlockChanges', 'i32', 'times the limit was set', 'oracle'],
+  ['tasks', 'i32', 'task structures that refer to it', 'atomic'],
   ['files', 'i32', 'files ref', 'setup; exec'],
 ]);
 
@@ -110,6 +113,10 @@ export const FILES = struct('files', [
   ['group1', 'i32', 'group ref', 'owner process'],
   ['group2', 'i32', 'group ref', 'owner process'],
   ['group3', 'i32', 'group ref', 'owner process'],
+  ['group4', 'i32', 'group ref', 'owner process'],
+  ['group5', 'i32', 'group ref', 'owner process'],
+  ['group6', 'i32', 'group ref', 'owner process'],
+  ['group7', 'i32', 'group ref', 'owner process'],
 ]);
 
 /** user_struct: iommufd's per-user account. */
@@ -131,25 +138,34 @@ export const CONTAINER = struct('container', [
   ['muTail', 'i32', 'actor ref', 'latch'],
   ['muOwner', 'i32', 'actor ref', 'holder'],
   ['fileRefs', 'i32', 'open descriptions', 'atomic'],
-  ['groups', 'i32', 'attached IOMMU groups', 'sem:lock'],
+  ['groups', 'i32', 'attached groups, mdev ones included', 'atomic'],
   ['externalGroups', 'i32', 'attached mdev groups', 'sem:lock'],
   ['domains', 'i32', 'IOMMU domains', 'sem:lock'],
+  ['domainGroups0', 'i32', 'groups in the domain of IOMMUs of kind 0', 'sem:lock'],
+  ['domainGroups1', 'i32', 'groups in the domain of IOMMUs of kind 1', 'sem:lock'],
   ['v2', 'i32', 'bool: VFIO_TYPE1v2_IOMMU', 'setup'],
   ['dmaRoot', 'i32', 'dma ref (ordered index by iova page)', 'sem:lock'],
   ['dmaCount', 'i32', 'mappings', 'sem:lock'],
   ['dmaAvail', 'i32', 'free mapping slots', 'sem:lock'],
   ['vaddrInvalid', 'i32', 'mappings whose vaddr is invalid', 'sem:lock'],
-  ['notifier', 'i32', 'bool: an mdev unmap notifier is registered', 'sem:lock'],
+  ['vaddrHead', 'i32', 'actor ref: waits for vaddr to be valid', 'latch muLatch'],
+  ['vaddrTail', 'i32', 'actor ref', 'latch muLatch'],
+  ['notifier', 'i32', 'MdevDriver: who is told of an unmap', 'sem:lock'],
   ['released', 'i32', 'bool', 'sem:lock'],
   ['accountMode', 'i32', 'AccountMode the creator of pages starts from (iommufd)', 'sem:lock'],
   ['index', 'i32', 'index within the guest', 'setup'],
+  ['ledgerPins', 'f64', 'page references held for its mappings, countable pages', 'oracle'],
+  ['ledgerMm', 'i32', 'mm whose pages were pinned last', 'oracle'],
+  ['ledgerGuest', 'i32', 'guest index', 'oracle'],
 ]);
 
 /** vfio_group, reduced to its descriptor count and its container. */
 export const GROUP = struct('group', [
-  ['container', 'i32', 'container ref', 'setup'],
+  ['container', 'i32', 'container ref, 0 while in none', 'sem:container lock'],
   ['fileRefs', 'i32', 'open descriptions', 'atomic'],
-  ['emulated', 'i32', 'bool: mdev', 'setup'],
+  ['driver', 'i32', 'MdevDriver, 0 for a group behind an IOMMU', 'setup'],
+  ['iommuKind', 'i32', 'groups of one kind can share a domain: 0 or 1', 'setup'],
+  ['unsafe', 'i32', 'bool: its IOMMU cannot remap interrupts', 'setup'],
 ]);
 
 /** vfio_dma: one mapping. */
@@ -159,7 +175,6 @@ export const DMA = struct('dma', [
   ['vaddrPage', 'f64', 'page number', 'sem:container lock'],
   ['lockedVm', 'f64', 'pages charged (H)', 'sem:container lock'],
   ['ledgerPinned', 'f64', 'countable pages pinned through the IOMMU', 'oracle'],
-  ['ledgerExt', 'f64', 'countable distinct pages pinned externally', 'oracle'],
   ['left', 'i32', 'dma ref', 'sem:container lock'],
   ['right', 'i32', 'dma ref', 'sem:container lock'],
   ['prio', 'i32', 'treap priority', 'setup'],
@@ -172,7 +187,7 @@ export const DMA = struct('dma', [
   ['vpfnRoot', 'i32', 'vpfn ref (ordered index by iova page)', 'sem:container lock'],
   ['vpfnCount', 'i32', 'nodes', 'sem:container lock'],
   ['chunks', 'i32', 'chunk ref (ordered index by vaddr page): what was pinned, as runs', 'sem:container lock'],
-  ['ledgerMm', 'i32', 'mm whose pages are pinned', 'oracle'],
+  ['ledgerMm', 'i32', 'mm whose pages are pinned through the IOMMU, structure held', 'oracle'],
   ['pagesStart', 'f64', 'first page of `pages` shown (iommufd)', 'setup'],
   ['pages', 'i32', 'pages ref (iommufd)', 'setup'],
   ['nextArea', 'i32', 'dma ref: the next area of the same pages', 'pages mutex'],
@@ -221,6 +236,7 @@ export const VPFN = struct('vpfn', [
   ['iovaPage', 'f64', 'page number', 'setup'],
   ['refCount', 'i32', 'count', 'sem:container lock'],
   ['reserved', 'i32', 'bool', 'setup'],
+  ['ledgerMm', 'i32', 'mm whose page it is, structure held', 'oracle'],
   ['left', 'i32', 'vpfn ref', 'sem:container lock'],
   ['right', 'i32', 'vpfn ref', 'sem:container lock'],
   ['prio', 'i32', 'treap priority', 'setup'],

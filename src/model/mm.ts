@@ -127,7 +127,10 @@ export function mmdrop(a: Arena, mm: Ref): void {
 export function getTaskMm(a: Arena, task: Ref): Ref {
   if (a.i32[task + TASK.kthread] === 1) return 0;
   const mm = taskMm(a, task);
-  if (mm !== 0) mmget(a, mm);
+  if (mm !== 0) {
+    mmget(a, mm);
+    Atomics.add(a.i32, mm + MM.operationUsers, 1);
+  }
   return mm;
 }
 
@@ -137,14 +140,28 @@ export function mmgetNotZero(a: Arena, mm: Ref): boolean {
   let n = Atomics.load(a.i32, word);
   while (n !== 0) {
     const seen = Atomics.compareExchange(a.i32, word, n, n + 1);
-    if (seen === n) return true;
+    if (seen === n) {
+      Atomics.add(a.i32, mm + MM.operationUsers, 1);
+      return true;
+    }
     n = seen;
   }
   return false;
 }
 
-/** mmput: the last user tears the address space down. The caller has announced the step. */
+/** mmput of what get_task_mm or mmget_not_zero took for the running operation. The caller has announced the step. */
 export function mmput(k: Ctx, mm: Ref): void {
+  Atomics.sub(k.arena.i32, mm + MM.operationUsers, 1);
+  mmputLasting(k, mm);
+}
+
+/** The reference of the running operation passes to a work item. */
+export function mmHandOver(a: Arena, mm: Ref): void {
+  Atomics.sub(a.i32, mm + MM.operationUsers, 1);
+}
+
+/** mmput of the reference of a task or a work item: the last user tears the address space down. */
+export function mmputLasting(k: Ctx, mm: Ref): void {
   const a = k.arena;
   if (Atomics.sub(a.i32, mm + MM.mmUsers, 1) !== 1) return;
   k.addressSpace.destroy(mm);
@@ -156,6 +173,7 @@ export function taskNew(a: Arena, p: { process: Ref; mm: Ref; leader: Ref; capIp
   a.i32[task + TASK.mm] = p.mm;
   a.i32[task + TASK.usage] = 1;
   a.i32[task + TASK.process] = p.process;
+  if (p.process !== 0) Atomics.add(a.i32, p.process + PROCESS.tasks, 1);
   a.i32[task + TASK.groupLeader] = p.leader === 0 ? task : p.leader;
   a.i32[task + TASK.capIpcLock] = p.capIpcLock ? 1 : 0;
   return task;
@@ -170,7 +188,10 @@ export function getTask(a: Arena, task: Ref): void {
   Atomics.add(a.i32, task + TASK.usage, 1);
 }
 
-/** put_task_struct: the last reference frees the structure. */
+/** put_task_struct: the last reference frees the structure, and with it its part of signal_struct, where the limits are. */
 export function putTask(a: Arena, task: Ref): void {
-  if (Atomics.sub(a.i32, task + TASK.usage, 1) === 1) a.free('task', task);
+  if (Atomics.sub(a.i32, task + TASK.usage, 1) !== 1) return;
+  const process = a.i32[task + TASK.process] as number;
+  a.free('task', task);
+  if (process !== 0 && Atomics.sub(a.i32, process + PROCESS.tasks, 1) === 1) a.free('process', process);
 }

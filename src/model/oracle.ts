@@ -57,7 +57,12 @@ export class Oracle {
   ) {}
 
   report(invariant: InvariantName, mm: Ref, detail: string): void {
-    const v: Violation = { invariant, guest: this.arena.i32[mm + MM.guest] as number, mm, detail };
+    this.reportFor(invariant, this.arena.i32[mm + MM.guest] as number, mm, detail);
+  }
+
+  /** The same where the mm may be gone. */
+  reportFor(invariant: InvariantName, guest: number, mm: Ref, detail: string): void {
+    const v: Violation = { invariant, guest, mm, detail };
     this.counts[invariant] += 1;
     if (this.violations.length < this.keepMax) this.violations.push(v);
     this.onViolation?.(v);
@@ -127,6 +132,11 @@ export class Oracle {
 
   endRelease(mm: Ref, pages: number): void {
     this.#add(mm, MM.ledgerInFlight, -pages);
+  }
+
+  /** Pages begin (or, negative, cease) to count on their own because the container lost (or got) its IOMMU domain. */
+  recommit(mm: Ref, pages: number): void {
+    this.#add(mm, MM.ledgerCommitted, pages);
   }
 
   /** Moves committed pages between address spaces (vaddr update). */

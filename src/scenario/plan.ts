@@ -93,6 +93,7 @@ class ClassPlanner {
       ...(guest.uid === undefined ? {} : { uid: guest.uid }),
       iommu: guest.iommu,
       containers: guest.containers,
+      ...(guest.mdev === 'none' ? {} : { mdev: guest.mdev }),
       actors: this.#actors,
     });
   }
@@ -224,6 +225,7 @@ export function planHash(plan: Omit<RunPlan, 'hash'>): string {
       durationNs,
       index,
       iommu,
+      mdev,
       memlockBytes,
       seed,
       startNs,
@@ -231,7 +233,8 @@ export function planHash(plan: Omit<RunPlan, 'hash'>): string {
     } = guest;
     piece.push(
       `${index === 0 ? '' : ','}{"actors":${textOf(actors)},"capIpcLock":${capIpcLock},"class":${JSON.stringify(name)},` +
-        `"containers":${containers},"durationNs":${durationNs},"index":${index},"iommu":"${iommu}","memlockBytes":${memlockBytes},` +
+        `"containers":${containers},"durationNs":${durationNs},"index":${index},"iommu":"${iommu}",` +
+        `${mdev === undefined ? '' : `"mdev":"${mdev}",`}"memlockBytes":${memlockBytes},` +
         `"memory":${textOf(memory)},"seed":${seed},"startNs":${startNs}${uid === undefined ? '' : `,"uid":${uid}`}}`,
     );
     if (piece.length < 1024) continue;

@@ -304,6 +304,13 @@ const guestSchema = z.strictObject({
     .max(MAX_CONTAINERS)
     .default(1)
     .describe('Containers of the guest, each with one IOMMU group.'),
+  mdev: z
+    .enum(['none', 'only', 'beside'])
+    .default('none')
+    .describe(
+      'An mdev (mediated device) in each container: none, as its only device (then nothing is pinned or charged but what the ' +
+        'mdev driver pins), or beside the device behind the IOMMU.',
+    ),
   start: z
     .strictObject({
       at: zDuration().prefault(0).describe("When the first guest may start, after the run's start."),

@@ -15,8 +15,8 @@ import { Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space.ts';
 import { Arena, type Ref } from '../model/arena.ts';
-import { checkBalance } from '../model/invariants/balance.ts';
-import { checkUpdates } from '../model/invariants/updates.ts';
+import { checkAtRest } from '../model/invariants/index.ts';
+import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
 import { ACTOR, CONTAINER, MM } from '../model/layout.ts';
 import { lockedVm } from '../model/mm.ts';
@@ -242,11 +242,8 @@ export class WallEmulator implements Emulator {
     if (guest.state !== 'settling' || !this.#quiet(guest)) return;
     const a = this.#arena;
     const containers = this.#containers();
-    for (const mm of guest.built.mms) {
-      this.#checked += 1;
-      checkBalance(a, this.#oracle, mm, containers);
-      checkUpdates(a, this.#oracle, mm);
-    }
+    this.#checked += guest.built.mms.length;
+    checkAtRest(a, this.#oracle, guest.built.mms, containers);
     guest.lockedVmAfter = lockedVm(a, guest.built.mms[0] as Ref);
     guest.state = 'exiting';
     this.#settling.delete(guest);
@@ -279,6 +276,7 @@ export class WallEmulator implements Emulator {
   }
 
   #end(guest: LiveGuest): void {
+    for (const mm of guest.built.mms) checkMmOutlives(this.#arena, this.#oracle, mm);
     freeGuest(this.#arena, guest.built);
     for (const mm of guest.built.mms) this.#pendingByMm.delete(mm);
     this.#guests.delete(guest.plan.index);

@@ -16,8 +16,8 @@ import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space.ts';
 import { Arena, type Ref } from '../model/arena.ts';
 import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
-import { checkBalance } from '../model/invariants/balance.ts';
-import { checkUpdates } from '../model/invariants/updates.ts';
+import { checkAtRest } from '../model/invariants/index.ts';
+import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
 import { FILES, MM, PROCESS, TASK } from '../model/layout.ts';
 import { INVARIANTS, Oracle } from '../model/oracle.ts';
@@ -239,10 +239,9 @@ class HostRun {
     if (guest.state !== 'settling') return;
     if (guest.built.mms.some((mm) => this.#virtual.pending(mm) > 0)) return;
     const a = this.#arena;
+    checkAtRest(a, this.#oracle, guest.built.mms, guest.containers);
     for (const mm of guest.built.mms) {
       this.#checked += 1;
-      checkBalance(a, this.#oracle, mm, guest.containers);
-      checkUpdates(a, this.#oracle, mm);
       if (a.i32[mm + MM.mmUsers] !== 0) {
         const ledgers =
           (a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.f64[(mm + MM.ledgerIommufd) >> 1] as number);
@@ -260,7 +259,10 @@ class HostRun {
   }
 
   #end(guest: LiveGuest): void {
-    for (const mm of guest.built.mms) this.#byMm.delete(mm);
+    for (const mm of guest.built.mms) {
+      checkMmOutlives(this.#arena, this.#oracle, mm);
+      this.#byMm.delete(mm);
+    }
     this.#guests.delete(guest.plan.index);
     freeGuest(this.#arena, guest.built);
     if (guest.error === null) {

@@ -5,16 +5,10 @@ import type { StepActor } from '../../src/engine/stepper.ts';
 import type { Ref } from '../../src/model/arena.ts';
 import { C, type Path } from '../../src/model/env.ts';
 import { CONTAINER, MM, TASK, USER } from '../../src/model/layout.ts';
-import { closeBoth, containerOf } from '../../src/model/paths/files.ts';
+import { closeBoth, containerOf, filesOf, openGroup, setContainer } from '../../src/model/paths/files.ts';
 import { doExit } from '../../src/model/paths/exit.ts';
 import { exec, fork } from '../../src/model/paths/process.ts';
-import {
-  iommufdAttach,
-  iommufdChangeProcess,
-  iommufdCopy,
-  iommufdMap,
-  iommufdSetRlimitMode,
-} from '../../src/model/paths/iommufd.ts';
+import { iommufdChangeProcess, iommufdCopy, iommufdMap, iommufdSetRlimitMode } from '../../src/model/paths/iommufd.ts';
 import { MAP_ARGSZ } from '../../src/model/paths/map.ts';
 import { UNMAP_ARGSZ, UNMAP_FLAG_ALL, vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
 import { BUFFER_PAGE } from '../../src/engine/machine.ts';
@@ -214,13 +208,15 @@ describe('iommufd: the system calls', () => {
       const w = new World('I', { tasks: ['main', 'child'], limitPages: 16 });
       const container = w.containers()[0] as Ref;
       w.arena.i32[container + CONTAINER.domains] = 0;
+      w.arena.i32[container + CONTAINER.domainGroups0] = 0;
       const child = w.actor(1, function* (k): Path<void> {
         yield* map(k, 0, 0, 4);
         if (dies) yield* doExit(k);
       });
       while (!child.done) w.stepper.step(child);
       const k = w.actor(0, function* (a): Path<void> {
-        yield* note(a, iommufdAttach(a, container));
+        openGroup(w.arena, filesOf(w.arena, a.current), { index: 1 });
+        yield* note(a, setContainer(a, 1, 0));
       });
       w.runInOrder();
       assert.deepEqual(k.results, [expected]);

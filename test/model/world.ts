@@ -6,14 +6,14 @@ import { stream } from '../../src/base/prng.ts';
 import { AddressSpace } from '../../src/model/address-space.ts';
 import { Arena, capacityFor, type Ref } from '../../src/model/arena.ts';
 import type { FaultSite, Path } from '../../src/model/env.ts';
-import { checkBalance } from '../../src/model/invariants/balance.ts';
-import { checkUpdates } from '../../src/model/invariants/updates.ts';
+import { checkAtRest } from '../../src/model/invariants/index.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
 import type { Variant } from '../../src/model/kernels/variant.ts';
 import { FILES, PROCESS, TASK } from '../../src/model/layout.ts';
 import { lockedVm } from '../../src/model/mm.ts';
 import { Oracle } from '../../src/model/oracle.ts';
-import { containerOf } from '../../src/model/paths/files.ts';
+import { vfioPinPages, vfioUnpinPages } from '../../src/model/paths/external.ts';
+import { containerOf, groupOf, MDEV_GROUP } from '../../src/model/paths/files.ts';
 import { MAP_ARGSZ, vfioDmaDoMap } from '../../src/model/paths/map.ts';
 import { UNMAP_ARGSZ, vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
 import { BUFFER_PAGE } from '../../src/engine/machine.ts';
@@ -29,6 +29,7 @@ export interface WorldOptions {
   readonly v2?: boolean;
   readonly containers?: number;
   readonly uid?: number;
+  readonly mdev?: 'only' | 'beside';
   readonly tasks?: readonly ActorPlan['task'][];
   readonly inject?: (site: FaultSite) => boolean;
   readonly pagesPerStep?: number;
@@ -48,7 +49,8 @@ export class World {
         actorsPerGuest: 16,
         extraActors: 512,
         processesPerGuest: 8,
-        containersPerGuest: 4,
+        containersPerGuest: 8,
+        pinnedPagesPerGuest: 2048,
         mappingsPerGuest: 512,
       }),
       false,
@@ -81,6 +83,7 @@ export class World {
       ...(o.uid === undefined ? {} : { uid: o.uid }),
       iommu: (o.v2 ?? true) ? 'type1v2' : 'type1',
       containers: o.containers ?? 1,
+      ...(o.mdev === undefined ? {} : { mdev: o.mdev }),
       actors: (o.tasks ?? ['main']).map((task, i) => ({
         name: `${task}-${i}`,
         task,
@@ -128,10 +131,7 @@ export class World {
 
   /** The invariants at rest; the names of all that were violated. */
   verdict(): string[] {
-    for (const mm of this.guest.mms) {
-      checkBalance(this.arena, this.oracle, mm, this.containers());
-      checkUpdates(this.arena, this.oracle, mm);
-    }
+    checkAtRest(this.arena, this.oracle, this.guest.mms, this.containers());
     return [...new Set(this.oracle.violations.map((v) => v.invariant))].sort();
   }
 }
@@ -161,4 +161,17 @@ export function* unmap(k: StepActor, iovaPage: number, pages: number, container 
   const ret = yield* vfioDmaDoUnmap(k, containerOf(k, container), args);
   k.results.push(ret < 0 ? ret : Number(args.unmapped / 4096n));
   return k.results.at(-1) as number;
+}
+
+/** vfio_pin_pages by the mdev driver of a container of `k`'s process. Pages, or a negative errno. */
+export function* pin(k: StepActor, iovaPages: readonly number[], prot = 3, container = 0): Path<number> {
+  const ret = yield* vfioPinPages(k, groupOf(k, MDEV_GROUP + container), iovaPages, prot);
+  k.results.push(ret);
+  return ret;
+}
+
+export function* unpin(k: StepActor, iovaPages: readonly number[], container = 0): Path<number> {
+  const ret = yield* vfioUnpinPages(k, groupOf(k, MDEV_GROUP + container), iovaPages);
+  k.results.push(ret);
+  return ret;
 }

@@ -165,6 +165,7 @@ test('flags over environment over file over default, and the origin of each valu
     'guests.small.memory.size': '1GiB <- t.yaml:5',
     'guests.small.memory.backing': 'anon4k <- default',
     'guests.small.memory.populated': 'true <- default',
+    'guests.small.mdev': 'none <- default',
     'guests.small.memlock': 'unlimited <- default',
     'guests.small.cap_ipc_lock': 'false <- default',
     'guests.small.iommu': 'type1v2 <- default',

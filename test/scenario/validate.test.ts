@@ -86,6 +86,7 @@ test('the smallest scenario is valid and gets its defaults', () => {
       cap_ipc_lock: false,
       iommu: 'type1v2',
       containers: 1,
+      mdev: 'none',
       start: { at: 0 },
       actors: [
         {

@@ -4,10 +4,11 @@
  * pages mdev drivers have pinned. The rule of semantics 1.4, from vfio_iommu_type1.c.
  */
 import type { Arena, Ref } from '../arena.ts';
-import { CONTAINER, DMA, MM, USER } from '../layout.ts';
+import { CONTAINER, DMA, MM, USER, VPFN } from '../layout.ts';
 import { lockedVm } from '../mm.ts';
 import { show, type Oracle } from '../oracle.ts';
 import { orders } from '../orders.ts';
+import { countableNodes } from '../paths/external.ts';
 
 /** Pages `mm` should be charged for the mappings of `container`. */
 export function contribution(a: Arena, mm: Ref, container: Ref): number {
@@ -16,8 +17,11 @@ export function contribution(a: Arena, mm: Ref, container: Ref): number {
   const all = (a.i32[container + CONTAINER.domains] as number) > 0;
   let pages = 0;
   for (let dma = index.first(root); dma !== 0; dma = index.next(root, dma)) {
-    if (a.i32[dma + DMA.ledgerMm] !== mm) continue;
-    pages += a.f64[(dma + (all ? DMA.ledgerPinned : DMA.ledgerExt)) >> 1] as number;
+    if (!all) {
+      for (const node of countableNodes(a, dma)) if (a.i32[node + VPFN.ledgerMm] === mm) pages += 1;
+    } else if (a.i32[dma + DMA.ledgerMm] === mm) {
+      pages += a.f64[(dma + DMA.ledgerPinned) >> 1] as number;
+    }
   }
   return pages;
 }

@@ -64,6 +64,14 @@ export const B: Variant = {
     'task recorded per mapping; each accounting call does get_task_mm; trylock, else a work item (the 25 % regression)',
   recordsTask: 'thread',
   foreignUnmap: 'stops',
+  external: {
+    zeroSizeLookup: true,
+    limitTest: 'current',
+    localGup: true,
+    pfnmapInSection: false,
+    nodeFailureLeaks: true,
+    structPagesOnly: false,
+  },
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
   *acctPin(k, call, npage, busy) {
     yield* vfioLockAcct(k, taskOf(k, call.dma), npage, busy);

@@ -9,6 +9,7 @@ import { DMA } from '../layout.ts';
 import { getTaskMm, hasCapIpcLock, memlockPages, mmput, taskMm } from '../mm.ts';
 import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
 import { S } from '../steps.ts';
+import type { ExternalRules } from '../paths/external.ts';
 import { B } from './b.ts';
 import type { Variant } from './variant.ts';
 import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
@@ -74,6 +75,8 @@ export const C: Variant = {
   kernels: 'proposed for 4.10, never merged',
   versions: [],
   identity: 'B plus an is_current flag supplied by the caller (the first version of the seed patch)',
+  // The flag is false for mdev drivers, and GUP goes by the flag: the slow way even in the owner's own context.
+  external: { ...(B.external as ExternalRules), localGup: false },
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
   *acctPin(k, _call, npage, busy) {
     yield* vfioLockAcct(k, k.current, npage, true, busy);

@@ -8,6 +8,7 @@ import { DMA } from '../layout.ts';
 import { taskMm } from '../mm.ts';
 import { pinPagesPerPage, type PinCall } from '../paths/pin.ts';
 import { currentLoop, C, vfioLockAcct as lockAcctFlagged } from './c.ts';
+import type { ExternalRules } from '../paths/external.ts';
 import type { Variant } from './variant.ts';
 
 /** vfio_lock_acct(task, npage): NULL == NULL counts as equal, and then there is nothing to charge. */
@@ -25,6 +26,7 @@ export const D: Variant = {
   kernels: '4.10 - 4.11',
   versions: [['4.10', '4.11']],
   identity: 'is_current inferred from task->mm == current->mm; trylock, else a work item',
+  external: { ...(C.external as ExternalRules), zeroSizeLookup: false, limitTest: 'task', localGup: true },
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
   *acctPin(k, _call, npage, busy) {
     yield* vfioLockAcct(k, k.current, npage, busy);

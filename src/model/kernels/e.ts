@@ -1,5 +1,5 @@
 /**
- * Variant E, 4.12 (and stable 4.10.17): the work item is gone. The lock is waited for (killably), the limit is tested again
+ * Variant E, 4.12: the work item is gone. The lock is waited for (killably), the limit is tested again
  * under it, and errors reach the pin loop. Source: drivers/vfio/vfio_iommu_type1.c at 0cfef2b7410b and in 4.12.
  */
 import { EINTR, ENODEV, ENOMEM, ESRCH } from '../../base/errno.ts';
@@ -11,6 +11,7 @@ import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts
 import { downWriteKillable, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { D } from './d.ts';
+import type { ExternalRules } from '../paths/external.ts';
 import type { Variant } from './variant.ts';
 
 /**
@@ -75,15 +76,36 @@ const LOOP: PerPageLoop = {
 export const E: Variant = {
   ...D,
   id: 'E',
-  kernels: '4.12 - 4.17 (and stable 4.10.17)',
-  versions: [
-    ['4.10.17', '4.10.17'],
-    ['4.12', '4.17'],
-  ],
+  kernels: '4.12 - 4.17',
+  versions: [['4.12', '4.17']],
   identity: 'no work item: killable write lock, limit tested again under it, errors propagate',
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
   deferring: false,
+  external: { ...(D.external as ExternalRules), limitTest: 'accounting' },
   acctPin: (k, call, npage) => vfioLockAcct(k, k.current, npage, call.lockCap),
   // The callers (unmap, release) ignore the result, so -EINTR and -ESRCH lose the decrement.
   acctDma: (k, dma, npage) => vfioLockAcct(k, k.arena.i32[dma + DMA.task] as number, npage, null),
+};
+
+/** The chunk loop of the backport: limit and capability are sampled per chunk, as in D. */
+const STABLE_LOOP: PerPageLoop = {
+  ...LOOP,
+  *enter(k, call) {
+    if (k.at(S.Rlimit, k.current)) yield;
+    call.limitPages = memlockPages(k.arena, k.current);
+    if (k.at(S.Capable, k.current)) yield;
+    call.lockCap = hasCapIpcLock(k.arena, k.current);
+    return yield* LOOP.enter(k, call);
+  },
+};
+
+/** The same fix as it went into stable kernels: D's pins for mdev drivers, which test the limit too early, stayed. */
+export const STABLE_4_10: Variant = {
+  ...E,
+  id: '4.10.17',
+  kernels: '4.10.17 (stable)',
+  versions: [['4.10.17', '4.10.17']],
+  identity: "E as backported: limit and capability per chunk, D's early limit test for mdev pins",
+  external: D.external,
+  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, STABLE_LOOP),
 };

@@ -5,6 +5,7 @@
 import type { Ctx } from '../env.ts';
 import { GUP_4_20 } from '../address-space.ts';
 import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import type { ExternalRules } from '../paths/external.ts';
 import { RWSEM_5_3 } from '../rwsem.ts';
 import { E2, LOOP as E2_LOOP } from './e2.ts';
 import type { Variant } from './variant.ts';
@@ -20,5 +21,17 @@ export const F: Variant = {
   rwsem: RWSEM_5_3,
   gup: GUP_4_20,
   aperture: true,
+  external: { ...(E2.external as ExternalRules), pfnmapInSection: true },
   pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+};
+
+/** The last releases of F: a failing replay unwinds (5.9), a pin that cannot be recorded is given back (by 5.10). */
+export const LATE_F: Variant = {
+  ...F,
+  id: '5.10',
+  kernels: '5.9 - 5.11',
+  versions: [['5.9', '5.11']],
+  identity: 'F without the leaks of a failing replay and of a pin that cannot be recorded',
+  external: { ...(F.external as ExternalRules), nodeFailureLeaks: false },
+  replayUnwinds: true,
 };

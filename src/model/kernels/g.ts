@@ -9,7 +9,7 @@ import { DMA } from '../layout.ts';
 import { taskMm } from '../mm.ts';
 import { pinPagesBatched, type PinCall } from '../paths/pin.ts';
 import { RWSEM_5_11 } from '../rwsem.ts';
-import { F } from './f.ts';
+import { LATE_F } from './f.ts';
 import type { Variant } from './variant.ts';
 
 /** vfio_pin_pages_remote: pages come from the caller, the charge goes where the variant says. */
@@ -24,7 +24,7 @@ export function* pinPagesRemote(k: Ctx, call: PinCall, byRun: boolean): Path<num
 }
 
 export const G: Variant = {
-  ...F,
+  ...LATE_F,
   id: 'G',
   kernels: '5.12 - 6.2',
   versions: [['5.12', '6.2']],

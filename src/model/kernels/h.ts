@@ -17,6 +17,7 @@ export const H: Variant = {
   identity: 'mm recorded at map time and its charge tracked per mapping; no mm test on unmap',
   gup: GUP_6_4,
   recordsMm: true,
+  invalidVaddr: 'busy',
   foreignUnmap: 'allowed',
   pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, false),
   acctPin: (k, call, npage) => vfioLockAcct(k, call.dma, npage, false, 'stored'),

@@ -4,6 +4,7 @@
  */
 import { GUP_6_18 } from '../address-space.ts';
 import type { Ctx } from '../env.ts';
+import type { ExternalRules } from '../paths/external.ts';
 import type { PinCall } from '../paths/pin.ts';
 import { pinPagesRemote } from './g.ts';
 import { H } from './h.ts';
@@ -16,6 +17,7 @@ export const H2: Variant = {
   versions: [['6.18', null]],
   identity: 'H plus accounting by contiguous run, bulk unpin, huge pfnmap ranges, overflow errors',
   gup: GUP_6_18,
+  external: { ...(H.external as ExternalRules), structPagesOnly: true },
   overflowErrors: true,
   pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, true),
 };

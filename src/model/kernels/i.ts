@@ -2,7 +2,7 @@
  * Variant I, iommufd, 6.2 and later, beside type1 in the same kernels: one accounting action per mapped area, at the expense
  * of the user, of the mm, or of nobody. Source: drivers/iommu/iommufd/, 6.4 and 7.1.
  */
-import { iommufdMap, iommufdRelease, iommufdUnmap } from '../paths/iommufd.ts';
+import { iommufdAddDomain, iommufdMap, iommufdRelease, iommufdRemoveDomain, iommufdUnmap } from '../paths/iommufd.ts';
 import { H } from './h.ts';
 import type { Variant } from './variant.ts';
 
@@ -16,7 +16,11 @@ export const I: Variant = {
   iommufd: { account: 'creator', compat: false },
   mapDma: iommufdMap,
   unmapDma: iommufdUnmap,
+  addDomain: iommufdAddDomain,
+  removeDomain: iommufdRemoveDomain,
   release: iommufdRelease,
+  // Drivers pin through an access of the IOAS, which is not modelled.
+  external: null,
 };
 
 export const I_MM: Variant = {

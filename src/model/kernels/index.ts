@@ -4,9 +4,9 @@ import { A } from './a.ts';
 import { B } from './b.ts';
 import { C } from './c.ts';
 import { D } from './d.ts';
-import { E } from './e.ts';
+import { E, STABLE_4_10 } from './e.ts';
 import { E2 } from './e2.ts';
-import { F } from './f.ts';
+import { F, LATE_F } from './f.ts';
 import { G } from './g.ts';
 import { H, STABLE_6_1 } from './h.ts';
 import { H2 } from './h2.ts';
@@ -19,9 +19,11 @@ export const VARIANTS: readonly Variant[] = [
   B,
   C,
   D,
+  STABLE_4_10,
   E,
   E2,
   F,
+  LATE_F,
   G,
   STABLE_6_1,
   H,

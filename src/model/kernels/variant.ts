@@ -5,6 +5,7 @@ import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
 import type { GupRules } from '../address-space.ts';
 import type { RwsemRules } from '../rwsem.ts';
+import type { ExternalRules } from '../paths/external.ts';
 import type { MapArgs } from '../paths/map.ts';
 import type { UnmapArgs } from '../paths/unmap.ts';
 import type { PinCall } from '../paths/pin.ts';
@@ -52,6 +53,12 @@ export interface Variant {
   readonly aperture: boolean;
   /** UNMAP_ALL and vaddr update exist (5.12). */
   readonly vaddrUpdate: boolean;
+  /** A pin or attach that finds a mapping without a valid vaddr waits for one (5.12) or is refused (6.3). */
+  readonly invalidVaddr: 'waits' | 'busy';
+  /** How mdev drivers pin pages; null before 4.10, which has no mdev. */
+  readonly external: ExternalRules | null;
+  /** A failing replay at the attach of a group takes back what it has done (5.9). */
+  readonly replayUnwinds: boolean;
   /** Wraps and truncations give EOVERFLOW instead of EINVAL (6.19). */
   readonly overflowErrors: boolean;
 
@@ -59,6 +66,8 @@ export interface Variant {
   /** What takes the place of the type1 paths, if anything does. 0 or a negative errno. */
   mapDma?(k: Ctx, container: Ref, args: MapArgs): Path<number>;
   unmapDma?(k: Ctx, container: Ref, args: UnmapArgs): Path<number>;
+  addDomain?(k: Ctx, container: Ref): Path<number>;
+  removeDomain?(k: Ctx, container: Ref): Path<void>;
   release?(k: Ctx, container: Ref): Path<void>;
 
   /** vfio_pin_pages_remote: pins and accounts one chunk. Pages pinned, or a negative errno. */

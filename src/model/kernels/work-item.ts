@@ -4,7 +4,7 @@
  */
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
-import { addLockedVm, mmput } from '../mm.ts';
+import { addLockedVm, mmHandOver, mmput } from '../mm.ts';
 import { downWriteTrylock, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 
@@ -35,6 +35,7 @@ export function* deferUpdate(k: Ctx, mm: Ref, npage: number): Path<void> {
     mmput(k, mm);
     return;
   }
+  mmHandOver(k.arena, mm);
   k.count(C.deferred_queued, 1);
   if (k.at(S.QueueWork, mm)) yield;
   while (!k.defer(mm, npage)) {

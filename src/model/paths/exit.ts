@@ -4,7 +4,7 @@
  */
 import type { Ctx, Path } from '../env.ts';
 import { MM, PROCESS, TASK } from '../layout.ts';
-import { mmput, putTask, taskMm } from '../mm.ts';
+import { mmputLasting, putTask, taskMm } from '../mm.ts';
 import { S } from '../steps.ts';
 import { putFiles } from './files.ts';
 
@@ -16,7 +16,7 @@ export function* doExit(k: Ctx): Path<void> {
   Atomics.store(a.i32, task + TASK.mm, 0);
   if (mm !== 0) {
     Atomics.sub(a.i32, mm + MM.liveTasks, 1);
-    mmput(k, mm);
+    mmputLasting(k, mm);
   }
   const process = a.i32[task + TASK.process] as number;
   if (process !== 0) {
@@ -26,7 +26,6 @@ export function* doExit(k: Ctx): Path<void> {
     a.i32[task + TASK.exited] = 1;
     const leader = a.i32[process + PROCESS.leader] as number;
     const last = Atomics.sub(a.i32, process + PROCESS.threads, 1) === 1;
-    if (last) a.free('process', process);
     // A zombie leader is released with the last thread of its process (delay_group_leader).
     if (last && leader !== task) putTask(a, leader);
     if (!last && leader === task) return;

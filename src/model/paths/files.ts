@@ -11,10 +11,16 @@ import type { Arena, Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
 import { CONTAINER, FILES, GROUP, PROCESS, TASK } from '../layout.ts';
 import { S } from '../steps.ts';
+import { vfioAttachGroup } from './attach.ts';
+import { vfioDetachGroup } from './detach.ts';
+import { MdevDriver, unpinEverything } from './external.ts';
 import { vfioIommuRelease } from './release.ts';
 
-/** Containers (and groups) a process can have open. */
+/** Containers a process can have open. */
 export const FILES_MAX = 4;
+/** Groups: descriptor i is the first group of container i, descriptor MDEV_GROUP + i its mdev group if it has one. */
+export const GROUPS_MAX = 8;
+export const MDEV_GROUP = 4;
 
 export function filesOf(a: Arena, task: Ref): Ref {
   return a.i32[(a.i32[task + TASK.process] as number) + PROCESS.files] as number;
@@ -32,10 +38,12 @@ export function filesCopy(a: Arena, from: Ref): Ref {
   const files = filesNew(a);
   for (let i = 0; i < FILES_MAX; i += 1) {
     const container = a.i32[from + FILES.container0 + i] as number;
-    const group = a.i32[from + FILES.group0 + i] as number;
     a.i32[files + FILES.container0 + i] = container;
-    a.i32[files + FILES.group0 + i] = group;
     if (container !== 0) Atomics.add(a.i32, container + CONTAINER.fileRefs, 1);
+  }
+  for (let i = 0; i < GROUPS_MAX; i += 1) {
+    const group = a.i32[from + FILES.group0 + i] as number;
+    a.i32[files + FILES.group0 + i] = group;
     if (group !== 0) Atomics.add(a.i32, group + GROUP.fileRefs, 1);
   }
   return files;
@@ -50,25 +58,109 @@ export function containerOf(k: Ctx, index: number): Ref {
   return a.i32[container + CONTAINER.released] === 1 ? -EINVAL : container;
 }
 
-/** Opens a container of type1 or type1v2 with one IOMMU-backed group as descriptors `index` of `files`. */
-export function openContainer(
-  a: Arena,
-  files: Ref,
-  p: { readonly index: number; readonly v2: boolean; readonly dmaEntryLimit: number },
-): Ref {
+/** The group behind descriptor `index` of the caller, or of the process whose devices a kernel thread serves; or 0. */
+export function groupOf(k: Ctx, index: number): Ref {
+  const devices = k.arena.i32[k.current + TASK.devices] as number;
+  const files = devices !== 0 ? devices : filesOf(k.arena, k.current);
+  return files === 0 ? 0 : (k.arena.i32[files + FILES.group0 + index] as number);
+}
+
+export interface ContainerArgs {
+  readonly index: number;
+  readonly v2: boolean;
+  readonly dmaEntryLimit: number;
+  /** The groups it starts with: one behind an IOMMU, an mdev group, or one of each. Default: `iommu`. */
+  readonly groups?: 'iommu' | 'mdev' | 'both';
+}
+
+/** Opens a container of type1 or type1v2 as descriptor `index` of `files`, and its groups as the descriptors that belong to it. */
+export function openContainer(a: Arena, files: Ref, p: ContainerArgs): Ref {
+  const groups = p.groups ?? 'iommu';
   const container = a.alloc('container');
   a.i32[container + CONTAINER.fileRefs] = 1;
-  a.i32[container + CONTAINER.groups] = 1;
-  a.i32[container + CONTAINER.domains] = 1;
   a.i32[container + CONTAINER.v2] = p.v2 ? 1 : 0;
   a.i32[container + CONTAINER.dmaAvail] = p.dmaEntryLimit;
   a.i32[container + CONTAINER.index] = p.index;
-  const group = a.alloc('group');
-  a.i32[group + GROUP.container] = container;
-  a.i32[group + GROUP.fileRefs] = 1;
   a.i32[files + FILES.container0 + p.index] = container;
-  a.i32[files + FILES.group0 + p.index] = group;
+  if (groups !== 'mdev') {
+    a.i32[openGroup(a, files, { index: p.index }) + GROUP.container] = container;
+    a.i32[container + CONTAINER.domains] = 1;
+    a.i32[container + CONTAINER.domainGroups0] = 1;
+  }
+  if (groups !== 'iommu') {
+    const group = openGroup(a, files, { index: MDEV_GROUP + p.index, driver: MdevDriver.Unpins });
+    a.i32[group + GROUP.container] = container;
+    a.i32[container + CONTAINER.externalGroups] = 1;
+    a.i32[container + CONTAINER.notifier] = MdevDriver.Unpins;
+  }
+  a.i32[container + CONTAINER.groups] = groups === 'both' ? 2 : 1;
   return container;
+}
+
+export interface GroupArgs {
+  readonly index: number;
+  /** The mdev driver behind it; default: none, it is behind an IOMMU. */
+  readonly driver?: MdevDriver;
+  /** Groups of the same kind can share an IOMMU domain. */
+  readonly iommuKind?: 0 | 1;
+  /** Its IOMMU cannot remap interrupts. */
+  readonly unsafe?: boolean;
+}
+
+/** Opens a group that is in no container as descriptor `index` of `files`. */
+export function openGroup(a: Arena, files: Ref, p: GroupArgs): Ref {
+  const group = a.alloc('group');
+  a.i32[group + GROUP.fileRefs] = 1;
+  a.i32[group + GROUP.driver] = p.driver ?? MdevDriver.None;
+  a.i32[group + GROUP.iommuKind] = p.iommuKind ?? 0;
+  a.i32[group + GROUP.unsafe] = p.unsafe === true ? 1 : 0;
+  a.i32[files + FILES.group0 + p.index] = group;
+  return group;
+}
+
+/**
+ * VFIO_GROUP_SET_CONTAINER, and where the container has lost its last group, VFIO_SET_IOMMU. 0, -EBADF, -EINVAL for a group that
+ * is in a container already, or what the attach says.
+ */
+export function* setContainer(k: Ctx, groupIndex: number, containerIndex: number): Path<number> {
+  const a = k.arena;
+  const files = filesOf(a, k.current);
+  const group = a.i32[files + FILES.group0 + groupIndex] as number;
+  const container = a.i32[files + FILES.container0 + containerIndex] as number;
+  if (group === 0 || container === 0) return -EBADF;
+  if (a.i32[group + GROUP.container] !== 0) return -EINVAL;
+  // Counted first, so that nobody releases the backend meanwhile.
+  if (Atomics.add(a.i32, container + CONTAINER.groups, 1) === 0) a.i32[container + CONTAINER.released] = 0;
+  const ret = yield* vfioAttachGroup(k, container, group);
+  if (ret !== 0) yield* dropGroup(k, container);
+  return ret;
+}
+
+/** VFIO_GROUP_UNSET_CONTAINER. 0, -EBADF, or -EINVAL for a group that is in no container. */
+export function* unsetContainer(k: Ctx, groupIndex: number): Path<number> {
+  const group = groupOf(k, groupIndex);
+  if (group === 0) return -EBADF;
+  return (yield* leaveContainer(k, group)) ? 0 : -EINVAL;
+}
+
+/** __vfio_group_unset_container; the last mdev device has been closed before, and its driver has given everything back. */
+function* leaveContainer(k: Ctx, group: Ref): Path<boolean> {
+  const a = k.arena;
+  const container = a.i32[group + GROUP.container] as number;
+  if (container === 0) return false;
+  const lastMdev =
+    a.i32[group + GROUP.driver] === MdevDriver.Unpins && a.i32[container + CONTAINER.externalGroups] === 1;
+  if (lastMdev) yield* unpinEverything(k, container);
+  yield* vfioDetachGroup(k, container, group);
+  yield* dropGroup(k, container);
+  return true;
+}
+
+/** One group less; the last one releases the backend. */
+function* dropGroup(k: Ctx, container: Ref): Path<void> {
+  if (Atomics.sub(k.arena.i32, container + CONTAINER.groups, 1) !== 1) return;
+  yield* vfioIommuRelease(k, container);
+  freeIfUnused(k.arena, container);
 }
 
 export function* closeContainer(k: Ctx, files: Ref, index: number): Path<void> {
@@ -87,13 +179,8 @@ export function* closeGroup(k: Ctx, files: Ref, index: number): Path<void> {
   a.i32[files + FILES.group0 + index] = 0;
   if (k.at(S.ExitFiles, group)) yield;
   if (Atomics.sub(a.i32, group + GROUP.fileRefs, 1) !== 1) return;
-  const container = a.i32[group + GROUP.container] as number;
+  yield* leaveContainer(k, group);
   a.free('group', group);
-  const last = Atomics.sub(a.i32, container + CONTAINER.groups, 1) === 1;
-  if (last) {
-    yield* vfioIommuRelease(k, container);
-    freeIfUnused(a, container);
-  }
 }
 
 function freeIfUnused(a: Arena, container: Ref): void {
@@ -101,21 +188,23 @@ function freeIfUnused(a: Arena, container: Ref): void {
   if (Atomics.load(a.i32, container + CONTAINER.groups) === 0) a.free('container', container);
 }
 
-/** Closes container and group `index` of the caller's process. */
+/** Closes container `index` of the caller's process and its groups. */
 export function* closeBoth(k: Ctx, index: number): Path<number> {
   const files = filesOf(k.arena, k.current);
-  yield* closeContainer(k, files, index);
-  yield* closeGroup(k, files, index);
+  yield* closeAll(k, files, index);
   return 0;
+}
+
+function* closeAll(k: Ctx, files: Ref, index: number): Path<void> {
+  yield* closeContainer(k, files, index);
+  yield* closeGroup(k, files, MDEV_GROUP + index);
+  yield* closeGroup(k, files, index);
 }
 
 /** put_files_struct: the last user closes everything. */
 export function* putFiles(k: Ctx, files: Ref): Path<void> {
   const a = k.arena;
   if (Atomics.sub(a.i32, files + FILES.users, 1) !== 1) return;
-  for (let i = 0; i < FILES_MAX; i += 1) {
-    yield* closeContainer(k, files, i);
-    yield* closeGroup(k, files, i);
-  }
+  for (let i = 0; i < FILES_MAX; i += 1) yield* closeAll(k, files, i);
   a.free('files', files);
 }

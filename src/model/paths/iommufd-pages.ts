@@ -282,9 +282,10 @@ function addRun(a: Arena, object: Ref, start: number, pages: number, runPages: n
 function* mapRuns(k: Ctx, container: Ref, object: Ref, from: number, to: number, iovaPage: number): Path<number> {
   const a = k.arena;
   const small = k.variant.iommufd?.compat === true && a.i32[container + CONTAINER.v2] === 0;
+  const domains = a.i32[container + CONTAINER.domains] as number;
   for (const span of spans(a, object, from, to)) {
     if (!small && span.runPages % 512 === 0) {
-      const err = yield* iommuMap(k, container, iovaPage + span.from - from, span.to - span.from);
+      const err = yield* iommuMap(k, domains, iovaPage + span.from - from, span.to - span.from);
       if (err !== 0) return err;
     } else {
       if (k.inject('iommu_map')) return -ENOMEM;

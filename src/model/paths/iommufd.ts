@@ -262,28 +262,30 @@ export function* iommufdCopy(
   return ret;
 }
 
-/** iopt_table_add_domain: the first domain gets the pages of every area, or none. 0 or a negative errno. */
-export function* iommufdAttach(k: Ctx, container: Ref): Path<number> {
+/**
+ * iopt_table_add_domain, which has been counted: the first domain gets the pages of every area, or none, and the pages are the
+ * mapping process's whoever attaches. 0 or a negative errno.
+ */
+export function* iommufdAddDomain(k: Ctx, container: Ref): Path<number> {
   const a = k.arena;
+  if (a.i32[container + CONTAINER.domains] !== 1) return 0;
   const index = orders(a).dma;
   const root = container + CONTAINER.dmaRoot;
-  yield* mutexLock(k, container);
-  if (k.at(S.AttachGroup, container)) yield;
+  const done: Ref[] = [];
   let ret = 0;
-  if (a.i32[container + CONTAINER.domains] === 0) {
-    a.i32[container + CONTAINER.domains] = 1;
-    const done: Ref[] = [];
-    for (let area = index.first(root); area !== 0 && ret === 0; area = index.next(root, area)) {
-      ret = yield* fillArea(k, container, area);
-      if (ret === 0) done.push(area);
-    }
-    if (ret !== 0) {
-      for (const area of done) yield* unfillArea(k, area);
-      a.i32[container + CONTAINER.domains] = 0;
-    }
+  for (let area = index.first(root); area !== 0 && ret === 0; area = index.next(root, area)) {
+    ret = yield* fillArea(k, container, area);
+    if (ret === 0) done.push(area);
   }
-  yield* unlock(k, container);
+  if (ret !== 0) for (const area of done) yield* unfillArea(k, area);
   return ret;
+}
+
+/** iopt_table_remove_domain of the last one: the areas stay, their pages go. */
+export function* iommufdRemoveDomain(k: Ctx, container: Ref): Path<void> {
+  const index = orders(k.arena).dma;
+  const root = container + CONTAINER.dmaRoot;
+  for (let area = index.first(root); area !== 0; area = index.next(root, area)) yield* unfillArea(k, area);
 }
 
 /** The last close: every area goes. */

@@ -6,6 +6,7 @@ import { EEXIST, EINVAL, ENOMEM, ENOSPC, EOVERFLOW } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { CHUNK, CONTAINER, DMA, TASK } from '../layout.ts';
+import { recordPinned, setLedgerMm } from '../ledger.ts';
 import { NO_LIMIT } from '../oracle.ts';
 import { getTask, hasCapIpcLock, memlockChanges, memlockPages, mmgrab, taskMm } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
@@ -113,10 +114,10 @@ function* mapLocked(k: Ctx, container: Ref, m: Checked): Path<number> {
   if (a.i32[container + CONTAINER.domains] === 0) {
     // mdev only: nothing is pinned until a driver asks for it.
     a.f64[(dma + DMA.sizePages) >> 1] = m.pages;
-    a.i32[dma + DMA.ledgerMm] = owner;
+    setLedgerMm(a, dma + DMA.ledgerMm, owner);
     return 0;
   }
-  a.i32[dma + DMA.ledgerMm] = owner;
+  setLedgerMm(a, dma + DMA.ledgerMm, owner);
   const limit = memlockPages(a, k.current);
   const changes = memlockChanges(a, k.current);
   const bypass = hasCapIpcLock(a, k.current);
@@ -166,6 +167,14 @@ function linkDma(a: Arena, container: Ref, dma: Ref): void {
 
 /** vfio_pin_map_dma: pin a chunk, map it, until the mapping is whole. 0 or a negative errno; the caller unwinds. */
 export function* pinMapDma(k: Ctx, container: Ref, dma: Ref, pages: number): Path<number> {
+  const call = yield* startPin(k, dma, pages);
+  const ret = yield* pinLoop(k, container, call);
+  if (k.variant.endPin) yield* k.variant.endPin(k, call);
+  return ret;
+}
+
+/** A pin loop over `pages` pages of a mapping, from its first one: MAP_DMA's or a replay's. */
+export function* startPin(k: Ctx, dma: Ref, pages: number): Path<PinCall> {
   const a = k.arena;
   const call = pinCallFor(k, dma);
   call.iovaPage = a.f64[(dma + DMA.iovaPage) >> 1] as number;
@@ -177,12 +186,11 @@ export function* pinMapDma(k: Ctx, container: Ref, dma: Ref, pages: number): Pat
   if (k.at(S.Capable, k.current)) yield;
   call.lockCap = hasCapIpcLock(a, k.current);
   yield* batchInit(k, call);
-  const ret = yield* pinLoop(k, container, call);
-  if (k.variant.endPin) yield* k.variant.endPin(k, call);
-  return ret;
+  return call;
 }
 
 function* pinLoop(k: Ctx, container: Ref, call: PinCall): Path<number> {
+  const a = k.arena;
   const { dma } = call;
   const repeater = new Repeater();
   while (call.remaining > 0) {
@@ -203,20 +211,21 @@ function* pinLoop(k: Ctx, container: Ref, call: PinCall): Path<number> {
       n = yield* k.variant.pinPages(k, call);
     }
     if (n <= 0) return n;
-    const err = yield* iommuMap(k, container, call.iovaPage, n);
+    const err = yield* iommuMap(k, a.i32[container + CONTAINER.domains] as number, call.iovaPage, n);
     if (err !== 0) {
       // This chunk is unpinned with accounting; the rest is the caller's to unwind.
       if (k.atMany(S.PutPage, 0, n)) yield;
       yield* k.variant.acctDma(k, dma, -call.counted);
       return err;
     }
-    recordChunk(k.arena, call, n);
+    recordChunk(a, call, n);
+    a.f64[(dma + DMA.sizePages) >> 1] = (a.f64[(dma + DMA.sizePages) >> 1] as number) + n;
     if (!call.reserved) k.count(C.pages_pinned, n);
     call.remaining -= n;
     call.iovaPage += n;
     call.vaddrPage += n;
   }
-  k.arena.i32[dma + DMA.iommuMapped] = 1;
+  a.i32[dma + DMA.iommuMapped] = 1;
   return 0;
 }
 
@@ -227,9 +236,8 @@ function* batchInit(k: Ctx, call: PinCall): Path<void> {
   call.batch = { capacityPages: k.inject('batch_array') ? 1 : BATCH_PAGES, runs: [], next: 0, used: 0 };
 }
 
-/** vfio_iommu_map: `pages` pages at `iovaPage` into every domain, in the largest entries that fit. */
-export function* iommuMap(k: Ctx, container: Ref, iovaPage: number, pages: number): Path<number> {
-  const domains = k.arena.i32[container + CONTAINER.domains] as number;
+/** vfio_iommu_map: `pages` pages at `iovaPage` into so many domains, in the largest entries that fit. */
+export function* iommuMap(k: Ctx, domains: number, iovaPage: number, pages: number): Path<number> {
   if (k.inject('iommu_map')) return -ENOMEM;
   for (let d = 0; d < domains; d += 1) {
     const { small, large } = entries(iovaPage, pages);
@@ -247,16 +255,11 @@ export function entries(iovaPage: number, pages: number): { small: number; large
 }
 
 /** What the IOMMU now translates, and with it what an unmap will find; merged with its neighbour where alike. */
-function recordChunk(a: Arena, call: PinCall, pages: number): void {
+export function recordChunk(a: Arena, call: PinCall, pages: number): void {
   const { dma } = call;
   const index = orders(a).chunk;
   const counted = call.reserved ? 0 : 1;
-  const size = (dma + DMA.sizePages) >> 1;
-  a.f64[size] = (a.f64[size] as number) + pages;
-  if (counted === 1) {
-    const ledger = (dma + DMA.ledgerPinned) >> 1;
-    a.f64[ledger] = (a.f64[ledger] as number) + pages;
-  }
+  if (counted === 1) recordPinned(a, dma, call.mm, pages);
   const last = index.atOrBefore(dma + DMA.chunks, call.iovaPage);
   if (last !== 0 && a.i32[last + CHUNK.counted] === counted) {
     const lastPages = (last + CHUNK.pages) >> 1;

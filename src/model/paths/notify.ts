@@ -2,11 +2,15 @@
  * An unmap meets a mapping with externally pinned pages: the container's lock is dropped, the mdev drivers are asked to
  * unpin, the lock is taken again and the search restarts. The eleventh time in a row the kernel gives up with BUG_ON.
  * Source: drivers/vfio/vfio_iommu_type1.c 4.10 to 6.12.
+ *
+ * The driver's callback runs in the unmapping task, as vendor drivers have it: it unpins every page it holds in the range.
  */
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
+import { CONTAINER } from '../layout.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { S } from '../steps.ts';
+import { driverUnpins, MdevDriver, pinnedPages } from './external.ts';
 
 const RETRIES_MAX = 10;
 
@@ -19,10 +23,14 @@ export class KernelBug extends Error {
 }
 
 export function* notifyUnmap(k: Ctx, container: Ref, dma: Ref, attempt: number): Path<void> {
-  if (attempt > RETRIES_MAX) throw new KernelBug('an mdev driver did not unpin after ten notifications');
+  const a = k.arena;
+  const pages: number[] = [];
+  if (a.i32[container + CONTAINER.notifier] === MdevDriver.Unpins) pinnedPages(a, dma, pages);
   if (k.at(S.MutexUnlock, container)) yield;
   mutexUnlock(k, container);
+  // With the lock let go, so that the other actors of the dead machine can end.
+  if (attempt > RETRIES_MAX) throw new KernelBug('an mdev driver did not unpin after ten notifications');
   if (k.at(S.Notify, container)) yield;
-  yield* k.notifyUnmap(container, dma);
+  yield* driverUnpins(k, container, pages);
   yield* mutexLock(k, container);
 }

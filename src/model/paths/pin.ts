@@ -98,7 +98,13 @@ function* faultIn(k: Ctx, call: PinCall, page: number): Path<Lookup> {
  * vaddr_get_pfn, per page (A-F): at most `max` pages from `page` that are contiguous and alike, in `call.run`.
  * 0 or -EFAULT.
  */
-export function* vaddrGetPfn(k: Ctx, call: PinCall, page: number, max: number, loop: PerPageLoop): Path<number> {
+export function* vaddrGetPfn(
+  k: Ctx,
+  call: PinCall,
+  page: number,
+  max: number,
+  loop: Pick<PerPageLoop, 'lockedGup' | 'pfnmapInSection'>,
+): Path<number> {
   const { mm, run } = call;
   const as = k.addressSpace;
   let found: Lookup;
@@ -290,7 +296,7 @@ export function* pinPagesBatched(
 }
 
 /** vaddr_get_pfns: one read section of mmap_sem for up to 512 pages. 0 or -EFAULT. */
-function* refill(k: Ctx, call: PinCall, batch: Batch, page: number, max: number): Path<number> {
+export function* refill(k: Ctx, call: PinCall, batch: Batch, page: number, max: number): Path<number> {
   const { mm } = call;
   yield* downRead(k, mm);
   if (k.at(S.GupBatch, mm)) yield;

@@ -4,19 +4,22 @@
  */
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
+import { checkReleased } from '../invariants/leak-at-release.ts';
 import { CONTAINER } from '../layout.ts';
-import { orders } from '../orders.ts';
 import { S } from '../steps.ts';
-import { removeDma } from './unmap.ts';
+import { removeAll } from './detach.ts';
+import { MdevDriver } from './external.ts';
+import { wakeVaddrWaiters } from './vaddr.ts';
 
 export function* vfioIommuRelease(k: Ctx, container: Ref): Path<void> {
   const a = k.arena;
   if (k.at(S.Release, container)) yield;
   a.i32[container + CONTAINER.externalGroups] = 0;
-  const index = orders(a).dma;
-  const root = container + CONTAINER.dmaRoot;
+  a.i32[container + CONTAINER.notifier] = MdevDriver.None;
   if (k.variant.release) yield* k.variant.release(k, container);
-  for (let dma = index.first(root); dma !== 0; dma = index.first(root)) yield* removeDma(k, container, dma);
+  yield* removeAll(k, container);
   a.i32[container + CONTAINER.domains] = 0;
   a.i32[container + CONTAINER.released] = 1;
+  wakeVaddrWaiters(k, container);
+  checkReleased(a, k.oracle, container);
 }

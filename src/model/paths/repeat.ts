@@ -10,6 +10,7 @@
 import type { Ref } from '../arena.ts';
 import { C, LockKind, type Ctx } from '../env.ts';
 import { CHUNK, CONTAINER, DMA } from '../layout.ts';
+import { recordPinned } from '../ledger.ts';
 import { addLockedVm, chargeRepeatedly, exceeds, isWrapped, lockedVm } from '../mm.ts';
 import { orders } from '../orders.ts';
 import { accountRepeatedly, isFree, readRepeatedly } from '../rwsem.ts';
@@ -190,7 +191,7 @@ function advance(k: Ctx, call: PinCall, pages: number, chunkPages: number): void
   const a = k.arena;
   const { dma } = call;
   plus(a.f64, dma + DMA.sizePages, pages);
-  plus(a.f64, dma + DMA.ledgerPinned, pages);
+  recordPinned(a, dma, call.mm, pages);
   if (k.variant.recordsMm) plus(a.f64, dma + DMA.lockedVm, pages);
   const index = orders(a).chunk;
   const last = index.atOrBefore(dma + DMA.chunks, call.iovaPage);

@@ -6,12 +6,14 @@ import { EBUSY, EINVAL, EOVERFLOW } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { CHUNK, CONTAINER, DMA, TASK } from '../layout.ts';
+import { putPages, setLedgerMm } from '../ledger.ts';
 import { mmdrop, putTask, taskMm } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { orders } from '../orders.ts';
 import { S } from '../steps.ts';
+import { freeNodes } from './external.ts';
 import { entries, findDma, lastByte } from './map.ts';
-import { invalidateVaddr } from './vaddr.ts';
+import { invalidateVaddr, wakeVaddrWaiters } from './vaddr.ts';
 import { notifyUnmap } from './notify.ts';
 
 export const UNMAP_FLAG_GET_DIRTY_BITMAP = 1;
@@ -53,7 +55,7 @@ function* unmapLocked(k: Ctx, container: Ref, args: UnmapArgs): Path<number> {
   const v = k.variant;
   const all = (args.flags & UNMAP_FLAG_ALL) !== 0;
   const invalidate = (args.flags & UNMAP_FLAG_VADDR) !== 0;
-  if (invalidate && a.i32[container + CONTAINER.externalGroups] !== 0) return -EBUSY;
+  if (invalidate && v.invalidVaddr === 'busy' && a.i32[container + CONTAINER.externalGroups] !== 0) return -EBUSY;
   if ((args.iova & PAGE_MASK) !== 0n) return -EINVAL;
   let pages: number;
   if (all) {
@@ -154,10 +156,13 @@ export function* removeDma(k: Ctx, container: Ref, dma: Ref): Path<void> {
   a.i32[container + CONTAINER.dmaCount] = (a.i32[container + CONTAINER.dmaCount] as number) - 1;
   if (a.i32[dma + DMA.vaddrInvalid] === 1) {
     a.i32[container + CONTAINER.vaddrInvalid] = (a.i32[container + CONTAINER.vaddrInvalid] as number) - 1;
+    wakeVaddrWaiters(k, container);
   }
   if (k.at(S.Kfree, 0)) yield;
   if (k.variant.recordsTask !== 'none') putTask(a, a.i32[dma + DMA.task] as number);
   if (k.variant.recordsMm) mmdrop(a, a.i32[dma + DMA.mm] as number);
+  setLedgerMm(a, dma + DMA.ledgerMm, 0);
+  freeNodes(a, dma);
   a.free('dma', dma);
   a.i32[container + CONTAINER.dmaAvail] = (a.i32[container + CONTAINER.dmaAvail] as number) + 1;
 }
@@ -193,6 +198,7 @@ export function* unmapUnpin(k: Ctx, container: Ref, dma: Ref, account: boolean):
   }
   k.count(C.pages_unpinned, put);
   a.f64[(dma + DMA.ledgerPinned) >> 1] = 0;
+  putPages(a, container, put);
   a.i32[dma + DMA.iommuMapped] = 0;
   if (account) yield* k.variant.acctDma(k, dma, -put);
   if (committed > 0 && ledgerMm !== 0) k.oracle.endRelease(ledgerMm, committed);

@@ -2,10 +2,11 @@
  * The vaddr of mappings: invalidated by UNMAP_DMA with VADDR, set again by MAP_DMA with VADDR, perhaps from another
  * address space (live update). Source: drivers/vfio/vfio_iommu_type1.c 5.12 to 6.12 (vfio_change_dma_owner, 6.3).
  */
-import { EINVAL, ENOENT, ENOMEM } from '../../base/errno.ts';
+import { EFAULT, EINVAL, ENOENT, ENOMEM } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';
-import { C, type Ctx, type Path } from '../env.ts';
-import { CONTAINER, DMA } from '../layout.ts';
+import { C, LockKind, type Ctx, type Path } from '../env.ts';
+import { ACTOR, CONTAINER, DMA } from '../layout.ts';
+import { setLedgerMm } from '../ledger.ts';
 import {
   addLockedVm,
   exceeds,
@@ -19,8 +20,10 @@ import {
   putTask,
   taskMm,
 } from '../mm.ts';
+import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { downWriteKillable, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
+import { dequeueHead, enqueue, WaitMode } from '../wait-queue.ts';
 import { recordIdentity } from './map.ts';
 
 /**
@@ -63,6 +66,7 @@ export function* updateVaddr(
   a.f64[(dma + DMA.vaddrPage) >> 1] = m.vaddrPage;
   a.i32[dma + DMA.vaddrInvalid] = 0;
   a.i32[container + CONTAINER.vaddrInvalid] = (a.i32[container + CONTAINER.vaddrInvalid] as number) - 1;
+  wakeVaddrWaiters(k, container);
   return 0;
 }
 
@@ -93,7 +97,7 @@ function* changeDmaOwner(k: Ctx, dma: Ref): Path<number> {
   }
   k.oracle.end(mm, pages, 0, limit, cap);
   k.oracle.move(old, mm, pages);
-  a.i32[dma + DMA.ledgerMm] = mm;
+  setLedgerMm(a, dma + DMA.ledgerMm, mm);
   putTask(a, a.i32[dma + DMA.task] as number);
   mmgrab(a, mm);
   mmdrop(a, old);
@@ -119,4 +123,41 @@ function* charge(k: Ctx, mm: Ref, npage: number, limitPages: bigint | null): Pat
   if (k.at(S.UpWrite, mm)) yield;
   upWrite(k, mm);
   return ret;
+}
+
+/**
+ * vfio_wait (5.12 to 6.2): whoever needs a mapping's vaddr lets go of the container and sleeps until some mapping has become
+ * valid or gone. 0 with the container locked again, or -EFAULT when it has been released meanwhile.
+ *
+ * differs: a fatal signal does not end the wait; the exit's close of the container does.
+ */
+export function* waitForVaddr(k: Ctx, container: Ref): Path<number> {
+  const a = k.arena;
+  const latch = container + CONTAINER.muLatch;
+  a.lock(latch);
+  enqueue(a, container + CONTAINER.vaddrHead, container + CONTAINER.vaddrTail, k.actor, WaitMode.Read);
+  a.unlock(latch);
+  if (k.at(S.MutexUnlock, container)) yield;
+  mutexUnlock(k, container);
+  while (Atomics.load(a.i32, k.actor + ACTOR.granted) === 0) {
+    k.block(LockKind.Container);
+    yield;
+  }
+  k.unblock(LockKind.Container);
+  yield* mutexLock(k, container);
+  return a.i32[container + CONTAINER.released] === 1 ? -EFAULT : 0;
+}
+
+/** wake_up_all of them. */
+export function wakeVaddrWaiters(k: Ctx, container: Ref): void {
+  const a = k.arena;
+  const head = container + CONTAINER.vaddrHead;
+  const latch = container + CONTAINER.muLatch;
+  a.lock(latch);
+  while (a.i32[head] !== 0) {
+    const waiter = dequeueHead(a, head, container + CONTAINER.vaddrTail);
+    Atomics.store(a.i32, waiter + ACTOR.granted, 1);
+    k.wake(waiter);
+  }
+  a.unlock(latch);
 }

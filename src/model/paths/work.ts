@@ -5,7 +5,7 @@
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { LockKind } from '../env.ts';
-import { addLockedVm, mmput } from '../mm.ts';
+import { addLockedVm, mmputLasting } from '../mm.ts';
 import { downWriteSlow, tryWriteFast, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 
@@ -21,5 +21,5 @@ export function* vfioLockAcctBg(k: Ctx, mm: Ref, npage: number): Path<void> {
   if (k.at(S.UpWrite, mm)) yield;
   upWrite(k, mm);
   if (k.at(S.Mmput, mm)) yield;
-  mmput(k, mm);
+  mmputLasting(k, mm);
 }

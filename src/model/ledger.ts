@@ -1,0 +1,33 @@
+/** What the kernel paths tell the ledger about page references, beside the operations the oracle is told of. */
+import type { Arena, Ref } from './arena.ts';
+import { CONTAINER, DMA, MM } from './layout.ts';
+import { mmdrop, mmgrab } from './mm.ts';
+
+/** So many more countable pages of `mm` are pinned for the mapping through the IOMMU. */
+export function recordPinned(a: Arena, dma: Ref, mm: Ref, pages: number): void {
+  const at = (dma + DMA.ledgerPinned) >> 1;
+  a.f64[at] = (a.f64[at] as number) + pages;
+  holdPages(a, a.i32[dma + DMA.container] as number, mm, pages);
+}
+
+/** The container holds so many more references to countable pages of `mm`, by whatever kind of pin. */
+export function holdPages(a: Arena, container: Ref, mm: Ref, pages: number): void {
+  const at = (container + CONTAINER.ledgerPins) >> 1;
+  a.f64[at] = (a.f64[at] as number) + pages;
+  a.i32[container + CONTAINER.ledgerMm] = mm;
+  a.i32[container + CONTAINER.ledgerGuest] = a.i32[mm + MM.guest] as number;
+}
+
+/** So many of them were put. */
+export function putPages(a: Arena, container: Ref, pages: number): void {
+  const at = (container + CONTAINER.ledgerPins) >> 1;
+  a.f64[at] = (a.f64[at] as number) - pages;
+}
+
+/** Makes `mm` what a word of the ledger refers to, and keeps its structure as long as that lasts. */
+export function setLedgerMm(a: Arena, word: number, mm: Ref): void {
+  const old = a.i32[word] as number;
+  if (mm !== 0) mmgrab(a, mm);
+  a.i32[word] = mm;
+  if (old !== 0) mmdrop(a, old);
+}
