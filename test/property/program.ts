@@ -11,8 +11,7 @@ import { stream } from '../../src/base/prng.ts';
 import { AddressSpace, Backing } from '../../src/model/address-space.ts';
 import { Arena, type Ref } from '../../src/model/arena.ts';
 import type { FaultSite, Path } from '../../src/model/env.ts';
-import { checkBalance } from '../../src/model/invariants/balance.ts';
-import { checkUpdates } from '../../src/model/invariants/updates.ts';
+import { checkAtRest } from '../../src/model/invariants/index.ts';
 import type { Variant } from '../../src/model/kernels/variant.ts';
 import { CONTAINER, MM, PROCESS, STRUCT_NAMES, TASK } from '../../src/model/layout.ts';
 import { lockedVm, mmdrop, setMemlockBytes, taskMm } from '../../src/model/mm.ts';
@@ -381,10 +380,8 @@ class Machine {
     const all = (kind: 'mm' | 'container'): Ref[] =>
       Array.from({ length: a.highWater(kind) }, (_, i) => a.refAt(kind, i));
     const containers = all('container').filter((c) => (a.i32[c + CONTAINER.groups] as number) > 0);
-    for (const mm of all('mm').filter((m) => (a.i32[m + MM.mmUsers] as number) > 0)) {
-      checkBalance(a, this.oracle, mm, containers);
-      checkUpdates(a, this.oracle, mm);
-    }
+    const alive = all('mm').filter((mm) => (a.i32[mm + MM.mmUsers] as number) > 0);
+    checkAtRest(a, this.oracle, alive, containers);
   }
 
   #leaked(): string[] {
