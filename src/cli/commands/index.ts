@@ -18,6 +18,7 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
   simulate: { summary: 'run a scenario in simulated kernel time', load: () => import('./simulate.ts') },
   validate: { summary: 'check scenario files and report every fault', load: () => import('./validate.ts') },
   plan: { summary: 'show what a run would do, without running it', load: () => import('./plan.ts') },
+  contexts: { summary: 'what each use of `current` gets right, and where', load: () => import('./contexts.ts') },
   conform: { summary: 'replay recordings of real kernels through the model', load: () => import('./conform.ts') },
   variants: {
     summary: 'list the accounting policies and the kernels that had them',

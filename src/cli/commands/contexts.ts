@@ -1,0 +1,32 @@
+import { EXIT } from '../../base/errors.ts';
+import { defineCommand, flag } from '../command.ts';
+
+export const command = defineCommand({
+  description:
+    'Which mm, which limit and which capability does the accounting use, in every context VFIO is called from, under each ' +
+    'way of finding out? Builds each context in the model, runs it under each strategy with different limits and ' +
+    'capabilities, and prints what was observed. The open question of the thread that began it all: can `current` be trusted?',
+  arguments: {},
+  options: { json: flag('print one JSON document with everything that was observed, instead of the table') },
+  examples: [
+    { command: 'pinstorm contexts', what: 'the table' },
+    {
+      command: 'pinstorm contexts --json',
+      what: 'every cell: whose account, pages, limit, capability; broken invariants',
+    },
+  ],
+  exits: [],
+  async run(_arguments, { json }) {
+    const { CONTEXTS, judgeAll, STRATEGIES } = await import('../../engine/contexts.ts');
+    const cells = judgeAll();
+    if (json) {
+      const strategies = STRATEGIES.map(({ id, what, variant }) => ({ id, what, variant: variant.id }));
+      const contexts = CONTEXTS.map(({ id, what }) => ({ id, what }));
+      process.stdout.write(`${JSON.stringify({ strategies, contexts, cells }, null, 2)}\n`);
+      return EXIT.ok;
+    }
+    const { contextsTable } = await import('../contexts-table.ts');
+    process.stdout.write(contextsTable(cells));
+    return EXIT.ok;
+  },
+});
