@@ -1,6 +1,5 @@
 /** The registry of this program: what a scenario may really name. */
 import { PAGE_BYTES } from '../base/units.ts';
-import { PROFILES } from '../engine/profile.ts';
 import { parseThreshold } from '../metrics/threshold.ts';
 import { FAULT_SITES, MODEL_COUNTERS } from '../model/env.ts';
 import { resolveVariant, VARIANTS } from '../model/kernels/index.ts';
@@ -8,6 +7,7 @@ import { INVARIANTS } from '../model/oracle.ts';
 import { bootMaps } from '../workload/boot.ts';
 import { hugeGuestMaps } from '../workload/huge-guest.ts';
 import { WORKLOADS } from '../workload/index.ts';
+import { shippedProfiles } from '../scenario/profiles.ts';
 import type { Registry, WorkloadInfo } from '../scenario/registry.ts';
 
 type Peak = NonNullable<WorkloadInfo['peakPages']>;
@@ -33,7 +33,7 @@ function describeWorkload({ name, summary, options }: Omit<WorkloadInfo, 'peakPa
 export const REGISTRY: Registry = {
   resolveVariant: (name) => resolveVariant(name).id,
   variants: VARIANTS.map((variant) => variant.id),
-  profiles: PROFILES,
+  profiles: shippedProfiles(),
   workloads: new Map([...WORKLOADS].map(([name, workload]) => [name, describeWorkload(workload)])),
   invariants: INVARIANTS,
   faultSites: FAULT_SITES,

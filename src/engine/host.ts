@@ -64,6 +64,10 @@ export interface HostOptions {
   readonly wakeUpNs: number;
   /** From the release of a lock to a spinning waiter's next try, ns. */
   readonly spinNs: number;
+  /** Transfer of a lock word's cache line from the CPU that used it last, ns. */
+  readonly lineNs: number;
+  /** How long 4 KiB of clearing keeps the memory of all CPUs busy, ns. */
+  readonly memoryNs: number;
   /** Work items of one pool that may be under way at once. */
   readonly workMaxActive: number;
   /** Every step is an event: slow, for the proof that running ahead changes nothing. */
@@ -102,6 +106,9 @@ export class Host {
   readonly #spinners = new Map<Ref, HostThread[]>();
   readonly #pools = new Map<number, Pool>();
   readonly #poolOf = new Map<HostThread, Pool>();
+  /** Who used the lock word of an address space last, and when its cache line is free again. */
+  readonly #lines = new Map<Ref, { user: HostThread; freeNs: number }>();
+  #memoryFreeNs = 0;
   /** When the IOMMU's invalidation queue is free again. */
   #invalidationFreeNs = 0;
   #current: HostThread | null = null;
@@ -388,6 +395,32 @@ export class Host {
   invalidate(startNs: number, ns: number): number {
     this.#invalidationFreeNs = Math.max(this.#invalidationFreeNs, startNs) + ns;
     return this.#invalidationFreeNs;
+  }
+
+  /** `thread` uses the lock word of `mm` at `ns`: when it has its cache line. */
+  lockWord(thread: HostThread, mm: Ref, ns: number): number {
+    const { lineNs } = this.options;
+    if (lineNs === 0) return ns;
+    const line = this.#lines.get(mm);
+    if (line === undefined) {
+      this.#lines.set(mm, { user: thread, freeNs: ns });
+      return ns;
+    }
+    if (line.user === thread) return ns;
+    line.user = thread;
+    line.freeNs = Math.max(line.freeNs, ns) + lineNs;
+    return line.freeNs;
+  }
+
+  /** Whether `thread` can use the lock word of `mm` without a transfer. */
+  hasLockWord(thread: HostThread, mm: Ref): boolean {
+    return this.options.lineNs === 0 || this.#lines.get(mm)?.user === thread;
+  }
+
+  /** `pages` pages are cleared from `ns` on: not over before this. */
+  memory(ns: number, pages: number): number {
+    this.#memoryFreeNs = Math.max(this.#memoryFreeNs, ns) + pages * this.options.memoryNs;
+    return this.#memoryFreeNs;
   }
 
   // ---- the workqueue

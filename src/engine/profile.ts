@@ -13,6 +13,10 @@ export const MACHINE_PRIMITIVES = {
   spin_handover: 100,
   /** How long a thread keeps a CPU that others want. */
   time_slice: 3_000_000,
+  /** The cache line of mmap_sem comes from another CPU that used it last; one transfer of it at a time. */
+  line_transfer: 0,
+  /** Memory of all CPUs together: time of 4 KiB being cleared during which no other CPU's clearing gets on. */
+  memory_4k: 0,
 } as const;
 export type MachinePrimitive = keyof typeof MACHINE_PRIMITIVES;
 
@@ -44,6 +48,7 @@ export const DEFAULT_PROFILE: CostProfile = {
     ns_capable: 30,
     rlimit: 2,
     rb_lookup: 10,
+    vpfn_lookup: 5,
     rb_insert: 60,
     rb_erase: 60,
     kmalloc: 80,
@@ -55,6 +60,7 @@ export const DEFAULT_PROFILE: CostProfile = {
     gup_batch: 60,
     gup_batch_page: 10,
     put_page: 15,
+    put_page_bulk: 4,
     batch_alloc: 300,
     zero_4k: 250,
     zero_2m: 80_000,
@@ -77,8 +83,6 @@ export const DEFAULT_PROFILE: CostProfile = {
   },
 };
 
-export const PROFILES: ReadonlyMap<string, CostProfile> = new Map([[DEFAULT_PROFILE.name, DEFAULT_PROFILE]]);
-
 /** Cost per step id, from cost per primitive. Throws RangeError for a primitive that is missing or negative. */
 export function stepCosts(costNs: { readonly [primitive: string]: number }): Float64Array {
   for (const name of COST_PRIMITIVES) {
@@ -89,9 +93,9 @@ export function stepCosts(costNs: { readonly [primitive: string]: number }): Flo
   return Float64Array.from(STEP_ROWS, (row) => costNs[row.cost] as number);
 }
 
-/** A cost of the machine, ns. Throws RangeError for one that is missing or not positive. */
+/** A cost of the machine, ns. Throws RangeError for one that is missing or negative. */
 export function machineCost(costNs: { readonly [primitive: string]: number }, name: MachinePrimitive): number {
   const ns = costNs[name];
-  if (ns === undefined || !(ns > 0)) throw new RangeError(`cost profile: '${name}' needs a number of nanoseconds > 0`);
+  if (ns === undefined || !(ns >= 0)) throw new RangeError(`cost profile: '${name}' needs a number of nanoseconds >= 0`);
   return ns;
 }

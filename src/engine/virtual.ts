@@ -17,10 +17,11 @@ import type { Arena, Ref } from '../model/arena.ts';
 import { C, LockKind, type FaultSite, type Path } from '../model/env.ts';
 import type { Variant } from '../model/kernels/variant.ts';
 import { ACTOR, MM } from '../model/layout.ts';
+import { taskMm } from '../model/mm.ts';
 import type { Oracle } from '../model/oracle.ts';
 import type { Aperture } from '../model/paths/map.ts';
 import { vfioLockAcctBg } from '../model/paths/work.ts';
-import { S } from '../model/steps.ts';
+import { S, STEP_NAMES, type StepId } from '../model/steps.ts';
 import type { Driver } from './actor.ts';
 import { newActor } from './guest.ts';
 import { Ask, Host, HostThread, type HostOptions } from './host.ts';
@@ -31,6 +32,31 @@ const HANDOFF_NS = 4e6;
 const LOCK_KINDS = 4;
 /** Costs are multiples of this, so that sums of them are exact in a double up to 39 hours, in whatever order. */
 const TICKS_PER_NS = 64;
+
+/** Steps that need something the CPUs of a host share. */
+const Shares = { Nothing: 0, LockWord: 1, Invalidations: 2, Memory: 3 } as const;
+const shares = new Uint8Array(STEP_NAMES.length);
+for (const step of [
+  S.DownRead,
+  S.DownReadTrylock,
+  S.UpRead,
+  S.DownWrite,
+  S.DownWriteKillable,
+  S.DownWriteTrylock,
+  S.UpWrite,
+  S.DowngradeWrite,
+  S.LockedVmAtomic,
+  S.LockedVmCmpxchg,
+])
+  shares[step] = Shares.LockWord;
+shares[S.IotlbSync] = Shares.Invalidations;
+/** 4 KiB pages that a clearing step writes. */
+const clearedPages = new Map<StepId, number>([
+  [S.ZeroPage4K, 1],
+  [S.ZeroPage2M, 512],
+  [S.ZeroPage1G, 512 * 512],
+]);
+for (const step of clearedPages.keys()) shares[step] = Shares.Memory;
 
 /** Costs per step id on the grid of exact sums. */
 export function exactCosts(costNs: Float64Array): Float64Array {
@@ -173,22 +199,41 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   at(step: number, object: Ref): boolean {
-    const ns = this.#costNs[step] as number;
     this.#object = object;
-    if (step === S.IotlbSync) this.localNs = this.#host.invalidate(this.localNs, ns);
-    else this.localNs += ns;
+    if (shares[step] === Shares.Nothing) this.localNs += this.#costNs[step] as number;
+    else this.#share(step, object, 1);
     return this.localNs >= this.horizonNs || this.#stepByStep;
   }
 
   atMany(step: number, object: Ref, count: number): boolean {
     this.#object = object;
-    this.localNs += (this.#costNs[step] as number) * count;
+    if (shares[step] === Shares.Nothing) this.localNs += (this.#costNs[step] as number) * count;
+    else this.#share(step, object, count);
     return this.localNs >= this.horizonNs || this.#stepByStep;
   }
 
+  /** A step whose time depends on what the other CPUs do. Steps begin in the order of time, so it knows all before it. */
+  #share(step: StepId, object: Ref, count: number): void {
+    const ns = (this.#costNs[step] as number) * count;
+    const start = this.localNs;
+    switch (shares[step]) {
+      case Shares.LockWord:
+        this.localNs = this.#host.lockWord(this, object, start) + ns;
+        if (this.localNs > start + ns) this.disturbances += 1;
+        break;
+      case Shares.Invalidations:
+        this.localNs = this.#host.invalidate(start, ns);
+        break;
+      default:
+        this.localNs = Math.max(start + ns, this.#host.memory(start, (clearedPages.get(step) as number) * count));
+    }
+  }
+
   aheadNs(): number {
-    // Injected faults are drawn step by step.
-    return this.faults === null && !this.#stepByStep ? Math.max(0, this.horizonNs - this.localNs) : 0;
+    // Injected faults are drawn step by step, and what comes from another CPU's cache is paid for step by step.
+    if (this.faults !== null || this.#stepByStep) return 0;
+    if (!this.#host.hasLockWord(this, taskMm(this.arena, this.current))) return 0;
+    return Math.max(0, this.horizonNs - this.localNs);
   }
 
   usedNs(): number {

@@ -6,7 +6,7 @@
  * gets no reservation; readers at the head of the queue are all woken together.
  * Generic, 5.2 and later (kernel/locking/rwsem.c, read in 5.3, 5.11, 7.1): write-trylock fails unless the word is idle, so
  * also while somebody waits; a waiter older than 4 ms asks for hand-off, which ends stealing; at most 256 readers are woken
- * at once; later trees let a reader in past waiting writers while at most one reader holds the lock.
+ * at once; later trees let a reader in past waiting writers while nobody holds the lock.
  *
  * differs: the kernel's reader adds itself first and backs out when it must wait, here it asks first, so a reader's mere
  * attempt never fails a trylock.
@@ -30,7 +30,10 @@ export interface RwsemRules {
   readonly handoff: boolean;
   /** Readers woken at once, at most. */
   readonly readersWokenMax: number;
-  /** A reader may pass waiters while the lock has at most one reader and no hand-off is asked for (5.11+). */
+  /**
+   * A reader may pass waiters while nobody holds the lock and no hand-off is asked for (5.11+): the kernel's test for more
+   * than one reader counts the newcomer.
+   */
   readonly readerSteal: boolean;
 }
 
@@ -263,7 +266,7 @@ function* downReadSlow(k: Ctx, mm: Ref): Path<void> {
   const word = mm + MM.semState;
   if (k.variant.rwsem.readerSteal) {
     let s = Atomics.load(a.i32, word);
-    while ((s & (WRITER | HANDOFF)) === 0 && s < 2 * READER) {
+    while ((s & (WRITER | HANDOFF)) === 0 && s < READER) {
       const seen = Atomics.compareExchange(a.i32, word, s, s + READER);
       if (seen === s) {
         gotRead(k);

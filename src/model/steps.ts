@@ -30,6 +30,7 @@ export const COST_PRIMITIVES = [
   'ns_capable',
   'rlimit',
   'rb_lookup',
+  'vpfn_lookup',
   'rb_insert',
   'rb_erase',
   'kmalloc',
@@ -41,6 +42,7 @@ export const COST_PRIMITIVES = [
   'gup_batch',
   'gup_batch_page',
   'put_page',
+  'put_page_bulk',
   'batch_alloc',
   'zero_4k',
   'zero_2m',
@@ -89,7 +91,7 @@ const ROWS = {
   HasCapability: { fn: 'has_capability', what: 'CAP_IPC_LOCK of the task', cost: 'capable' },
   Rlimit: { fn: 'rlimit', what: 'RLIMIT_MEMLOCK', cost: 'rlimit' },
   FindDma: { fn: 'vfio_find_dma', what: 'look the mapping up', cost: 'rb_lookup' },
-  FindVpfn: { fn: 'vfio_find_vpfn', what: 'look an externally pinned page up', cost: 'rb_lookup' },
+  FindVpfn: { fn: 'vfio_find_vpfn', what: 'look an externally pinned page up', cost: 'vpfn_lookup' },
   LinkDma: { fn: 'vfio_link_dma', what: 'insert the mapping', cost: 'rb_insert' },
   UnlinkDma: { fn: 'vfio_unlink_dma', what: 'remove the mapping', cost: 'rb_erase' },
   LinkVpfn: { fn: 'vfio_link_pfn', what: 'insert an externally pinned page', cost: 'rb_insert' },
@@ -129,6 +131,7 @@ const ROWS = {
   Signal: { fn: 'complete_signal', what: 'a fatal signal', cost: 'none' },
   SetRlimit: { fn: 'do_prlimit', what: 'set RLIMIT_MEMLOCK', cost: 'rlimit' },
   UserWork: { fn: 'user space', what: 'run outside the kernel', cost: 'none' },
+  PutPagesBulk: { fn: 'unpin_user_page_range_dirty_lock', what: 'unpin the rest of a run', cost: 'put_page_bulk' },
 } as const satisfies Record<string, StepRow>;
 
 export type StepName = keyof typeof ROWS;

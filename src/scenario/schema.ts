@@ -20,7 +20,7 @@ export const MAX_GUESTS = 1_000_000;
 export const MAX_ACTORS = 10_000_000;
 const MAX_INSTANCES = 4096;
 /** Descriptors of containers a modelled process has room for. */
-const MAX_CONTAINERS = 4;
+const MAX_CONTAINERS = 16;
 
 /** A value that may be drawn anew for each guest. */
 export type Distribution<T> =

@@ -126,6 +126,8 @@ class HostRun {
         sliceNs: cost('time_slice'),
         wakeUpNs: cost('wake_up'),
         spinNs: cost('spin_handover'),
+        lineNs: cost('line_transfer'),
+        memoryNs: cost('memory_4k'),
         workMaxActive: WORK_MAX_ACTIVE,
         stepByStep: task.stepByStep ?? false,
       },

@@ -28,7 +28,7 @@ export const boot = workload({
   summary: "maps the guest's memory as a starting virtual machine does, and keeps it mapped",
   options: z.strictObject({
     piece: zBytes({ min: PAGE_BYTES }).prefault('1TiB').describe('largest mapping; smaller ones make more operations'),
-    container: z.int().min(0).max(3).default(0).describe('index of the container'),
+    container: z.int().min(0).max(15).default(0).describe('index of the container'),
   }),
   needs: (o, guest) => ({
     mappings: 4 + Math.ceil(guest.memory.bytes / o.piece),

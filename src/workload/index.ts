@@ -8,12 +8,13 @@ import { mdevPin } from './mdev-pin.ts';
 import { mlockLoop } from './mlock-loop.ts';
 import { mmapMunmap } from './mmap-munmap.ts';
 import { nullWorkload } from './null.ts';
+import { parallelPin } from './parallel-pin.ts';
 import type { Workload } from './workload.ts';
 
 export type { Workload } from './workload.ts';
 
 export const WORKLOADS: ReadonlyMap<string, Workload> = new Map(
-  [nullWorkload, hugeGuest, mapUnmap, boot, fault, mlockLoop, mmapMunmap, mdevPin, attachDetach].map((w) => [
+  [nullWorkload, hugeGuest, mapUnmap, boot, fault, mlockLoop, mmapMunmap, mdevPin, attachDetach, parallelPin].map((w) => [
     w.name,
     w,
   ]),

@@ -14,7 +14,7 @@ export const mapUnmap = workload({
     pages: zPages({ min: 1 }).prefault('1 page').describe('how much is mapped at a time'),
     slots: z.int().min(1).max(65_535).default(1).describe('how many pieces are mapped before the first is unmapped'),
     stop_on_failure: z.boolean().default(true).describe('end the guest at the first MAP that fails'),
-    container: z.int().min(0).max(3).default(0).describe('index of the container'),
+    container: z.int().min(0).max(15).default(0).describe('index of the container'),
   }),
   needs: (o) => ({ mappings: o.slots, segments: 4, externalPages: 0 }),
   *run(actor, o) {

@@ -138,7 +138,7 @@ describe('running ahead changes nothing', () => {
   for (const { id } of VARIANTS) {
     for (const cpus of [null, 1, 2]) {
       it(`variant ${id} on ${cpus ?? 'unlimited'} CPUs: the results are those of one event per step`, () => {
-        const c: Case = { variant: id, cpus, actors: BUSY };
+        const c: Case = { variant: id, cpus, actors: BUSY, costNs: { line_transfer: 100, memory_4k: 50 } };
         const fast = simulate(c);
         const slow = simulate(c, true);
         assert.equal(fast.error, null);

@@ -53,6 +53,7 @@ export const A: Variant = {
   rwsem: RWSEM_4_10,
   gup: GUP_ZERO_PAGE,
   batched: false,
+  bulkUnpin: false,
   lockedGup: false,
   deferring: true,
   lockFree: false,

@@ -18,6 +18,7 @@ export const H2: Variant = {
   identity: 'H plus accounting by contiguous run, bulk unpin, huge pfnmap ranges, overflow errors',
   gup: GUP_6_18,
   external: { ...(H.external as ExternalRules), structPagesOnly: true },
+  bulkUnpin: true,
   overflowErrors: true,
   pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, true),
 };

@@ -33,6 +33,8 @@ export interface Variant {
 
   /** Pages are pinned in batches of up to 512 (5.12). */
   readonly batched: boolean;
+  /** An unmap unpins each contiguous run with one call (6.18). */
+  readonly bulkUnpin: boolean;
   /** Where pages are not batched: each is got under mmap_sem for read (4.16) instead of without the lock. */
   readonly lockedGup: boolean;
   /** A failed trylock defers the update (A-D). */

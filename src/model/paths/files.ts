@@ -17,10 +17,10 @@ import { MdevDriver, unpinEverything } from './external.ts';
 import { vfioIommuRelease } from './release.ts';
 
 /** Containers a process can have open. */
-export const FILES_MAX = 4;
+export const FILES_MAX = 16;
 /** Groups: descriptor i is the first group of container i, descriptor MDEV_GROUP + i its mdev group if it has one. */
-export const GROUPS_MAX = 8;
-export const MDEV_GROUP = 4;
+export const GROUPS_MAX = 32;
+export const MDEV_GROUP = 16;
 
 export function filesOf(a: Arena, task: Ref): Ref {
   return a.i32[(a.i32[task + TASK.process] as number) + PROCESS.files] as number;

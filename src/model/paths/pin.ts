@@ -174,7 +174,7 @@ export function* pinPagesPerPage(k: Ctx, call: PinCall, loop: PerPageLoop): Path
     }
     let got = run.pages;
     if (!reserved) {
-      if (k.at(S.FindVpfn, call.dma)) yield;
+      if (k.atMany(S.FindVpfn, call.dma, got)) yield;
       const external = countExternal(k.arena, call.dma, call.iovaPage + pages, got);
       if (!call.lockCap) {
         if (k.at(S.LockedVmRead, call.mm)) yield;
@@ -251,7 +251,8 @@ export function* pinPagesBatched(
     else if (!(run.contiguous || batch.used > 0) || run.reserved !== reserved) break;
     const got = Math.min(run.pages - batch.used, k.pagesPerStep);
     if (!reserved) {
-      if (k.at(S.FindVpfn, call.dma)) yield;
+      // By run, one range query; by page, one lookup each.
+      if (k.atMany(S.FindVpfn, call.dma, how.byRun ? 1 : got)) yield;
       const external = countExternal(k.arena, call.dma, call.iovaPage + pages, got);
       const fresh = got - external;
       if (!call.lockCap && fresh > 0) {

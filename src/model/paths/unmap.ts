@@ -191,7 +191,10 @@ export function* unmapUnpin(k: Ctx, container: Ref, dma: Ref, account: boolean):
     if (e.large > 0 && k.atMany(S.IommuUnmap2M, 0, e.large * domains)) yield;
     if (e.small > 0 && k.atMany(S.IommuUnmap4K, 0, e.small * domains)) yield;
     if (k.at(S.IotlbSync, 0)) yield;
-    if (k.atMany(S.PutPage, 0, pages)) yield;
+    // Unpinned in bulk, only the first page of a run costs a call of its own.
+    const runs = k.variant.bulkUnpin ? Math.ceil(pages / run) : pages;
+    if (k.atMany(S.PutPage, 0, runs)) yield;
+    if (pages > runs && k.atMany(S.PutPagesBulk, 0, pages - runs)) yield;
     if (a.i32[chunk + CHUNK.counted] === 1) put += pages;
     index.remove(root, chunk);
     a.free('chunk', chunk);

@@ -1,0 +1,25 @@
+import { EXIT } from '../../base/errors.ts';
+import { defineCommand, flag, required, text } from '../command.ts';
+
+export const command = defineCommand({
+  description:
+    'Fits the unknown costs of cost profiles to measured rows by least squares and prints the costs, the residual of every row, ' +
+    'and which rows were fitted and which are predicted. The profiles stay as they are: what is printed under "costs" can be ' +
+    'put into a profile file.',
+  arguments: { rows: required('file of measured rows, for example calibration/published.yaml') },
+  options: {
+    profile: text({ placeholder: 'name', help: 'fit this profile only; default: all that the file names under fit' }),
+    json: flag('print one JSON document on stdout'),
+  },
+  examples: [
+    { command: 'pinstorm calibrate calibration/published.yaml --profile server-2025', what: 'the costs of Linux 6.16' },
+  ],
+  exits: [],
+  async run({ rows: path }, { profile, json }) {
+    const { calibrate, costsText, readRows, rowsText } = await import('../calibration.ts');
+    const { costs, table } = calibrate(readRows(path), path, profile);
+    if (json) process.stdout.write(`${JSON.stringify({ costs, rows: table }, null, 2)}\n`);
+    else process.stdout.write(`${costsText(costs)}\n${rowsText(table)}`);
+    return EXIT.ok;
+  },
+});

@@ -1,0 +1,19 @@
+import { EXIT } from '../../base/errors.ts';
+import { defineCommand, flag, optional } from '../command.ts';
+
+export const command = defineCommand({
+  description:
+    'Simulates what was measured on real kernels and prints both: published, simulated, their ratio, and whether the row was ' +
+    'used to fit the cost profile or is predicted by it. Where a row cannot come out, it says which mechanism is missing.',
+  arguments: { rows: optional('file of measured rows; default: the published ones that come with pinstorm') },
+  options: { json: flag('print one JSON document on stdout') },
+  examples: [{ command: 'pinstorm reproduce', what: 'the published figures beside the simulated ones' }],
+  exits: [],
+  async run({ rows }, { json }) {
+    const { PUBLISHED_ROWS, readRows, reproduce, rowsText } = await import('../calibration.ts');
+    const file = readRows(rows ?? PUBLISHED_ROWS);
+    const table = reproduce(file.rows);
+    process.stdout.write(json ? `${JSON.stringify({ rows: table }, null, 2)}\n` : rowsText(table));
+    return EXIT.ok;
+  },
+});

@@ -1,0 +1,52 @@
+/**
+ * Parallel pinning as helper threads of one process do it (the ktask series of 2018, the padata series of 2022): each of `of`
+ * actors maps its share of the buffer, through a container of its own so that only the address space is shared, and maps
+ * nothing twice. Shares are dealt out in pieces, as the series cut them.
+ */
+import { z } from 'zod';
+import { PAGE_BYTES } from '../base/units.ts';
+import { zBytes } from '../base/zod-units.ts';
+import { mapBuffer, unmapRange } from './dma.ts';
+import { workload } from './workload.ts';
+
+/** 4 GiB: above the interrupt window. */
+const IOVA_PAGE = 2 ** 20;
+
+export const parallelPin = workload({
+  name: 'parallel-pin',
+  summary: 'helper threads map one buffer together, each in a container of its own',
+  options: z.strictObject({
+    of: z.int().min(1).max(16).default(1).describe('how many actors share the buffer'),
+    part: z.int().min(0).max(15).default(0).describe('which of them this actor is, from 0; also its container'),
+    unmap: z.boolean().default(false).describe('unmap everything again at the end'),
+    piece: zBytes({ min: PAGE_BYTES }).prefault('128MiB').describe('largest mapping of a share'),
+  }),
+  needs: (o, guest) => ({
+    mappings: 2 + Math.ceil(guest.memory.bytes / o.of / o.piece),
+    segments: 8 + Math.ceil(guest.memory.bytes / o.of / o.piece),
+    externalPages: 0,
+  }),
+  *run(actor, o) {
+    const piecePages = o.piece / PAGE_BYTES;
+    while (yield* actor.iterate()) {
+      for (let piece = o.part; piece * piecePages < actor.bufferPages; piece += o.of) {
+        const at = piece * piecePages;
+        const pages = Math.min(piecePages, actor.bufferPages - at);
+        const ret = yield* mapBuffer(actor, { iovaPage: at + IOVA_PAGE, bufferPage: at, pages, container: o.part });
+        if (ret < 0) {
+          actor.markFailure('parallel-pin: map failed', ret);
+          break;
+        }
+        if (actor.k.stopping()) break;
+      }
+      if (o.unmap) {
+        for (let piece = o.part; piece * piecePages < actor.bufferPages; piece += o.of) {
+          const at = piece * piecePages;
+          const pages = Math.min(piecePages, actor.bufferPages - at);
+          yield* unmapRange(actor, { iovaPage: at + IOVA_PAGE, pages, container: o.part });
+        }
+      }
+      actor.finish();
+    }
+  },
+});
