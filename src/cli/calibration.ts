@@ -67,7 +67,11 @@ export function readRows(file: string): Rows {
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
-    throw new UserError(EXIT.invalid, `${file}: cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`, 'name a file of measured rows, for example calibration/published.yaml');
+    throw new UserError(
+      EXIT.invalid,
+      `${file}: cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
+      'name a file of measured rows, for example calibration/published.yaml',
+    );
   }
   const { root, source, faults } = parseSource(file, text);
   const data = root === null ? null : plain(root);
@@ -95,7 +99,10 @@ export function readRows(file: string): Rows {
     }
     if (found.length === 0) return parsed.data;
   }
-  throw new UserError(EXIT.invalid, `${file} is not a valid file of rows\n${found.map((f) => faultText(f, source)).join('\n')}`);
+  throw new UserError(
+    EXIT.invalid,
+    `${file} is not a valid file of rows\n${found.map((f) => faultText(f, source)).join('\n')}`,
+  );
 }
 
 function planOf(row: Row): RunPlan {
@@ -103,7 +110,8 @@ function planOf(row: Row): RunPlan {
     name: `actor-${part}`,
     task: part === 0 ? 'main' : 'thread',
     workload: row.workload,
-    options: row.threads > 1 || row.workload === 'parallel-pin' ? { ...row.options, of: row.threads, part } : row.options,
+    options:
+      row.threads > 1 || row.workload === 'parallel-pin' ? { ...row.options, of: row.threads, part } : row.options,
     iterations: 1,
   }));
   const guest = {
@@ -163,12 +171,26 @@ export interface Reproduced {
   readonly missing: string | null;
 }
 
-export function reproduce(rows: readonly Row[], costs: Readonly<Record<string, Readonly<Record<string, number>>>> = {}): Reproduced[] {
+export function reproduce(
+  rows: readonly Row[],
+  costs: Readonly<Record<string, Readonly<Record<string, number>>>> = {},
+): Reproduced[] {
   const simulator = new Simulator(rows);
   return rows.map((row) => {
     const simulated = simulator.value(row, costs[row.profile]);
     const { id, what, profile, variant, unit, published, fitted, missing } = row;
-    return { id, what, profile, variant, unit, published, simulated, ratio: simulated / published, fitted, missing: missing ?? null };
+    return {
+      id,
+      what,
+      profile,
+      variant,
+      unit,
+      published,
+      simulated,
+      ratio: simulated / published,
+      fitted,
+      missing: missing ?? null,
+    };
   });
 }
 
@@ -180,10 +202,15 @@ const STEP = 0.02;
 const LEAP = 1;
 
 /** Fits `primitives` of `profile` to its fitted rows. Returns their costs in ns. */
-export function fitProfile(rows: readonly Row[], profile: string, primitives: readonly string[]): Record<string, number> {
+export function fitProfile(
+  rows: readonly Row[],
+  profile: string,
+  primitives: readonly string[],
+): Record<string, number> {
   const simulator = new Simulator(rows);
   const own = rows.filter((row) => row.profile === profile && row.fitted);
-  if (own.length === 0) throw new UserError(EXIT.invalid, `no fitted row has profile '${profile}'`, 'mark rows with fitted: true');
+  if (own.length === 0)
+    throw new UserError(EXIT.invalid, `no fitted row has profile '${profile}'`, 'mark rows with fitted: true');
   const present = REGISTRY.profiles.get(profile)?.costNs ?? {};
   // A cost of 0 has no logarithm: it starts at a nanosecond.
   const start = primitives.map((p) => Math.log(Math.max(present[p] ?? 1, 1)));
@@ -222,11 +249,21 @@ export function calibrate(
     const primitives = file.fit[profile];
     if (primitives === undefined) {
       const known = Object.keys(file.fit).join(', ') || 'none';
-      throw new UserError(EXIT.invalid, `${path}: nothing says what to fit of profile '${profile}'`, `known under fit: ${known}`);
+      throw new UserError(
+        EXIT.invalid,
+        `${path}: nothing says what to fit of profile '${profile}'`,
+        `known under fit: ${known}`,
+      );
     }
     costs[profile] = fitProfile(file.rows, profile, primitives);
   }
-  return { costs, table: reproduce(file.rows.filter((row) => profiles.includes(row.profile)), costs) };
+  return {
+    costs,
+    table: reproduce(
+      file.rows.filter((row) => profiles.includes(row.profile)),
+      costs,
+    ),
+  };
 }
 
 const significant = (n: number): string => String(Number(n.toPrecision(4)));
@@ -246,12 +283,17 @@ export function costsText(costs: Readonly<Record<string, Readonly<Record<string,
 /** The table of rows, for people. */
 export function rowsText(table: readonly Reproduced[]): string {
   const lines: string[] = [];
-  const cell = (value: number, unit: Row['unit']): string => `${significant(value)}${unit === 's' ? ' s' : unit === 'ns' ? ' ns' : ''}`;
+  const cell = (value: number, unit: Row['unit']): string =>
+    `${significant(value)}${unit === 's' ? ' s' : unit === 'ns' ? ' ns' : ''}`;
   let profile = '';
   for (const row of table) {
     if (row.profile !== profile) {
       profile = row.profile;
-      lines.push('', `profile ${profile}`, `  ${'row'.padEnd(26)}${'variant'.padEnd(9)}${'published'.padStart(12)}${'simulated'.padStart(12)}${'ratio'.padStart(8)}`);
+      lines.push(
+        '',
+        `profile ${profile}`,
+        `  ${'row'.padEnd(26)}${'variant'.padEnd(9)}${'published'.padStart(12)}${'simulated'.padStart(12)}${'ratio'.padStart(8)}`,
+      );
     }
     const own = `${row.fitted ? 'fitted' : 'predicted'}${row.missing === null ? '' : ' *'}`;
     lines.push(
@@ -261,7 +303,10 @@ export function rowsText(table: readonly Reproduced[]): string {
   }
   const predicted = table.filter((row) => !row.fitted);
   const within = (rows: readonly Reproduced[]): number => rows.filter((row) => Math.abs(row.ratio - 1) <= 0.15).length;
-  lines.push('', `${within(table)} of ${table.length} rows within 15 %; of the ${predicted.length} predicted ones ${within(predicted)}`);
+  lines.push(
+    '',
+    `${within(table)} of ${table.length} rows within 15 %; of the ${predicted.length} predicted ones ${within(predicted)}`,
+  );
   for (const row of table) if (row.missing !== null) lines.push(`* ${row.id}: the model lacks ${row.missing}`);
   return `${lines.slice(1).join('\n')}\n`;
 }

@@ -96,6 +96,7 @@ export function stepCosts(costNs: { readonly [primitive: string]: number }): Flo
 /** A cost of the machine, ns. Throws RangeError for one that is missing or negative. */
 export function machineCost(costNs: { readonly [primitive: string]: number }, name: MachinePrimitive): number {
   const ns = costNs[name];
-  if (ns === undefined || !(ns >= 0)) throw new RangeError(`cost profile: '${name}' needs a number of nanoseconds >= 0`);
+  if (ns === undefined || !(ns >= 0))
+    throw new RangeError(`cost profile: '${name}' needs a number of nanoseconds >= 0`);
   return ns;
 }

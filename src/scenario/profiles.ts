@@ -40,7 +40,10 @@ type Parsed = z.infer<typeof profileSchema>;
 function parseProfile(file: string, text: string): Parsed {
   const { root, source, faults } = parseSource(file, text);
   const refuse = (all: readonly Fault[]): UserError =>
-    new UserError(EXIT.invalid, `${file} is not a valid cost profile\n${all.map((f) => faultText(f, source)).join('\n')}`);
+    new UserError(
+      EXIT.invalid,
+      `${file} is not a valid cost profile\n${all.map((f) => faultText(f, source)).join('\n')}`,
+    );
   if (root === null || faults.length > 0) throw refuse(faults);
   const data = plain(root);
   const parsed = profileSchema.safeParse(data, { error: errorMap });
@@ -55,7 +58,9 @@ function parseProfile(file: string, text: string): Parsed {
 
 /** Resolves what profiles extend. `texts`: file name and text. @throws UserError (exit 104). */
 export function profilesFrom(texts: readonly (readonly [file: string, text: string])[]): Map<string, ProfileFile> {
-  const parsed = new Map(texts.map(([file, text]) => [parseProfile(file, text), file] as const).map(([p, f]) => [p.name, [p, f] as const]));
+  const parsed = new Map(
+    texts.map(([file, text]) => [parseProfile(file, text), file] as const).map(([p, f]) => [p.name, [p, f] as const]),
+  );
   const done = new Map<string, ProfileFile>();
   const resolve = (name: string, below: readonly string[]): ProfileFile => {
     const known = done.get(name);
@@ -65,13 +70,20 @@ export function profilesFrom(texts: readonly (readonly [file: string, text: stri
     if (profile.extends !== undefined) {
       if (below.includes(name) || !parsed.has(profile.extends)) {
         const fix = `extend one of ${[...parsed.keys()].filter((k) => k !== name).join(', ')}`;
-        throw new UserError(EXIT.invalid, `${file}: extends '${profile.extends}', which ${below.includes(name) ? 'extends it' : 'does not exist'}`, fix);
+        throw new UserError(
+          EXIT.invalid,
+          `${file}: extends '${profile.extends}', which ${below.includes(name) ? 'extends it' : 'does not exist'}`,
+          fix,
+        );
       }
       base = resolve(profile.extends, [...below, name]);
     }
     const costNs = { ...base.costNs };
     const sources = { ...base.sources };
-    for (const [primitive, { ns, source }] of Object.entries(profile.costs) as [keyof typeof costNs, { ns: number; source: string }][]) {
+    for (const [primitive, { ns, source }] of Object.entries(profile.costs) as [
+      keyof typeof costNs,
+      { ns: number; source: string },
+    ][]) {
       costNs[primitive] = ns;
       sources[primitive] = source;
     }
@@ -87,7 +99,11 @@ export function profilesFrom(texts: readonly (readonly [file: string, text: stri
 /** The profiles that come with pinstorm, and the uncalibrated default. @throws UserError (exit 104). */
 export function shippedProfiles(): Map<string, CostProfile> {
   const directory = PROFILE_DIRECTORY.pathname;
-  const files = readdirSync(directory).filter((name) => name.endsWith('.yaml')).toSorted();
-  const loaded = profilesFrom(files.map((name) => [join('profiles', name), readFileSync(join(directory, name), 'utf8')] as const));
+  const files = readdirSync(directory)
+    .filter((name) => name.endsWith('.yaml'))
+    .toSorted();
+  const loaded = profilesFrom(
+    files.map((name) => [join('profiles', name), readFileSync(join(directory, name), 'utf8')] as const),
+  );
   return new Map<string, CostProfile>([[DEFAULT_PROFILE.name, DEFAULT_PROFILE], ...loaded]);
 }

@@ -34,7 +34,7 @@ export const attachDetach = workload({
       .boolean()
       .default(false)
       .describe('its IOMMU differs from that of the other groups, so it gets a domain of its own'),
-    container: z.int().min(0).max(3).default(0).describe('index of the container'),
+    container: z.int().min(0).max(15).default(0).describe('index of the container'),
   }),
   needs: () => ({ mappings: 0, segments: 4, externalPages: 0 }),
   *run(actor, o) {

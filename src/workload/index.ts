@@ -14,8 +14,7 @@ import type { Workload } from './workload.ts';
 export type { Workload } from './workload.ts';
 
 export const WORKLOADS: ReadonlyMap<string, Workload> = new Map(
-  [nullWorkload, hugeGuest, mapUnmap, boot, fault, mlockLoop, mmapMunmap, mdevPin, attachDetach, parallelPin].map((w) => [
-    w.name,
-    w,
-  ]),
+  [nullWorkload, hugeGuest, mapUnmap, boot, fault, mlockLoop, mmapMunmap, mdevPin, attachDetach, parallelPin].map(
+    (w) => [w.name, w],
+  ),
 );

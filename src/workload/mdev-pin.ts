@@ -21,7 +21,7 @@ export const mdevPin = workload({
       .boolean()
       .default(true)
       .describe("map the window first; a kernel thread cannot, and uses what another actor's mapping has at iova 0"),
-    container: z.int().min(0).max(3).default(0).describe('index of the container, which needs an mdev'),
+    container: z.int().min(0).max(15).default(0).describe('index of the container, which needs an mdev'),
   }),
   needs: (o) => ({ mappings: 1, segments: 4, externalPages: Math.min(o.window, o.pages * (o.calls + 1)) }),
   *run(actor, o) {

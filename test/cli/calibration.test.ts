@@ -86,12 +86,18 @@ describe('calibrate', () => {
     const file = join(dir, 'rows.yaml');
     try {
       writeFileSync(file, 'rows:\n  - id: one\n    publishd: 3\n');
-      assert.match(refusal(() => readRows(file)), /rows\.yaml:3:5: rows\[0\]\.publishd: unknown key/);
+      assert.match(
+        refusal(() => readRows(file)),
+        /rows\.yaml:3:5: rows\[0\]\.publishd: unknown key/,
+      );
       writeFileSync(file, stringify({ rows: [row({ over: 'two', profile: 'none' })] }));
       const message = refusal(() => readRows(file));
       assert.match(message, /no row 'two'/);
       assert.match(message, /no profile 'none'/);
-      assert.match(refusal(() => readRows(join(dir, 'gone.yaml'))), /cannot be read \(ENOENT\)/);
+      assert.match(
+        refusal(() => readRows(join(dir, 'gone.yaml'))),
+        /cannot be read \(ENOENT\)/,
+      );
     } finally {
       rmSync(dir, { recursive: true });
     }
@@ -114,13 +120,25 @@ describe('profile files', () => {
 
   it('are refused with line and fix', () => {
     const wrong = base.replace('syscall', 'sycall');
-    assert.match(refusal(() => profilesFrom([['p.yaml', wrong]])), /p\.yaml:5:3: costs\.sycall/);
+    assert.match(
+      refusal(() => profilesFrom([['p.yaml', wrong]])),
+      /p\.yaml:5:3: costs\.sycall/,
+    );
     const negative = base.replace('ns: 5', 'ns: -5');
-    assert.match(refusal(() => profilesFrom([['p.yaml', negative]])), /p\.yaml:5:18: costs\.syscall\.ns: -5 is too small/);
+    assert.match(
+      refusal(() => profilesFrom([['p.yaml', negative]])),
+      /p\.yaml:5:18: costs\.syscall\.ns: -5 is too small/,
+    );
     const orphan = base.replace('calibrated', 'extends: nobody\ncalibrated');
-    assert.match(refusal(() => profilesFrom([['p.yaml', orphan]])), /extends 'nobody', which does not exist/);
+    assert.match(
+      refusal(() => profilesFrom([['p.yaml', orphan]])),
+      /extends 'nobody', which does not exist/,
+    );
     const self = base.replace('calibrated', 'extends: base\ncalibrated');
-    assert.match(refusal(() => profilesFrom([['p.yaml', self]])), /extends it/);
+    assert.match(
+      refusal(() => profilesFrom([['p.yaml', self]])),
+      /extends it/,
+    );
   });
 
   it('that come with pinstorm give every value they set its source', () => {

@@ -301,7 +301,7 @@ const ROWS: readonly (readonly [string, readonly string[]])[] = [
   [s({ keys: 'faults: { work_item: 1.5 }' }), ['faults.work_item: 1.5 is too large', '1.5', 'the maximum is 1']],
   [s({ guest: 'count: 0' }), ['guests[0].count: 0 is too small', '0', 'the minimum is 1']],
   [s({ guest: 'count: 1000001' }), ['guests[0].count: 1000001 is too large', '1000001', 'the maximum is 1000000']],
-  [s({ guest: 'containers: 5' }), ['guests[0].containers: 5 is too large', '5', 'the maximum is 4']],
+  [s({ guest: 'containers: 17' }), ['guests[0].containers: 17 is too large', '17', 'the maximum is 16']],
   [s({ actor: 'count: 5000' }), ['guests[0].actors[0].count: 5000 is too large', '5000', 'the maximum is 4096']],
   [s({ actor: 'iterations: 0' }), ['guests[0].actors[0].iterations: 0 is too small', '0', 'the minimum is 1']],
   [

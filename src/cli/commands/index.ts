@@ -16,7 +16,10 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
   worker: { summary: 'emulate guests for a coordinator', load: () => import('./worker.ts') },
   report: { summary: 'print the summary of a run from its directory', load: () => import('./report.ts') },
   simulate: { summary: 'run a scenario in simulated kernel time', load: () => import('./simulate.ts') },
-  reproduce: { summary: 'published figures of real kernels beside simulated ones', load: () => import('./reproduce.ts') },
+  reproduce: {
+    summary: 'published figures of real kernels beside simulated ones',
+    load: () => import('./reproduce.ts'),
+  },
   calibrate: { summary: 'fit a cost profile to measured rows', load: () => import('./calibrate.ts') },
   validate: { summary: 'check scenario files and report every fault', load: () => import('./validate.ts') },
   plan: { summary: 'show what a run would do, without running it', load: () => import('./plan.ts') },
