@@ -21,7 +21,8 @@ import { parseSource } from '../scenario/source.ts';
 import { readScenarioText, validateScenario } from '../scenario/validate.ts';
 import { chart } from '../schedule/chart.ts';
 import { caseHash, encodeToken, type Token } from '../schedule/codec.ts';
-import { type Found } from '../schedule/search.ts';
+import type { Recording } from '../schedule/replay.ts';
+import type { Found } from '../schedule/search.ts';
 import { shrink, withoutOps, type Make, type Shrunk } from '../schedule/shrink.ts';
 import { traceOf } from '../schedule/trace.ts';
 import { WORKLOADS } from '../workload/index.ts';
@@ -176,19 +177,27 @@ export interface Report {
   readonly chart: string;
 }
 
+export function tokenFor(
+  program: Program,
+  variant: string,
+  f: Recording & { readonly kind: string; readonly dropped: readonly number[] },
+): string {
+  return encodeToken({
+    modelVersion: MODEL_VERSION,
+    variant,
+    caseFile: caseReference(program.file),
+    caseHash: caseHash(program.plan),
+    failure: f.kind,
+    dropped: f.dropped,
+    faults: f.faults,
+    choices: f.choices,
+  });
+}
+
 export function reportFailure(program: Program, variant: Variant, found: Found, maxSteps: number): Report {
   const make = makerOf(program, variant);
   const small: Shrunk = shrink(program.plan, make, found, { maxSteps, maxSchedules: Number.MAX_SAFE_INTEGER });
-  const token = encodeToken({
-    modelVersion: MODEL_VERSION,
-    variant: variant.id,
-    caseFile: caseReference(program.file),
-    caseHash: caseHash(program.plan),
-    failure: small.failure.kind,
-    dropped: small.dropped,
-    faults: small.faults,
-    choices: small.choices,
-  });
+  const token = tokenFor(program, variant.id, { ...small, kind: small.failure.kind });
   const trace = traceOf(make(withoutOps(program.plan, small.dropped)), small, small.failure.kind);
   return {
     kind: small.failure.kind,

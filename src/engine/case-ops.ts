@@ -1,13 +1,14 @@
 /** The operations of a case as kernel paths. */
 import { PAGE_BYTES } from '../base/units.ts';
-import { errnoName } from '../base/errno.ts';
+import { EBADF, errnoName } from '../base/errno.ts';
 import { Backing, FaultCost, PROT_RW } from '../model/address-space.ts';
 import type { Path } from '../model/env.ts';
 import { PROCESS, TASK } from '../model/layout.ts';
 import { taskMm } from '../model/mm.ts';
 import { doExit } from '../model/paths/exit.ts';
 import { touch } from '../model/paths/fault.ts';
-import { closeBoth, containerOf } from '../model/paths/files.ts';
+import { vfioPinPages, vfioUnpinPages } from '../model/paths/external.ts';
+import { closeBoth, containerOf, groupOf, MDEV_GROUP, setContainer, unsetContainer } from '../model/paths/files.ts';
 import { MAP_ARGSZ, MAP_FLAG_READ, MAP_FLAG_VADDR, MAP_FLAG_WRITE, vfioDmaDoMap } from '../model/paths/map.ts';
 import { sysMlock, sysMunlock } from '../model/paths/mlock.ts';
 import { sysMunmap } from '../model/paths/mmap.ts';
@@ -22,8 +23,11 @@ import type { StepActor } from './stepper.ts';
 const PAGE = BigInt(PAGE_BYTES);
 const address = (page: number): bigint => BigInt(BUFFER_PAGE + page) * PAGE;
 
+/** The descriptor of the group that `attach` and `detach` move; the containers' own come before it. */
+export const ATTACHED_GROUP = 3;
+
 /** Operations that end tasks or give up descriptors. */
-export const ENDING: ReadonlySet<CaseOp['op']> = new Set(['close', 'exec', 'exit', 'kill']);
+export const ENDING: ReadonlySet<CaseOp['op']> = new Set(['close', 'exec', 'exit', 'kill', 'attach', 'detach']);
 
 /** What the world around an operation provides. */
 export interface OpWorld {
@@ -66,6 +70,19 @@ export function* runOp(k: StepActor, w: OpWorld, o: CaseOp): Path<number> {
       const ret = yield* vfioDmaDoUnmap(k, container, args);
       return ret < 0 ? ret : Number(args.unmapped / PAGE);
     }
+    case 'pin':
+    case 'unpin': {
+      const group = groupOf(k, MDEV_GROUP + o.container);
+      if (group === 0) return -EBADF;
+      const list = Array.from({ length: o.pages }, (_, n) => o.iova + n);
+      return yield* o.op === 'pin'
+        ? vfioPinPages(k, group, list, MAP_FLAG_READ | MAP_FLAG_WRITE)
+        : vfioUnpinPages(k, group, list);
+    }
+    case 'attach':
+      return yield* setContainer(k, ATTACHED_GROUP, o.container);
+    case 'detach':
+      return yield* unsetContainer(k, ATTACHED_GROUP);
     case 'mlock':
       return yield* sysMlock(k, address(o.page), BigInt(o.pages) * PAGE, false);
     case 'munlock':
@@ -123,5 +140,6 @@ function buildBuffer(k: StepActor, plan: ExploreCase): void {
 /** A result as outcomes and traces show it: the name of the error, `OK`, or the pages an unmap removed. */
 export function resultText(o: CaseOp, ret: number): string {
   if (ret < 0) return errnoName(ret);
+  if (o.op === 'pin' || o.op === 'unpin') return `${ret}`;
   return o.op === 'unmap' || o.op === 'unmap_all' || o.op === 'invalidate_vaddr' ? `${ret}` : 'OK';
 }

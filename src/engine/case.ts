@@ -28,6 +28,8 @@ export type CaseOp =
       readonly pages: number;
       readonly container: number;
     }
+  | { readonly op: 'pin' | 'unpin'; readonly iova: number; readonly pages: number; readonly container: number }
+  | { readonly op: 'attach' | 'detach'; readonly container: number }
   | { readonly op: 'exec' }
   | { readonly op: 'exit' }
   | { readonly op: 'kill'; readonly actor: string };
@@ -59,6 +61,8 @@ export interface ExploreCase {
   readonly capIpcLock: boolean;
   readonly iommu: GuestPlan['iommu'];
   readonly containers: number;
+  /** An mdev group in each container: its only group, or beside the one behind an IOMMU. */
+  readonly mdev: 'none' | 'only' | 'beside';
   /** How often each site may fail in one execution; whether it does is explored. */
   readonly faults: Readonly<Partial<Record<FaultSite, number>>>;
   /** Run one after the other, before exploration begins. */
@@ -82,6 +86,7 @@ export const CASE_DEFAULTS: Omit<ExploreCase, 'name' | 'actors'> = {
   capIpcLock: false,
   iommu: 'type1v2',
   containers: 1,
+  mdev: 'none',
   faults: {},
   setup: [],
   outcomes: [],
@@ -113,6 +118,12 @@ export function opText(o: CaseOp): string {
       return `UNMAP_DMA vaddr at ${o.iova}`;
     case 'update_vaddr':
       return `MAP_DMA vaddr at ${o.iova}`;
+    case 'pin':
+    case 'unpin':
+      return `vfio_${o.op}_pages ${o.pages}p at ${o.iova}`;
+    case 'attach':
+    case 'detach':
+      return `${o.op} a group${o.container === 0 ? '' : ` c${o.container}`}`;
     case 'kill':
       return `kill ${o.actor}`;
     default:

@@ -10,15 +10,16 @@ import type { FaultSite, Path } from '../model/env.ts';
 import { checkAtRest } from '../model/invariants/index.ts';
 import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
 import type { Variant } from '../model/kernels/variant.ts';
-import { CONTAINER, DMA, STRUCT_NAMES, STRUCTS, TASK } from '../model/layout.ts';
+import { CONTAINER, DMA, FILES, STRUCT_NAMES, STRUCTS, TASK } from '../model/layout.ts';
 import { lockedVm, taskMm } from '../model/mm.ts';
 import type { Oracle, InvariantName } from '../model/oracle.ts';
 import { orders } from '../model/orders.ts';
 import { doExit } from '../model/paths/exit.ts';
 import { countableNodes } from '../model/paths/external.ts';
+import { filesOf, openGroup } from '../model/paths/files.ts';
 import { KernelBug } from '../model/paths/notify.ts';
 import { S } from '../model/steps.ts';
-import { ENDING, resultText, runOp, type OpWorld } from './case-ops.ts';
+import { ATTACHED_GROUP, ENDING, resultText, runOp, type OpWorld } from './case-ops.ts';
 import type { AllowedOutcome, CaseOp, ExploreCase } from './case.ts';
 import { isLocal, Watch, WatchedAddressSpace, WatchedOracle, type Footprint } from './footprint.ts';
 import { buildGuest, type BuiltGuest } from './guest.ts';
@@ -68,7 +69,7 @@ function capacityOf(plan: ExploreCase): Capacity {
     files: tasks,
     user: 1,
     container: plan.containers,
-    group: plan.containers,
+    group: 2 * plan.containers + plan.actors.length,
     dma: ops + 1,
     chunk: (ops + 1) * Math.min(plan.memoryPages + 1, 64),
     vpfn: 64,
@@ -96,6 +97,7 @@ function guestPlanOf(plan: ExploreCase): GuestPlan {
     capIpcLock: plan.capIpcLock,
     iommu: plan.iommu,
     containers: plan.containers,
+    ...(plan.mdev === 'none' ? {} : { mdev: plan.mdev }),
     actors: plan.actors.map(({ name, task }) => ({
       name,
       task,
@@ -154,6 +156,7 @@ export class Execution implements OpWorld {
     this.#addressSpace = new WatchedAddressSpace(this.watch, variant);
     this.#guest = buildGuest(this.arena, this.#addressSpace, host?.guest ?? guestPlanOf(plan), () => 0);
     for (const { ops } of plan.actors) for (const o of ops) if (o.op === 'kill') this.#killable.add(o.actor);
+    this.#openGroups();
     this.oracle = this.#newOracle();
     this.stepper = this.#newStepper();
     this.#setUp();
@@ -402,6 +405,17 @@ export class Execution implements OpWorld {
     this.faults.push(happens);
     if (happens) this.#faultsLeft.set(site, left - 1);
     return happens;
+  }
+
+  /** A group for every process that attaches one. */
+  #openGroups(): void {
+    const a = this.arena;
+    for (const [id, actor] of this.plan.actors.entries()) {
+      const attaches = [...actor.ops, ...this.plan.setup.filter((s) => s.actor === actor.name).map((s) => s.op)];
+      if (!attaches.some((o) => o.op === 'attach')) continue;
+      const files = filesOf(a, this.#guest.actors[id]?.task as Ref);
+      if (a.i32[files + FILES.group0 + ATTACHED_GROUP] === 0) openGroup(a, files, { index: ATTACHED_GROUP });
+    }
   }
 
   /** The operations before exploration begins, one after the other, with nobody else about. */

@@ -57,7 +57,7 @@ const place = z
   .int()
   .min(0)
   .max(2 ** 30);
-const container = z.int().min(0).max(3).default(0);
+const container = z.int().min(0).max(2).default(0);
 const pages = (max: number) => zPages({ min: 1 as Pages, max: max as Pages });
 const range = z.strictObject({ page: place, pages: count });
 const iovaRange = z.strictObject({ iova: place, pages: count, container });
@@ -81,6 +81,10 @@ const OPS: Readonly<Record<CaseOpName, z.ZodType | null>> = {
   close: z.strictObject({ container }),
   invalidate_vaddr: iovaRange,
   update_vaddr: iovaRange,
+  pin: iovaRange,
+  unpin: iovaRange,
+  attach: z.strictObject({ container }),
+  detach: z.strictObject({ container }),
   exec: null,
   exit: null,
   kill: z.strictObject({ actor: z.string() }),
@@ -101,7 +105,8 @@ const schema = z.strictObject({
     .prefault(`${CASE_DEFAULTS.memlockPages} pages`),
   cap_ipc_lock: z.boolean().default(CASE_DEFAULTS.capIpcLock),
   iommu: z.enum(['type1', 'type1v2']).default(CASE_DEFAULTS.iommu),
-  containers: z.int().min(1).max(4).default(CASE_DEFAULTS.containers),
+  containers: z.int().min(1).max(3).default(CASE_DEFAULTS.containers),
+  mdev: z.enum(['none', 'only', 'beside']).default(CASE_DEFAULTS.mdev),
   faults: z.record(z.string(), z.int().min(1).max(16)).default({}),
   setup: z.array(z.strictObject({ actor: z.string(), ops })).default([]),
   actors: z
@@ -232,6 +237,7 @@ class CaseReader {
       capIpcLock: c.cap_ipc_lock,
       iommu: c.iommu,
       containers: c.containers,
+      mdev: c.mdev,
       faults: c.faults as Partial<Record<FaultSite, number>>,
       setup,
       actors,

@@ -80,7 +80,8 @@ function takeTraced(x: Execution, id: number, replay: ReplayStrategy, waits: Set
   } else if (actor.blocked && !(standing?.parked ?? false)) {
     note = waited ? 'waits on' : 'waits';
   } else if (waited) {
-    note = 'has it now';
+    const killed = step === S.DownWriteKillable && a.i32[mm + MM.semOwner] !== actor.actor;
+    note = killed ? 'interrupted' : 'has it now';
   }
   if (injected !== '') note = note === '' ? injected : `${note}, ${injected}`;
   const got = standing !== undefined && standing.results.length > results ? standing.results.at(-1) : undefined;

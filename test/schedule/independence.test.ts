@@ -41,6 +41,20 @@ const CASES: readonly ExploreCase[] = [
     actor('a', 'main', map(0, 1), exec, unmap(0, 1)),
     actor('b', 'vm_child', unmap(0, 1), mlock(0, 1)),
   ]),
+  caseOf(
+    'mdev',
+    [
+      actor('a', 'main', map(0, 2), unmap(0, 2)),
+      actor(
+        'b',
+        'kthread',
+        { op: 'pin', iova: 0, pages: 2, container: 0 },
+        { op: 'unpin', iova: 0, pages: 1, container: 0 },
+      ),
+      actor('c', 'thread', { op: 'attach', container: 0 }, { op: 'detach', container: 0 }),
+    ],
+    { mdev: 'only', memlockPages: 3, faults: { vpfn_node: 1 } },
+  ),
   caseOf('memory', [
     actor('a', 'main', map(0, 2)),
     actor('b', 'thread', { op: 'munmap', page: 1, pages: 1 }, { op: 'touch', page: 0, pages: 2 }),

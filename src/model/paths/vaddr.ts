@@ -62,6 +62,14 @@ export function* updateVaddr(
   if (k.variant.recordsMm) {
     const err = yield* changeDmaOwner(k, dma);
     if (err !== 0) return err;
+  } else {
+    // The charge stays where it was; the ledger knows whose the pages are now.
+    const old = a.i32[dma + DMA.ledgerMm] as number;
+    const mm = taskMm(a, k.current);
+    if (old !== 0 && old !== mm) {
+      k.oracle.move(old, mm, a.f64[(dma + DMA.ledgerPinned) >> 1] as number);
+      setLedgerMm(a, dma + DMA.ledgerMm, mm);
+    }
   }
   a.f64[(dma + DMA.vaddrPage) >> 1] = m.vaddrPage;
   a.i32[dma + DMA.vaddrInvalid] = 0;

@@ -1,0 +1,44 @@
+import { EXIT } from '../../base/errors.ts';
+import { defineCommand, flag } from '../command.ts';
+
+export const command = defineCommand({
+  description:
+    'Runs a case for each known defect of this accounting (cases/history) on every variant, and compares what is found with ' +
+    'what history says: a matrix, and for each defect the token of the first variant that has it. The invariants alone ' +
+    'decide; a case only says which variants are known to have the defect. docs/history tells the story of each.',
+  arguments: {},
+  options: { json: flag('print one JSON document, with a token for every variant that fails') },
+  examples: [
+    { command: 'pinstorm history', what: 'the matrix' },
+    { command: 'pinstorm history --json', what: 'the same for a program' },
+  ],
+  exits: [EXIT.failed],
+  async run(_, { json }) {
+    const { historyFiles, matrixText, runRow, tokenOf } = await import('../history.ts');
+    const { VARIANTS } = await import('../../model/kernels/index.ts');
+    const rows = historyFiles().map((file) => {
+      if (!json && process.stderr.isTTY) process.stderr.write(`\r\u001b[K${file}`);
+      return runRow(file);
+    });
+    if (!json && process.stderr.isTTY) process.stderr.write('\r\u001b[K');
+    const wrong = rows.reduce((n, row) => n + row.cells.filter((cell) => !cell.agrees).length, 0);
+    if (json) {
+      const document = rows.map((row) => ({
+        ...row.defect,
+        case: row.program.plan.name,
+        cells: row.cells.map((cell) => ({ ...cell, token: tokenOf(row, cell.variant) })),
+      }));
+      process.stdout.write(`${JSON.stringify({ defects: document, disagreements: wrong })}\n`);
+      return wrong === 0 ? EXIT.ok : EXIT.failed;
+    }
+    process.stdout.write(`${matrixText(rows, VARIANTS)}\n`);
+    for (const row of rows) {
+      const [variant] = row.failures.keys();
+      if (variant === undefined) continue;
+      process.stdout.write(`${row.defect.id} on ${variant}: pinstorm replay ${tokenOf(row, variant)}\n`);
+    }
+    const cells = rows.reduce((n, row) => n + row.cells.length, 0);
+    process.stdout.write(`\n${cells - wrong} of ${cells} cells agree with history\n`);
+    return wrong === 0 ? EXIT.ok : EXIT.failed;
+  },
+});

@@ -1,0 +1,49 @@
+/**
+ * Every known defect on every variant: what the invariants find is what history says. And docs/history says what is found.
+ */
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
+import { describe, it } from 'node:test';
+import { historyFiles, matrixText, reportOf, runRow, tokenOf, type Row } from '../../src/cli/history.ts';
+import { resolveVariant } from '../../src/model/kernels/index.ts';
+import { decodeToken } from '../../src/schedule/codec.ts';
+import { assertGenerated } from '../generated.ts';
+import { historyPage, historyReadme } from './pages.ts';
+
+const rows: Row[] = historyFiles().map((file) => runRow(file));
+
+describe('history', () => {
+  for (const row of rows) {
+    it(`${row.defect.id}: ${row.defect.title}`, () => {
+      const wrong = row.cells.filter((cell) => !cell.agrees);
+      assert.deepEqual(wrong, [], matrixText([row]));
+    });
+  }
+
+  it('a failure has a token that names the case and the variant', () => {
+    const [row] = rows;
+    assert.ok(row !== undefined);
+    const token = decodeToken(tokenOf(row, 'D') ?? '');
+    assert.equal(token.variant, 'D');
+    assert.match(token.caseFile, /^cases\/history\/K01-/);
+  });
+
+  for (const row of rows) {
+    it(`the page of ${row.defect.id} is up to date`, async () => {
+      const [id] = row.failures.keys();
+      assert.ok(id !== undefined);
+      const variant = resolveVariant(id);
+      const report = reportOf(row, variant);
+      assert.ok(report !== null);
+      await assertGenerated(`docs/history/${row.program.plan.name}.md`, historyPage(row, variant, report));
+    });
+  }
+
+  it('the overview is up to date, and there is no page too many', async () => {
+    await assertGenerated('docs/history/README.md', historyReadme(rows));
+    const pages = ['README.md', ...rows.map((row) => `${row.program.plan.name}.md`)];
+    assert.deepEqual(readdirSync('docs/history').toSorted(), pages.toSorted());
+    assert.equal(path.basename(rows[0]?.file ?? ''), 'K01-over-commit.yaml');
+  });
+});
