@@ -14,7 +14,7 @@ import { actualSeries, Op, Outcome } from '../src/metrics/ops.ts';
 import type { DeferredUpdate } from '../src/worker/emulator-api.ts';
 import { WallEmulator } from '../src/worker/emulator.ts';
 
-const ROUNDS = 5;
+const ROUNDS = 3;
 const BARE_OPS = 20_000_000;
 const GUEST_PAGES = 2 ** 20;
 const LINE_WORDS = 64;
@@ -77,7 +77,7 @@ function guestOf(index: number, actors: number): GuestPlan {
       options: { pages: GUEST_PAGES, slots: 1, stop_on_failure: true, container: i },
       arrival: { kind: 'closed' as const, options: {} },
       startNs: 0,
-      iterations: 8,
+      iterations: actors > 1 ? 2 : 8,
     })),
   };
 }
