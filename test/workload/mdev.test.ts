@@ -6,6 +6,7 @@ import { statsLayout } from '../../src/engine/stats-layout.ts';
 import { actualSeries, Op, Outcome } from '../../src/metrics/ops.ts';
 import { decodeSnapshot } from '../../src/metrics/snapshot.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
+import { FILES_MAX } from '../../src/model/paths/files.ts';
 import { WORKLOADS } from '../../src/workload/index.ts';
 import { guestsOfHost, simulateHost, type HostResult } from '../../src/worker/virtual-run.ts';
 
@@ -81,8 +82,8 @@ describe('mdev workloads', () => {
     });
   }
 
-  it('two devices of one guest have groups of their own; a fifth to eighth container group is refused politely', () => {
-    const plan = planOf('H', { mdev: 'beside', containers: 4 }, [
+  it('two devices of one guest have groups of their own; a group without a free descriptor is refused politely', () => {
+    const plan = planOf('H', { mdev: 'beside', containers: FILES_MAX }, [
       { workload: 'mdev-pin' },
       { workload: 'attach-detach' },
     ]);
