@@ -49,7 +49,19 @@ export interface SearchResult {
 /** States counted at most: beyond it the set itself would fill the memory. */
 const STATES_MAX = 4_000_000;
 
+/** Executions between two pauses of `searching`. */
+const PAUSE_EVERY = 256;
+
 export function search(x: Execution, strategy: Strategy, o: SearchOptions): SearchResult {
+  const running = searching(x, strategy, o);
+  for (;;) {
+    const step = running.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+/** The same with pauses, for a caller that must listen to signals meanwhile. */
+export function* searching(x: Execution, strategy: Strategy, o: SearchOptions): Generator<void, SearchResult, void> {
   const outcomes = new Map<string, number>();
   const failures = new Map<string, Found>();
   const states = o.states ? new Set<number>() : null;
@@ -72,9 +84,10 @@ export function search(x: Execution, strategy: Strategy, o: SearchOptions): Sear
       break;
     }
     if (o.stop?.() === true) {
-      bound = 'stopped by the user';
+      bound = 'the user';
       break;
     }
+    if (schedules % PAUSE_EVERY === PAUSE_EVERY - 1) yield;
     x.reset();
     let over = false;
     for (;;) {

@@ -1,6 +1,7 @@
 /** explore and replay as users run them: what is printed is what is parsed. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -57,6 +58,19 @@ describe('explore and replay', () => {
     assert.match(cut.stdout, /verdict: bounded by 10 steps/);
     const few = pinstorm('explore', 'cases/over-commit.yaml', '--preemptions', '0');
     assert.match(few.stdout, /verdict: bounded by 0 preemptions/);
+  });
+
+  it('SIGINT ends a search with what it has', async () => {
+    const args = ['dist/src/cli/main.js', 'explore', 'cases/false-refusal.yaml', '--full'];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+    // What is explored is said once the program listens to the signal.
+    const ended = once(child, 'exit') as Promise<[number | null, string | null]>;
+    child.stderr.once('data', () => child.kill('SIGINT'));
+    const [status] = await ended;
+    assert.equal(status, 105);
+    assert.match(stdout, /verdict: bounded by the user/);
   });
 
   it('a stale token says why', () => {

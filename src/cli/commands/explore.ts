@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks';
+import { setImmediate } from 'node:timers/promises';
 import { EXIT } from '../../base/errors.ts';
 import type { Execution } from '../../engine/explore.ts';
 import type { Report } from '../explore-program.ts';
@@ -52,10 +53,10 @@ export const command = defineCommand({
       what: 'a scenario, bounded',
     },
   ],
-  exits: [EXIT.violated],
+  exits: [EXIT.stopped, EXIT.violated],
   async run({ case: file }, options) {
     const { loadProgram, makerOf, reportFailure, reportText, variantNamed } = await import('../explore-program.ts');
-    const { search } = await import('../../schedule/search.ts');
+    const { searching } = await import('../../schedule/search.ts');
     const program = loadProgram(file);
     const variant = variantNamed(options.variant ?? program.plan.variant);
     const expected = new Set<string>(program.plan.expect[variant.id] ?? []);
@@ -63,12 +64,24 @@ export const command = defineCommand({
     const { strategy, statistics } = await strategyOf(options);
     for (const note of program.notes) process.stderr.write(`${file}: ${note}\n`);
     const start = performance.now();
-    const result = search(x, strategy, {
-      maxSteps: options.maxSteps,
-      maxSchedules: options.maxSchedules ?? MAX_SCHEDULES[options.strategy],
-      expected,
-      states: options.strategy === 'dfs',
-    });
+    let stopped = false;
+    const stop = (): void => {
+      stopped = true;
+    };
+    // Once: ends with what has been found so far. The second time the default is back, which ends at once.
+    process.once('SIGINT', stop).once('SIGTERM', stop);
+    const how = options.strategy === 'dfs' ? 'dfs' : `${options.strategy}, seed ${options.seed}`;
+    process.stderr.write(`exploring ${program.plan.name} on variant ${variant.id}: ${how}\n`);
+    const result = await unhurried(
+      searching(x, strategy, {
+        stop: () => stopped,
+        maxSteps: options.maxSteps,
+        maxSchedules: options.maxSchedules ?? MAX_SCHEDULES[options.strategy],
+        expected,
+        states: options.strategy === 'dfs',
+      }),
+    );
+    process.off('SIGINT', stop).off('SIGTERM', stop);
     const seconds = (performance.now() - start) / 1000;
     const reports = [...result.failures.values()].map((found) => ({
       expected: expected.has(found.failure.kind),
@@ -86,9 +99,19 @@ export const command = defineCommand({
       }
       for (const r of reports.filter((known) => !known.expected)) process.stderr.write(reportText(r, variant));
     }
-    return result.verdict === 'violated' ? EXIT.violated : EXIT.ok;
+    if (result.verdict === 'violated') return EXIT.violated;
+    return stopped ? EXIT.stopped : EXIT.ok;
   },
 });
+
+/** Runs a search with pauses in which signals are heard. */
+async function unhurried<T>(running: Generator<void, T, void>): Promise<T> {
+  for (;;) {
+    const step = running.next();
+    if (step.done === true) return step.value;
+    await setImmediate();
+  }
+}
 
 interface Chosen {
   readonly strategy: (typeof STRATEGIES)[number];
