@@ -16,6 +16,8 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
   worker: { summary: 'emulate guests for a coordinator', load: () => import('./worker.ts') },
   report: { summary: 'print the summary of a run from its directory', load: () => import('./report.ts') },
   simulate: { summary: 'run a scenario in simulated kernel time', load: () => import('./simulate.ts') },
+  compare: { summary: 'simulate variants beside each other and test what differs', load: () => import('./compare.ts') },
+  sweep: { summary: 'simulate a scenario over ranges of its settings', load: () => import('./sweep.ts') },
   reproduce: {
     summary: 'published figures of real kernels beside simulated ones',
     load: () => import('./reproduce.ts'),

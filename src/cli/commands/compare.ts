@@ -1,0 +1,61 @@
+import { EXIT, UserError } from '../../base/errors.ts';
+import { defineCommand, flag, integer, required, text } from '../command.ts';
+import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
+
+export const command = defineCommand({
+  description:
+    'Simulates a scenario under several accounting policies, several times each with the same seeds for all, and says what ' +
+    'differs: medians over the repetitions with their confidence interval, and a Mann-Whitney test against the first variant. ' +
+    'Samples of different repetitions are never pooled.',
+  arguments: { scenario: required('scenario file, for example scenarios/boot-storm.yaml') },
+  options: {
+    ...SCENARIO_OPTIONS,
+    variants: text({
+      placeholder: 'list',
+      help: 'variants or kernel versions, comma-separated; the first is the base',
+    }),
+    repeat: integer({ placeholder: 'n', help: 'repetitions of each', min: 1, max: 30, default: 5 }),
+    threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
+    json: flag('print one JSON document on stdout'),
+    quiet: flag('no progress on stderr'),
+  },
+  examples: [
+    {
+      command: 'pinstorm compare scenarios/boot-storm.yaml --variants D,E --duration 5s',
+      what: 'what waiting for the lock costs',
+    },
+  ],
+  exits: [EXIT.violated],
+  async run({ scenario }, options) {
+    const variants = (options.variants ?? '').split(',').map((v) => v.trim());
+    if (options.variants === undefined || variants.length < 2 || variants.includes('')) {
+      throw new UserError(EXIT.invalid, 'compare needs at least two variants', 'for example --variants A,B,D,E');
+    }
+    const [{ runCells }, { compareCells, compareText }, { experimentProgress }] = await Promise.all([
+      import('../experiment.ts'),
+      import('../compare.ts'),
+      import('../experiment-progress.ts'),
+    ]);
+    const cells = variants.map((value) => ({
+      labels: { variant: value },
+      overrides: [
+        { path: 'variant', value, origin: { kind: 'flag' as const, text: `--variants ${options.variants}` } },
+      ],
+    }));
+    const progress = experimentProgress(options.quiet);
+    const results = await runCells(scenario, overridesOf(options), cells, { ...options, onProgress: progress.update });
+    progress.end();
+    const table = compareCells(results, ({ labels }) => labels['variant'] ?? '');
+    const violated = results.filter(({ violations }) => violations.length > 0);
+    if (options.json) {
+      const facts = results.map(({ variant, seeds, violations }) => ({ variant, seeds, violations }));
+      process.stdout.write(`${JSON.stringify({ cells: facts, metrics: table }, null, 2)}\n`);
+    } else {
+      process.stdout.write(compareText(table, variants, options.repeat));
+      for (const { variant, violations } of violated) {
+        process.stdout.write(`variant ${variant} violated unexpectedly: ${violations.join(', ')}\n`);
+      }
+    }
+    return violated.length > 0 ? EXIT.violated : EXIT.ok;
+  },
+});

@@ -1,0 +1,93 @@
+import { writeFileSync } from 'node:fs';
+import { EXIT, UserError } from '../../base/errors.ts';
+import { parseSet } from '../../scenario/overrides.ts';
+import { defineCommand, flag, integer, repeated, required, text } from '../command.ts';
+import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
+import { parseAxis, type Axis } from '../sweep.ts';
+
+const { set: _set, ...named } = SCENARIO_OPTIONS;
+
+export const command = defineCommand({
+  description:
+    'Simulates a scenario for every combination of settings, several times each with the same seeds for all, and prints the ' +
+    'medians and the knee of the throughput curve. --set takes ranges and lists: guests=1..64:log2, host.cpus=2..16:2, variant=A,D,E. ' +
+    'The whole result goes to a file for plotting with --csv, or to stdout with --json.',
+  arguments: { scenario: required('scenario file, for example scenarios/huge-guest.yaml') },
+  options: {
+    ...named,
+    set: repeated({
+      placeholder: 'key=range',
+      help: 'an axis of the sweep, or a fixed setting; repeatable',
+      parse: parseAxis,
+    }),
+    metrics: text({
+      placeholder: 'list',
+      help: 'columns of the table, comma-separated',
+      default: 'throughput,map p50,map p99,duration',
+    }),
+    repeat: integer({ placeholder: 'n', help: 'repetitions of each cell', min: 1, max: 30, default: 3 }),
+    threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
+    csv: text({ placeholder: 'file', help: 'write every figure of every cell there' }),
+    json: flag('print one JSON document on stdout'),
+    quiet: flag('no progress on stderr'),
+  },
+  examples: [
+    {
+      command:
+        'pinstorm sweep scenarios/huge-guest.yaml --set variant=A,B,D --set memory.backing=anon4k,thp --repeat 1',
+      what: 'the regression of variant B, by backing',
+    },
+  ],
+  exits: [],
+  async run({ scenario }, options) {
+    const axes: Axis[] = [...options.set];
+    if (axes.length === 0)
+      throw new UserError(EXIT.invalid, 'sweep needs at least one axis', 'for example --set variant=A,D,E');
+    const [{ runCells, summarise, metricsOf }, { gridOf, kneesOf, sweepCsv, sweepText }, { experimentProgress }] =
+      await Promise.all([import('../experiment.ts'), import('../sweep.ts'), import('../experiment-progress.ts')]);
+    for (const { key, values } of axes) {
+      for (const value of values) {
+        if (parseSet(`${key}=${value}`) === null)
+          throw new UserError(EXIT.invalid, `--set ${key}=${value}: not a setting`);
+      }
+    }
+    const progress = experimentProgress(options.quiet);
+    const cells = await runCells(scenario, overridesOf({ ...options, set: [] }), gridOf(axes), {
+      ...options,
+      onProgress: progress.update,
+    });
+    progress.end();
+    const knees = kneesOf(axes, cells, 'throughput');
+    if (options.csv !== undefined) writeCsv(options.csv, sweepCsv(axes, cells));
+    if (options.json) {
+      const units = metricsOf(cells);
+      const rows = cells.map((cell) => ({
+        labels: cell.labels,
+        variant: cell.variant,
+        seeds: cell.seeds,
+        violations: cell.violations,
+        metrics: Object.fromEntries([...units].map(([metric, unit]) => [metric, { unit, ...summarise(cell, metric) }])),
+      }));
+      process.stdout.write(`${JSON.stringify({ axes, cells: rows, knees }, null, 2)}\n`);
+    } else {
+      process.stdout.write(
+        sweepText(
+          axes,
+          cells,
+          options.metrics.split(',').map((m) => m.trim()),
+          knees,
+        ),
+      );
+    }
+    return EXIT.ok;
+  },
+});
+
+function writeCsv(file: string, csv: string): void {
+  try {
+    writeFileSync(file, csv);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
+    throw new UserError(EXIT.invalid, `cannot write ${file} (${code})`, 'choose another place with --csv FILE');
+  }
+}

@@ -1,0 +1,154 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { UserError } from '../../src/base/errors.ts';
+import { compareCells, compareText } from '../../src/cli/compare.ts';
+import { runCells, type CellResults } from '../../src/cli/experiment.ts';
+import { gridOf, kneesOf, parseAxis, sweepCsv } from '../../src/cli/sweep.ts';
+
+const flag = { kind: 'flag' as const, text: 'test' };
+const set = (path: string, value: string) => ({ path, value, origin: flag });
+const SMALL = [set('memory.backing', 'anon4k'), set('guests.huge.actors.mapper.options.total', '16GiB')];
+const HUGE = 'scenarios/huge-guest.yaml';
+
+const byVariant = (...variants: string[]) =>
+  variants.map((value) => ({ labels: { variant: value }, overrides: [set('variant', value)] }));
+
+function refusal(act: () => unknown): string {
+  try {
+    act();
+  } catch (error) {
+    assert.ok(error instanceof UserError);
+    assert.equal(error.exitCode, 104);
+    return error.message;
+  }
+  return assert.fail('not refused');
+}
+
+describe('compare', () => {
+  it('calls the regression of variant B significant, and nothing else', async () => {
+    const names = ['A', 'B', 'D', 'A'];
+    const cells = await runCells(HUGE, SMALL, byVariant(...names), { repeat: 4, threads: 1 });
+    const table = compareCells(cells, ({ labels }) => labels['variant'] ?? '');
+    const map = table.find(({ metric }) => metric === 'map mean');
+    const [a, b, d, again] = map?.cells ?? [];
+    assert.equal(a?.against, null);
+    assert.ok(b?.against?.significant === true && (b.against.ratio ?? 0) > 1.2, `${b?.against?.ratio}`);
+    assert.ok(d?.against?.ratio !== null && Math.abs((d?.against?.ratio ?? 0) - 1) < 0.02);
+    assert.deepEqual([again?.against?.p, again?.against?.significant], [1, false]);
+    const text = compareText(table, names, 4);
+    assert.match(text, /^map mean .*\+\d+\.\d % p=0\.029 .*~ p=1\.0$/m);
+  });
+
+  it('uses the same seeds for every cell, and other ones for every repetition', async () => {
+    const options = { repeat: 3, threads: 2 };
+    const storm = [set('guests.small.count', '3'), set('guests.large.count', '1'), set('duration', '2s')];
+    const cells = await runCells('scenarios/boot-storm.yaml', storm, byVariant('D', 'E'), options);
+    assert.deepEqual(
+      cells.map(({ seeds }) => [...seeds]),
+      [
+        [1, 2, 3],
+        [1, 2, 3],
+      ],
+    );
+    const means = cells[0]?.figures.map((f) => f.get('map mean')?.value) ?? [];
+    assert.equal(new Set(means).size, 3, means.join(' '));
+    // One thread or two: the same figures.
+    const alone = await runCells('scenarios/boot-storm.yaml', storm, byVariant('D', 'E'), { repeat: 3, threads: 1 });
+    assert.deepEqual(alone, cells);
+  });
+});
+
+describe('sweep', () => {
+  it('reads ranges and lists', () => {
+    assert.deepEqual(parseAxis('guests=1..20:log2').values, ['1', '2', '4', '8', '16']);
+    assert.deepEqual(parseAxis('host.cpus=2..9:3').values, ['2', '5', '8']);
+    assert.deepEqual(parseAxis('host.cpus=3..5').values, ['3', '4', '5']);
+    assert.deepEqual(parseAxis('variant=A, D,E'), { key: 'variant', values: ['A', 'D', 'E'], numeric: false });
+    assert.equal(parseAxis('host.cpus=1,2,8').numeric, true);
+  });
+
+  it('refuses what is neither, with the fix', () => {
+    for (const [given, message] of [
+      ['guests', /expected key=range/],
+      ['guests=', /expected key=range/],
+      ['guests=9..1', /upside down: write 1\.\.9/],
+      ['guests=0..8:log2', /never ends/],
+      ['guests=1..8:0', /never ends/],
+      ['guests=1..x', /a range is/],
+      ['variant=A,,B', /empty/],
+      ['guests=1..99999999', /more than 10000/],
+    ] as const) {
+      assert.match(
+        refusal(() => parseAxis(given)),
+        message,
+        given,
+      );
+    }
+    assert.match(
+      refusal(() => gridOf([parseAxis('pace=1'), parseAxis('pace=2')])),
+      /given twice/,
+    );
+  });
+
+  it('spans the grid, first axis outermost', () => {
+    const grid = gridOf([parseAxis('variant=A,B'), parseAxis('guests=1..2')]);
+    assert.deepEqual(
+      grid.map(({ labels }) => `${labels['variant']}${labels['guests']}`),
+      ['A1', 'A2', 'B1', 'B2'],
+    );
+  });
+
+  it('finds the knee per combination of the other axes', () => {
+    const cell = (variant: string, guests: number, throughput: number): CellResults => ({
+      labels: { variant, guests: String(guests) },
+      variant,
+      seeds: [1],
+      figures: [new Map([['throughput', { value: throughput, unit: 'per_second' as const }]])],
+      violations: [],
+    });
+    const axes = [parseAxis('variant=A,E'), parseAxis('guests=1,2,4,8')];
+    const cells = [1, 2, 4, 8].flatMap((n) => [cell('A', n, n), cell('E', n, Math.min(n, 2))]);
+    assert.deepEqual(
+      kneesOf(axes, cells, 'throughput').map(({ labels, at }) => [labels['variant'], at]),
+      [
+        ['A', null],
+        ['E', 2],
+      ],
+    );
+  });
+
+  it('writes a CSV that other programs read, from the command line too', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'pinstorm-sweep-'));
+    const csv = join(dir, 'out.csv');
+    try {
+      const run = (threads: string): string => {
+        const args = [HUGE, '--set', 'variant=A,B', '--set', 'memory.backing=anon4k', '--repeat', '2', '--csv', csv];
+        execFileSync(process.execPath, ['dist/src/cli/main.js', 'sweep', ...args, '--threads', threads, '--quiet']);
+        return readFileSync(csv, 'utf8');
+      };
+      const text = run('1');
+      const lines = text.trimEnd().split('\n');
+      assert.equal(lines[0], 'variant,memory.backing,metric,unit,median,low,high,coverage,repetitions');
+      assert.ok(lines.some((line) => /^B,anon4k,map mean,ns,\d+(\.\d+)?,/.test(line)));
+      for (const line of lines) assert.equal(line.split(',').length, 9, line);
+      assert.equal(run('2'), text, 'two threads, the same bytes');
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
+  });
+
+  it('quotes what a CSV needs quoted', () => {
+    const cell: CellResults = {
+      labels: { 'a,b': 'say "x", y' },
+      variant: 'A',
+      seeds: [1],
+      figures: [new Map([['m', { value: 1, unit: 'count' as const }]])],
+      violations: [],
+    };
+    assert.match(sweepCsv([{ key: 'a,b', values: [], numeric: false }], [cell]), /^"say ""x"", y",m,count,1,1,1,0,1$/m);
+  });
+});
