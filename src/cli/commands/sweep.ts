@@ -33,9 +33,8 @@ export const command = defineCommand({
   },
   examples: [
     {
-      command:
-        'pinstorm sweep scenarios/huge-guest.yaml --set variant=A,B,D --set memory.backing=anon4k,thp --repeat 1',
-      what: 'the regression of variant B, by backing',
+      command: 'pinstorm sweep scenarios/huge-guest.yaml --set variant=A,B,D --repeat 1',
+      what: 'the regression of variant B',
     },
   ],
   exits: [],
