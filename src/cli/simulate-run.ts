@@ -36,7 +36,7 @@ export async function simulateRun(options: SimulateOptions): Promise<ExitCode> {
   const hosts = await simulateAll(tasks, {
     threads: options.threads ?? availableParallelism(),
     onDone: (done) => {
-      if (tasks.length > 1) status.message(`pinstorm: ${done} of ${tasks.length} hosts simulated`);
+      if (tasks.length > 1 && !options.quiet) status.message(`pinstorm: ${done} of ${tasks.length} hosts simulated`);
     },
   }).catch((error: unknown) => {
     if (error instanceof Error && error.name === 'ArenaFullError') {
