@@ -2,8 +2,9 @@
 import type { BackingName, GuestPlan } from './guest-plan.ts';
 import { Backing, FaultCost, type AddressSpace } from '../model/address-space.ts';
 import type { Arena, Ref } from '../model/arena.ts';
-import { ACTOR, FILES, MM, PROCESS, TASK, USER } from '../model/layout.ts';
+import { ACTOR, MM, TASK, USER } from '../model/layout.ts';
 import { mmdrop, mmget, mmgrab, mmNew, putUser, taskNew } from '../model/mm.ts';
+import { cloneThread, processNew } from '../model/paths/process.ts';
 import { filesCopy, filesNew, openContainer } from '../model/paths/files.ts';
 import { PAGE_BYTES, RLIM_INFINITY } from '../base/units.ts';
 import { BUFFER_PAGE, DMA_ENTRY_LIMIT } from './machine.ts';
@@ -58,10 +59,9 @@ export function buildGuest(
     const groups = plan.mdev === undefined ? 'iommu' : plan.mdev === 'only' ? 'mdev' : 'both';
     openContainer(a, files, { index: i, v2: plan.iommu === 'type1v2', dmaEntryLimit: DMA_ENTRY_LIMIT, groups });
   }
-  const process = newProcess(a, files, plan);
-  const leader = taskNew(a, { process, mm, leader: 0, capIpcLock: plan.capIpcLock });
-  a.i32[process + PROCESS.leader] = leader;
-  a.i32[mm + MM.liveTasks] = 1;
+  const { capIpcLock } = plan;
+  const memlockBytes = plan.memlockBytes === null ? RLIM_INFINITY : BigInt(plan.memlockBytes);
+  const leader = processNew(a, { mm, files, memlockBytes, capIpcLock });
 
   let mainTaken = false;
   const actors = plan.actors.map((actor, i) => {
@@ -70,11 +70,7 @@ export function buildGuest(
       mainTaken = true;
       task = leader;
     } else if (actor.task === 'main' || actor.task === 'thread') {
-      mmget(a, mm);
-      task = taskNew(a, { process, mm, leader, capIpcLock: plan.capIpcLock });
-      a.i32[process + PROCESS.threads] = (a.i32[process + PROCESS.threads] as number) + 1;
-      a.i32[files + FILES.users] = (a.i32[files + FILES.users] as number) + 1;
-      a.i32[mm + MM.liveTasks] = (a.i32[mm + MM.liveTasks] as number) + 1;
+      task = cloneThread(a, leader);
     } else if (actor.task === 'kthread') {
       task = taskNew(a, { process: 0, mm: 0, leader: 0, capIpcLock: true });
       a.i32[task + TASK.kthread] = 1;
@@ -88,10 +84,7 @@ export function buildGuest(
       } else {
         mmget(a, mm);
       }
-      const child = newProcess(a, filesCopy(a, files), plan);
-      task = taskNew(a, { process: child, mm: childMm, leader: 0, capIpcLock: plan.capIpcLock });
-      a.i32[child + PROCESS.leader] = task;
-      a.i32[childMm + MM.liveTasks] = (a.i32[childMm + MM.liveTasks] as number) + 1;
+      task = processNew(a, { mm: childMm, files: filesCopy(a, files), memlockBytes, capIpcLock });
     }
     return { actor: newActor(a, task, threadOf(i)), task };
   });
@@ -135,14 +128,6 @@ function newMm(a: Arena, guest: number, user: Ref): Ref {
   a.i32[mm + MM.user] = user;
   mmgrab(a, mm);
   return mm;
-}
-
-function newProcess(a: Arena, files: Ref, plan: GuestPlan): Ref {
-  const process = a.alloc('process');
-  a.u64[(process + PROCESS.memlockBytes) >> 1] = plan.memlockBytes === null ? RLIM_INFINITY : BigInt(plan.memlockBytes);
-  a.i32[process + PROCESS.files] = files;
-  a.i32[process + PROCESS.threads] = 1;
-  return process;
 }
 
 /** Gives back what `buildGuest` kept, after every actor has exited. */

@@ -1,9 +1,7 @@
 /** A driver thread: one long Piscina task that runs the wall driver's loop until the run is over. */
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { performance } from 'node:perf_hooks';
-import { arrivalOf } from '../arrival/arrival.ts';
 import { stream } from '../base/prng.ts';
-import { Actor } from '../engine/actor.ts';
 import { stepCosts } from '../engine/profile.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { WallActor, WallLoop, type WallShared } from '../engine/wall.ts';
@@ -15,7 +13,7 @@ import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
 import { INVARIANTS, Oracle, type InvariantName } from '../model/oracle.ts';
 import { doExit } from '../model/paths/exit.ts';
-import { WORKLOADS } from '../workload/index.ts';
+import { actorPath, nothing } from './actor-path.ts';
 import type { FromThread, ThreadTask, ToThread } from './messages.ts';
 import { warmUp } from './warm-up.ts';
 
@@ -113,7 +111,6 @@ export function run(task: ThreadTask): void {
     const { guest } = message;
     shared.epochMs = message.runStartMs - performance.timeOrigin;
     for (const built of message.actors) {
-      const actorPlan = guest.actors[built.index];
       const faults = rates.size === 0 ? null : { rate: rates, random: stream(guest.seed, `faults.${built.index}`) };
       const driver = new WallActor(
         shared,
@@ -124,26 +121,9 @@ export function run(task: ThreadTask): void {
         message.guestMm,
         faults,
       );
-      if (actorPlan === undefined) {
-        // The process's first thread when no actor of the plan is it: it only waits for the others.
-        loop.add(driver, nothing(), 0);
-        continue;
-      }
-      const workload = WORKLOADS.get(actorPlan.workload);
-      if (workload === undefined) throw new Error(`unknown workload '${actorPlan.workload}' in a validated plan`);
-      const startNs = guest.startNs + actorPlan.startNs;
-      const actor = new Actor(
-        driver,
-        guest,
-        actorPlan,
-        stream(guest.seed, `actor.${built.index}`),
-        arrivalOf(actorPlan.arrival, startNs, stream(guest.seed, `arrival.${built.index}`)),
-        endOf(guest.startNs, guest.durationNs, plan.durationNs),
-        message.bufferPage,
-        message.bufferPages,
-      );
-      const path = workload.run(actor, actorPlan.options);
-      loop.add(driver, guarded(driver, path), Math.max(startNs, driver.clockNs()));
+      const work = actorPath(driver, guest, built.index, plan.durationNs, message);
+      if (work === null) loop.add(driver, nothing(), 0);
+      else loop.add(driver, guarded(driver, work.path), Math.max(work.startNs, driver.clockNs()));
     }
   }
 
@@ -161,15 +141,6 @@ export function run(task: ThreadTask): void {
   port.close();
 }
 
-function endOf(startNs: number, durationNs: number | null, runNs: number | null): number {
-  const guestEnd = durationNs === null ? Number.POSITIVE_INFINITY : startNs + durationNs;
-  return Math.min(guestEnd, runNs ?? Number.POSITIVE_INFINITY);
-}
-
 function zeroCosts(costNs: { readonly [primitive: string]: number }): Record<string, number> {
   return Object.fromEntries(Object.keys(costNs).map((name) => [name, 0]));
-}
-
-function* nothing(): Path<void> {
-  yield;
 }

@@ -2,9 +2,7 @@
  * Runs guests in virtual time: one emulated host after the other or side by side on threads. What comes out depends on the
  * plan alone: hosts share nothing, and their results are merged in the order of their numbers.
  */
-import { arrivalOf } from '../arrival/arrival.ts';
 import { stream } from '../base/prng.ts';
-import { Actor } from '../engine/actor.ts';
 import { buildGuest, freeGuest, type BuiltGuest } from '../engine/guest.ts';
 import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
 import { WORK_MAX_ACTIVE } from '../engine/host.ts';
@@ -24,8 +22,8 @@ import { INVARIANTS, Oracle } from '../model/oracle.ts';
 import { doExit } from '../model/paths/exit.ts';
 import { FILES_MAX } from '../model/paths/files.ts';
 import { lockedVm } from '../model/mm.ts';
-import { WORKLOADS } from '../workload/index.ts';
 import { planCapacity } from './capacity.ts';
+import { actorPath, nothing } from './actor-path.ts';
 
 /** Blocked kworkers an emulated host has room for. */
 const KWORKERS = 16_384;
@@ -184,32 +182,13 @@ class HostRun {
     };
     this.#guests.set(plan.index, guest);
     for (const mm of built.mms) this.#byMm.set(mm, guest);
-    const runEndNs = this.#task.plan.durationNs ?? Number.POSITIVE_INFINITY;
-    const guestEndNs = plan.durationNs === null ? Number.POSITIVE_INFINITY : plan.startNs + plan.durationNs;
     built.actors.forEach(({ actor, task }, index) => {
       const faults: ActorFaults | null =
         this.#rates.size === 0 ? null : { rate: this.#rates, random: stream(plan.seed, `faults.${index}`) };
       const driver = new VirtualActor(this.#virtual, actor, task, plan.index, built.mms[0] as Ref, faults);
-      const actorPlan = plan.actors[index];
-      if (actorPlan === undefined) {
-        // The process's first thread when no actor of the plan is it: it only waits for the others.
-        this.#virtual.add(driver, nothing(), plan.startNs);
-        return;
-      }
-      const workload = WORKLOADS.get(actorPlan.workload);
-      if (workload === undefined) throw new Error(`unknown workload '${actorPlan.workload}' in a validated plan`);
-      const startNs = plan.startNs + actorPlan.startNs;
-      const at = new Actor(
-        driver,
-        plan,
-        actorPlan,
-        stream(plan.seed, `actor.${index}`),
-        arrivalOf(actorPlan.arrival, startNs, stream(plan.seed, `arrival.${index}`)),
-        Math.min(guestEndNs, runEndNs),
-        built.bufferPage,
-        built.bufferPages,
-      );
-      this.#virtual.add(driver, this.#guarded(guest, workload.run(at, actorPlan.options)), startNs);
+      const work = actorPath(driver, plan, index, this.#task.plan.durationNs, built);
+      if (work === null) this.#virtual.add(driver, nothing(), plan.startNs);
+      else this.#virtual.add(driver, this.#guarded(guest, work.path), work.startNs);
     });
   }
 
@@ -295,8 +274,4 @@ function containersOf(a: Arena, built: BuiltGuest): Ref[] {
     }
   }
   return [...found];
-}
-
-function* nothing(): Path<void> {
-  yield;
 }

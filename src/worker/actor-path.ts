@@ -1,0 +1,47 @@
+/** What an actor of a plan does under a driver: the same on the wall clock and in virtual time. */
+import { arrivalOf } from '../arrival/arrival.ts';
+import { stream } from '../base/prng.ts';
+import { Actor, type Driver } from '../engine/actor.ts';
+import type { GuestPlan } from '../engine/guest-plan.ts';
+import type { Path } from '../model/env.ts';
+import { WORKLOADS } from '../workload/index.ts';
+
+export interface Buffer {
+  readonly bufferPage: number;
+  readonly bufferPages: number;
+}
+
+/** When actor `index` of the guest starts, ns after the run's start, and its work. Null when no actor of the plan is it. */
+export function actorPath(
+  driver: Driver,
+  guest: GuestPlan,
+  index: number,
+  runDurationNs: number | null,
+  buffer: Buffer,
+): { readonly startNs: number; readonly path: Path<void> } | null {
+  const plan = guest.actors[index];
+  if (plan === undefined) return null;
+  const workload = WORKLOADS.get(plan.workload);
+  if (workload === undefined) throw new Error(`unknown workload '${plan.workload}' in a validated plan`);
+  const startNs = guest.startNs + plan.startNs;
+  const actor = new Actor(
+    driver,
+    guest,
+    plan,
+    stream(guest.seed, `actor.${index}`),
+    arrivalOf(plan.arrival, startNs, stream(guest.seed, `arrival.${index}`)),
+    Math.min(endNs(guest), runDurationNs ?? Number.POSITIVE_INFINITY),
+    buffer.bufferPage,
+    buffer.bufferPages,
+  );
+  return { startNs, path: workload.run(actor, plan.options) };
+}
+
+function endNs(guest: GuestPlan): number {
+  return guest.durationNs === null ? Number.POSITIVE_INFINITY : guest.startNs + guest.durationNs;
+}
+
+/** The process's first thread when no actor of the plan is it: it only waits for the others. */
+export function* nothing(): Path<void> {
+  yield;
+}
