@@ -109,6 +109,7 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
     stopGently = () => coordinator.stop();
     const runRecord = (): ConstructorParameters<typeof RunDirectory>[1] => ({
       schemaVersion: RUN_DIRECTORY_VERSION,
+      clock: 'real',
       run: watch.identity(),
       node: process.version,
       machine: machineFacts(),

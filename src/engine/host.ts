@@ -152,6 +152,11 @@ export class Host {
     this.#queue.push(Math.max(ns, this.nowNs), Priority.Host, slot);
   }
 
+  /** Whether anything is left to happen. */
+  get idle(): boolean {
+    return this.#queue.peekNs() === Number.POSITIVE_INFINITY;
+  }
+
   /** Runs until nothing is left to happen. */
   run(): void {
     const queue = this.#queue;

@@ -28,6 +28,8 @@ export const RUN_DIRECTORY_VERSION = 1;
 /** run.json: what is known when the run starts. Enough to rebuild a report if it never ends. */
 export const RunRecord = z.object({
   schemaVersion: z.literal(RUN_DIRECTORY_VERSION),
+  /** What the seconds of the other files are: of the real clock, or simulated. */
+  clock: z.enum(['real', 'virtual']).optional(),
   run: RunIdentity,
   node: z.string(),
   machine: z.object({ cores: z.number(), cpu: z.string(), memoryBytes: z.number(), system: z.string() }),
@@ -83,7 +85,8 @@ export class RunDirectory {
    */
   constructor(root: string, record: RunRecord, scenarioYaml: string, plan: unknown) {
     this.path = createDirectory(root, record.run);
-    const { startedAt } = record.run;
+    // The files of a simulated run say nothing of the real clock, so that they are the same bytes each time.
+    const startedAt = record.clock === 'virtual' ? new Date(0).toISOString() : record.run.startedAt;
     this.files = guard(this.path, EXIT.invalid, () => {
       this.write('scenario.yaml', scenarioYaml);
       this.write('plan.json', `${JSON.stringify(plan)}\n`);

@@ -37,10 +37,39 @@ export interface VirtualMark {
   readonly value: string;
 }
 
+export interface VirtualViolation {
+  readonly invariant: string;
+  readonly guest: number;
+  readonly atNs: number;
+  readonly detail: string;
+}
+
+/** When statistics are taken while a host runs. */
+export interface IntervalGrid {
+  /** At every multiple of this. */
+  readonly everyNs: number;
+  /** And at these instants, ascending. */
+  readonly alsoNs: readonly number[];
+}
+
+/** What an interval of simulated time added on one host. */
+export interface HostInterval {
+  /** Null: the rest, up to the end of the host. */
+  readonly endNs: number | null;
+  /** The increase of the statistics, encoded. */
+  readonly delta: string;
+  /** The rest is as it was at the end of the interval. */
+  readonly backlog: number;
+  readonly driftPages: number;
+  readonly guests: Readonly<Record<'pending' | 'running' | 'finished' | 'failed', number>>;
+}
+
 /** What one emulated host gives back: plain data. */
 export interface HostResult {
   /** Its statistics, encoded. */
   readonly snapshot: string;
+  /** Empty unless the task asked for them. */
+  readonly intervals: readonly HostInterval[];
   /** When the last guest's work was done, ns of simulated time. */
   readonly endNs: number;
   readonly events: number;
@@ -51,7 +80,7 @@ export interface HostResult {
   /** Address spaces whose account was judged at rest. */
   readonly checked: number;
   readonly violationCounts: Readonly<Record<string, number>>;
-  readonly violations: readonly { readonly invariant: string; readonly guest: number; readonly detail: string }[];
+  readonly violations: readonly VirtualViolation[];
   readonly driftPages: number;
   readonly deferredBacklogMax: number;
   readonly marks: readonly VirtualMark[];
@@ -61,6 +90,8 @@ export interface HostTask {
   /** The plan; `guests` are those of this host alone. */
   readonly plan: Omit<RunPlan, 'guests'>;
   readonly guests: readonly GuestPlan[];
+  /** Left out: only the statistics of the whole run are kept. */
+  readonly grid?: IntervalGrid;
   /** See HostOptions. */
   readonly stepByStep?: boolean;
 }
@@ -95,6 +126,12 @@ class HostRun {
   readonly #byMm = new Map<Ref, LiveGuest>();
   readonly #rates = new Map<FaultSite, number>();
   readonly #marks: VirtualMark[] = [];
+  readonly #violations: VirtualViolation[] = [];
+  readonly #intervals: HostInterval[] = [];
+  #taken: Snapshot;
+  /** Guests that have not started, and those whose actors are at work. */
+  #pending: number;
+  #working = 0;
   #endNs = 0;
   #finished = 0;
   #failed = 0;
@@ -108,9 +145,15 @@ class HostRun {
     this.#arena = Arena.create(planCapacity(task.guests, KWORKERS), false);
     const variant = resolveVariant(plan.variant);
     this.#addressSpace = new AddressSpace(this.#arena, variant.gup);
-    this.#oracle = new Oracle(this.#arena, KEPT);
+    this.#oracle = new Oracle(this.#arena, 0);
+    this.#oracle.onViolation = ({ invariant, guest, detail }) => {
+      if (this.#violations.length < KEPT)
+        this.#violations.push({ invariant, guest, atNs: this.#virtual.host.nowNs, detail });
+    };
     const layout = statsLayout(plan);
     this.#stats = new StatsBlock(layout, new ArrayBuffer(layout.bytes));
+    this.#taken = new Snapshot(layout);
+    this.#pending = task.guests.length;
     const cost = (name: Parameters<typeof machineCost>[1]): number => machineCost(plan.profile.costNs, name);
     this.#virtual = new VirtualHost({
       arena: this.#arena,
@@ -147,14 +190,17 @@ class HostRun {
   run(): HostResult {
     const { host } = this.#virtual;
     for (const guest of this.#task.guests) host.at(guest.startNs, () => this.#start(guest));
+    this.#nextInterval(0);
     host.run();
     this.#judgeStuck();
+    if (this.#task.grid !== undefined) this.#takeInterval(null);
     const violationCounts: Record<string, number> = {};
     for (const name of INVARIANTS) {
       if (this.#oracle.counts[name] > 0) violationCounts[name] = this.#oracle.counts[name];
     }
     return {
       snapshot: encodeSnapshot(Snapshot.take(this.#stats.layout, [this.#stats])),
+      intervals: this.#intervals,
       endNs: this.#endNs,
       events: host.events,
       guestsFinished: this.#finished,
@@ -162,14 +208,67 @@ class HostRun {
       error: this.#error,
       checked: this.#checked,
       violationCounts,
-      violations: this.#oracle.violations.map(({ invariant, guest, detail }) => ({ invariant, guest, detail })),
+      violations: this.#violations,
       driftPages: this.#driftPages,
       deferredBacklogMax: this.#virtual.deferredBacklogMax,
       marks: this.#marks,
     };
   }
 
+  /** The next instant at which statistics are taken after `ns`; none once nobody is at work. */
+  #nextInterval(ns: number): void {
+    const { grid } = this.#task;
+    if (grid === undefined) return;
+    const every = (Math.floor(ns / grid.everyNs) + 1) * grid.everyNs;
+    const also = grid.alsoNs.find((at) => at > ns) ?? every;
+    const at = Math.min(every, also);
+    this.#virtual.host.at(at, () => {
+      if (this.#pending + this.#working === 0 || this.#virtual.host.idle) return;
+      this.#takeInterval(at);
+      this.#nextInterval(at);
+    });
+  }
+
+  #takeInterval(endNs: number | null): void {
+    const now = Snapshot.take(this.#stats.layout, [this.#stats]);
+    let driftPages = this.#driftPages;
+    for (const { built, state } of this.#guests.values()) {
+      // Of those that exit it is in the sum already.
+      if (state !== 'exiting') for (const mm of built.mms) driftPages += this.#drift(mm);
+    }
+    this.#intervals.push({
+      endNs,
+      delta: encodeSnapshot(now.since(this.#taken)),
+      backlog: this.#virtual.deferredBacklog,
+      driftPages,
+      guests: {
+        pending: this.#pending,
+        running: this.#task.guests.length - this.#pending - this.#finished - this.#failed,
+        finished: this.#finished,
+        failed: this.#failed,
+      },
+    });
+    this.#taken = now;
+  }
+
+  /**
+   * How far locked_vm, with the updates that are on their way, is from what is held, pages; what operations under way may or
+   * may not hold is allowed for. 0 for an address space that is gone.
+   */
+  #drift(mm: Ref): number {
+    const a = this.#arena;
+    if (a.i32[mm + MM.mmUsers] === 0) return 0;
+    const ledger = (field: number): number => a.f64[(mm + field) >> 1] as number;
+    const held =
+      BigInt(ledger(MM.ledgerCommitted) + ledger(MM.ledgerIommufd)) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
+    const due = ledger(MM.deferredQueuedPages) - ledger(MM.deferredAppliedPages);
+    const over = Number(BigInt.asIntN(64, lockedVm(a, mm)) - held) + due;
+    return over < 0 ? over : Math.max(0, over - ledger(MM.ledgerInFlight));
+  }
+
   #start(plan: GuestPlan): void {
+    this.#pending -= 1;
+    this.#working += 1;
     const a = this.#arena;
     const built = buildGuest(a, this.#addressSpace, plan, () => 0);
     const guest: LiveGuest = {
@@ -208,6 +307,7 @@ class HostRun {
     if (guest.left > 0) return;
     if (guest.state === 'running') {
       guest.state = 'settling';
+      this.#working -= 1;
       this.#endNs = Math.max(this.#endNs, actor.localNs);
       this.#settleIfQuiet(guest);
     } else {
@@ -223,12 +323,7 @@ class HostRun {
     checkAtRest(a, this.#oracle, guest.built.mms, guest.containers);
     for (const mm of guest.built.mms) {
       this.#checked += 1;
-      if (a.i32[mm + MM.mmUsers] !== 0) {
-        const ledgers =
-          (a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.f64[(mm + MM.ledgerIommufd) >> 1] as number);
-        const held = BigInt(ledgers) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
-        this.#driftPages += Number(BigInt.asIntN(64, lockedVm(a, mm)) - held);
-      }
+      this.#driftPages += this.#drift(mm);
     }
     guest.state = 'exiting';
     guest.left = guest.built.actors.length;
@@ -258,6 +353,7 @@ class HostRun {
   #judgeStuck(): void {
     for (const guest of this.#guests.values()) {
       this.#failed += 1;
+      this.#endNs = Math.max(this.#endNs, this.#virtual.host.nowNs);
       this.#error ??= `guest ${guest.plan.index}: ${guest.left} of its actors wait for ever (${guest.state})`;
     }
   }

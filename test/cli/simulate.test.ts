@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { loadRun } from '../../src/report/load.ts';
+import { Interval, RunEvent, RunRecord } from '../../src/report/run-dir.ts';
 import { RunResults } from '../../src/report/results.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'pinstorm-simulate-'));
@@ -22,26 +23,64 @@ function simulate(...args: string[]): { status: number | null; out: string; err:
 describe('pinstorm simulate', () => {
   for (const file of readdirSync('scenarios').filter((name) => name.endsWith('.yaml'))) {
     it(`runs scenarios/${file}, and leaves the same results.json twice`, () => {
-      const first = simulate(`scenarios/${file}`, '--duration', '1s', '--set', 'host.count=2');
+      const args = [`scenarios/${file}`, '--duration', '1s', '--set', 'host.count=2'];
+      const first = simulate(...args);
       assert.equal(first.status, 0, first.err);
-      const second = simulate(
-        `scenarios/${file}`,
-        '--duration',
-        '1s',
-        '--set',
-        'host.count=2',
-        '--threads',
-        '1',
-        '--quiet',
-      );
-      const bytes = readFileSync(join(first.directory, 'results.json'), 'utf8');
-      assert.equal(readFileSync(join(second.directory, 'results.json'), 'utf8'), bytes);
+      const second = simulate(...args, '--threads', '1', '--quiet');
+      for (const name of ['results.json', 'intervals.jsonl', 'latency.hlog', 'events.jsonl', 'plan.json']) {
+        const bytes = readFileSync(join(first.directory, name), 'utf8');
+        assert.equal(readFileSync(join(second.directory, name), 'utf8'), bytes, name);
+      }
       const results = loadRun(first.directory);
       assert.equal(results.run.driver, 'virtual');
       assert.equal(results.accounting.balance, 'exact');
       assert.equal(results.coverage.guestsFinished, results.coverage.guestsPlanned);
     });
   }
+
+  it('leaves the run directory of a live run, its intervals in simulated time adding up to the results', () => {
+    const args = ['scenarios/boot-storm.yaml', '--variant', 'D', '--set', 'host.count=3', '--duration', '4s'];
+    const { status, err, directory } = simulate(...args, '--interval', '250ms');
+    assert.equal(status, 0, err);
+    const record = RunRecord.parse(JSON.parse(readFileSync(join(directory, 'run.json'), 'utf8')));
+    assert.equal(record.clock, 'virtual');
+    const results = loadRun(directory);
+    const intervals = readFileSync(join(directory, 'intervals.jsonl'), 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => Interval.parse(JSON.parse(line)));
+    intervals.forEach(({ startSeconds, endSeconds, guests, gauges }, i) => {
+      const last = i === intervals.length - 1;
+      assert.equal(startSeconds, i === 0 ? 0 : intervals[i - 1]?.endSeconds);
+      assert.equal(endSeconds, last ? results.durationNs / 1e9 : (i + 1) * 0.25);
+      assert.equal(
+        Object.values(guests).reduce((sum, n) => sum + n, 0),
+        50,
+      );
+      assert.equal(gauges['locked_vm_drift_pages'], 0, `interval ${i}: the account is honest at every moment`);
+    });
+    for (const [name, n] of Object.entries(results.counters)) {
+      const sum = intervals.reduce((total, { counters }) => total + (counters[name] ?? 0), 0);
+      assert.equal(sum, n, name);
+    }
+    assert.ok(results.accounting.deferred.queued > 0);
+    const [first, ...rest] = readFileSync(join(directory, 'events.jsonl'), 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => RunEvent.parse(JSON.parse(line)));
+    assert.equal(first?.kind, 'start');
+    assert.equal(rest.at(-1)?.kind, 'end');
+    // Rebuilt from the intervals alone, the figures are those of the results but for what cells round.
+    rmSync(join(directory, 'results.json'));
+    const rebuilt = loadRun(directory);
+    assert.deepEqual(rebuilt.counters, results.counters);
+    for (const { op, outcome, actual } of results.latency) {
+      const again = rebuilt.latency.find((l) => l.op === op && l.outcome === outcome)?.actual;
+      assert.equal(again?.count, actual?.count, op);
+      const ratio = (again?.p99Ns ?? 0) / (actual?.p99Ns ?? 1);
+      assert.ok(ratio >= 1 && ratio < 1.01, `${op}: ${ratio}`);
+    }
+  });
 
   it('prints one JSON document with --json', () => {
     const { status, out } = simulate('scenarios/huge-guest.yaml', '--json', '--seed', '9');
@@ -67,5 +106,8 @@ describe('pinstorm simulate', () => {
     const { status, err } = simulate('scenarios/boot-storm.yaml', '--set', 'host.cpus=none');
     assert.equal(status, 104);
     assert.match(err, /host\.cpus/);
+    const short = simulate('scenarios/boot-storm.yaml', '--interval', '3ns');
+    assert.equal(short.status, 104);
+    assert.match(short.err, /--interval: 3ns is too short/);
   });
 });

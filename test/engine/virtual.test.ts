@@ -4,7 +4,9 @@ import fc from 'fast-check';
 import { virtualResults } from '../../src/cli/virtual-results.ts';
 import type { ActorPlan, GuestPlan, RunPlan } from '../../src/engine/guest-plan.ts';
 import { DEFAULT_PROFILE } from '../../src/engine/profile.ts';
+import { statsLayout } from '../../src/engine/stats-layout.ts';
 import { EventQueue, slotOf } from '../../src/engine/virtual-queue.ts';
+import { decodeSnapshot, Snapshot } from '../../src/metrics/snapshot.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
 import { simulateAll } from '../../src/worker/virtual-pool.ts';
 import { guestsOfHost, simulateHost, type HostResult } from '../../src/worker/virtual-run.ts';
@@ -157,6 +159,27 @@ describe('running ahead changes nothing', () => {
       assert.equal(results(plan, [run(false)]), results(plan, [run(true)]));
     });
   }
+
+  it('taking statistics on the way changes nothing, and ends when nobody is at work', () => {
+    const plan = planOf({ actors: BUSY, cpus: 2, guests: 3, variant: 'D' });
+    const layout = statsLayout(plan);
+    const { intervals: none, events: _all, ...expected } = simulateHost({ plan, guests: plan.guests });
+    assert.deepEqual(none, []);
+    const total = decodeSnapshot(layout, expected.snapshot);
+    for (const everyNs of [20_000, 1_000_000]) {
+      const grid = { everyNs, alsoNs: [1234] };
+      const { intervals, events: _events, ...rest } = simulateHost({ plan, guests: plan.guests, grid });
+      assert.deepEqual(rest, expected);
+      assert.deepEqual([intervals[0]?.endNs, intervals.at(-1)?.endNs], [1234, null]);
+      assert.ok((intervals.at(-2)?.endNs ?? 0) <= rest.endNs);
+      const sum = new Snapshot(layout);
+      for (const { delta } of intervals) sum.add(decodeSnapshot(layout, delta));
+      assert.deepEqual(sum.counters, total.counters);
+      for (const [id, { cells, sumNs }] of total.data) {
+        assert.deepEqual([sum.data.get(id)?.cells, sum.data.get(id)?.sumNs], [cells, sumNs]);
+      }
+    }
+  });
 });
 
 describe('the same plan gives the same bytes', () => {

@@ -1,5 +1,6 @@
-import { EXIT } from '../../base/errors.ts';
-import { defineCommand, flag, integer, required, text } from '../command.ts';
+import { EXIT, UserError } from '../../base/errors.ts';
+import { parseDuration, UnitTextError } from '../../base/units-text.ts';
+import { defineCommand, flag, integer, required, text, value } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
@@ -15,6 +16,11 @@ export const command = defineCommand({
       help: 'threads for several emulated hosts; default: cores',
       min: 1,
       max: 256,
+    }),
+    interval: value({
+      placeholder: 't',
+      help: 'simulated time per line of intervals.jsonl; default: 1s, less for short runs',
+      parse: parseInterval,
     }),
     out: text({ placeholder: 'dir', help: 'where run directories go', default: 'runs' }),
     json: flag('print the results as one JSON document on stdout'),
@@ -36,6 +42,17 @@ export const command = defineCommand({
       import('../simulate-run.ts'),
     ]);
     const resolved = loadScenario(scenario, REGISTRY, overridesOf(options));
-    return simulateRun({ ...options, resolved, plan: planRun(resolved, REGISTRY) });
+    return simulateRun({ ...options, intervalNs: options.interval, resolved, plan: planRun(resolved, REGISTRY) });
   },
 });
+
+function parseInterval(given: string): number {
+  try {
+    const ns = parseDuration(given);
+    if (ns >= 1000) return ns;
+    throw new UnitTextError(`${given} is too short`, 'the minimum is 1us');
+  } catch (error) {
+    if (!(error instanceof UnitTextError)) throw error;
+    throw new UserError(EXIT.invalid, `--interval: ${error.message}`, error.hint);
+  }
+}
