@@ -54,7 +54,16 @@ results['snapshotDecodeAndAdd'] = measure(5, () => whole.add(decodeSnapshot(layo
 results['snapshotChars'] = text.length;
 
 const registry = createRegistry({
-  run: { runId: 'bench', scenario: 'bench', variant: 'E', version: '0' },
+  run: {
+    runId: 'bench',
+    scenario: 'bench',
+    variant: 'E',
+    pace: 1,
+    profile: { name: 'default', calibrated: false },
+    version: '0',
+    expect: [],
+  },
+  role: 'worker',
   stats: liveView(layout, blocks),
   gauges: () => ({
     deferredBacklog: 0,

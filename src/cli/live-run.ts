@@ -105,7 +105,7 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
         },
       },
     );
-    watch.state = coordinator.state;
+    watch.follow(coordinator);
     stopGently = () => coordinator.stop();
     const runRecord = (): ConstructorParameters<typeof RunDirectory>[1] => ({
       schemaVersion: RUN_DIRECTORY_VERSION,

@@ -5,15 +5,19 @@ import { RunState, type GuestCounts } from '../coordinator/run-state.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import type { MetricSources } from '../metrics/exposition.ts';
+import type { RunHealth } from '../metrics/run-metrics.ts';
 import { actualSeries, LATENESS, OPS, OUTCOMES, SCHEDULE_LAG, type SeriesId } from '../metrics/ops.ts';
 import { Snapshot, total } from '../metrics/snapshot.ts';
 import type { StatsLayout } from '../metrics/stats.ts';
-import { parseThreshold } from '../metrics/threshold.ts';
+import { parseThreshold, type Threshold } from '../metrics/threshold.ts';
 import { MODEL_COUNTERS } from '../model/env.ts';
+import { INVARIANTS } from '../model/oracle.ts';
 import { buildResults } from '../report/build.ts';
-import type { RunIdentity, RunResults } from '../report/results.ts';
+import type { Coverage, RunIdentity, RunResults, ThresholdResult } from '../report/results.ts';
 import type { Progress } from '../report/status-line.ts';
-import type { RunEnd } from '../coordinator/coordinator.ts';
+import { evaluate } from '../report/thresholds.ts';
+import { decide } from '../report/verdict.ts';
+import type { Coordinator, RunEnd } from '../coordinator/coordinator.ts';
 
 /** The generator is saturated when its actors resume later than this, p99 over the run, ns. */
 const SATURATED_LATENESS_NS = 10_000_000;
@@ -32,6 +36,10 @@ export class RunWatch {
   readonly #runId: string;
   readonly #startedAt = new Date();
   readonly #marks = new Map<string, { value: string; guests: number }>();
+  readonly #thresholds: readonly Threshold[];
+  #coordinator: Pick<Coordinator, 'phases' | 'redisHealth'> | undefined;
+  #startSeconds: number | null = null;
+  #judged: readonly ThresholdResult[] = [];
   #startMs: number | null = null;
   #endMs: number | null = null;
   #snapshot: Snapshot;
@@ -42,12 +50,20 @@ export class RunWatch {
     this.#plan = plan;
     this.#runId = runId;
     this.layout = statsLayout(plan);
+    this.#thresholds = plan.thresholds.map((t) => parseThreshold(t.metric, t.expression, MODEL_COUNTERS));
     this.state = new RunState(plan, this.layout);
     this.#snapshot = new Snapshot(this.layout);
   }
 
-  /** The guests start in a moment. */
-  start(_startAtMs: number): void {
+  /** What it says is served from now on. */
+  follow(coordinator: Coordinator): void {
+    this.#coordinator = coordinator;
+    this.state = coordinator.state;
+  }
+
+  /** The guests start at `startAtMs`, in a moment. */
+  start(startAtMs: number): void {
+    this.#startSeconds = startAtMs / 1000;
     this.#startMs = performance.now();
   }
 
@@ -72,6 +88,13 @@ export class RunWatch {
     const seconds = this.elapsedSeconds - this.#atSeconds;
     this.#atSeconds = this.elapsedSeconds;
     const { backlog, driftPages, guestStates: guests } = this.state;
+    this.#judged = this.#thresholds.map((threshold) =>
+      evaluate(threshold, {
+        snapshot: merged,
+        durationNs: this.elapsedSeconds * 1e9,
+        gauges: { deferred_backlog: backlog, locked_vm_drift_pages: driftPages },
+      }),
+    );
     this.#backlogMax = Math.max(this.#backlogMax, backlog);
     const progress: Progress = {
       states: { pending: guests.pending, running: guests.running, finished: guests.finished, dead: guests.failed },
@@ -91,22 +114,80 @@ export class RunWatch {
   }
 
   metricSources(): MetricSources {
-    const { variant, name } = this.#plan;
+    const { variant, name, pace, profile, expect } = this.#plan;
     const current = (): Snapshot => this.#snapshot;
     return {
-      run: { runId: this.#runId, scenario: name, variant, version: VERSION },
+      run: { runId: this.#runId, scenario: name, variant, pace, profile, version: VERSION, expect },
+      role: 'coordinator',
       stats: { layout: this.layout, counter: (c) => current().counter(c), series: (id) => current().series(id) },
       gauges: () => ({
         deferredBacklog: this.state.backlog,
         deferredOldestAgeSeconds: this.state.oldestAgeSeconds,
         lockedVmDriftPages: this.state.driftPages,
-        invariantViolations: this.state.violations,
+        invariantViolations: {
+          ...Object.fromEntries(INVARIANTS.map((invariant) => [invariant, 0])),
+          ...this.state.violations,
+        },
         guests: this.state.guestStates,
         threads: this.#threads(),
         saturated: this.#saturation() !== null,
       }),
       pool: () => this.state.pool,
+      health: () => this.#health(),
     };
+  }
+
+  #health(): RunHealth {
+    const { durationNs, pace } = this.#plan;
+    return {
+      startSeconds: this.#startSeconds,
+      plannedSeconds: durationNs === null || pace === 0 ? null : durationNs / pace / 1e9,
+      phases: this.#coordinator?.phases ?? {},
+      exitStatus: this.#statusSoFar(),
+      thresholds: this.#judged,
+      workers: this.state.workerHealth(performance.now()),
+      redis: this.#coordinator?.redisHealth ?? null,
+    };
+  }
+
+  /** The exit status if everything still to come were fine: what is under way counts neither as missing nor as lost. */
+  #statusSoFar(): number {
+    const settled = ['deferred_applied', 'deferred_discarded'].map((name) => this.#snapshot.counter(name));
+    const [applied = 0, discarded = 0] = settled;
+    const saturation = this.#saturation();
+    const { lost } = this.state.guestStates;
+    return decide({
+      complete: this.state.workersLost === 0,
+      stoppedByUser: false,
+      coverage: { ...this.#coverage(), guestsLost: lost },
+      accounting: {
+        violations: this.#violations(),
+        deferred: { queued: applied + discarded, applied, discarded, lost: 0 },
+      },
+      health: { saturated: saturation !== null, saturation },
+      thresholds: this.#judged,
+    }).exitCode;
+  }
+
+  #coverage(): Coverage {
+    const counts = this.state.guestCounts();
+    return {
+      guestsPlanned: counts.planned,
+      guestsFinished: counts.completed + counts.stopped,
+      guestsFailed: counts.failed,
+      guestsLost: counts.lost,
+      workersLost: this.state.workersLost,
+      minShare: 1,
+    };
+  }
+
+  #violations(): RunResults['accounting']['violations'] {
+    return Object.entries(this.state.violations).map(([invariant, count]) => ({
+      invariant,
+      count,
+      expected: this.#plan.expect.includes(invariant),
+      history: null,
+    }));
   }
 
   identity(): RunIdentity {
@@ -138,12 +219,7 @@ export class RunWatch {
   results(end: RunEnd, reasons: readonly string[], eventLoopDelayP99Ns: number): RunResults {
     const counts = this.state.guestCounts();
     const finals = [...this.state.workers.values()].map(({ final }) => final);
-    const violations = Object.entries(this.state.violations).map(([invariant, count]) => ({
-      invariant,
-      count,
-      expected: this.#plan.expect.includes(invariant),
-      history: null,
-    }));
+    const violations = this.#violations();
     const details = finals.flatMap((final) => final?.violations ?? []);
     const accounted = finals.length > 0 && finals.every((final) => final !== null);
     const violated = violations.some(({ invariant }) => invariant === 'balance');
@@ -157,16 +233,9 @@ export class RunWatch {
       complete: end !== 'partial' || counts.lost > 0 || missing > 0,
       stoppedByUser: end === 'stopped',
       durationNs: Math.round(this.elapsedSeconds * 1e9),
-      coverage: {
-        guestsPlanned: counts.planned,
-        guestsFinished: counts.completed + counts.stopped,
-        guestsFailed: counts.failed,
-        guestsLost: counts.lost,
-        workersLost: this.state.workersLost,
-        minShare: 1,
-      },
+      coverage: this.#coverage(),
       snapshot: this.state.merged(),
-      thresholds: this.#plan.thresholds.map((t) => parseThreshold(t.metric, t.expression, MODEL_COUNTERS)),
+      thresholds: this.#thresholds,
       accounting: {
         balance: violated ? 'violated' : accounted ? 'exact' : 'unchecked',
         driftPages: this.state.driftPages,

@@ -7,6 +7,7 @@ import { EXIT, UserError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
+import type { RedisHealth, RunPhase } from '../metrics/run-metrics.ts';
 import {
   post,
   publishRun,
@@ -18,7 +19,7 @@ import {
   type RunKeys,
 } from './protocol.ts';
 import { guestQueue, openProducer, type JobProducer } from './queue.ts';
-import { openRedis, redisTimeMs, type RedisTarget } from './redis.ts';
+import { openRedis, redisTimeMs, serverLoad, type RedisTarget } from './redis.ts';
 import { RunState } from './run-state.ts';
 
 export interface CoordinatorOptions {
@@ -61,19 +62,21 @@ const START_LEAD_MS = 250;
 const START_LEAD_PER_GUEST_MS = 0.5;
 const ALIVE_MS = 120_000;
 
-type Phase = 'gathering' | 'running' | 'finishing' | 'over';
-
 export class Coordinator {
   readonly state: RunState;
   /** What speaks against taking the figures for the whole run. */
   readonly reasons: string[] = [];
+  /** When each phase was entered, epoch seconds. */
+  readonly phases: Partial<Record<RunPhase, number>> = { gathering: Date.now() / 1000 };
+  /** As of about a second ago. */
+  redisHealth: RedisHealth | null = null;
   readonly #options: CoordinatorOptions;
   readonly #listener: CoordinatorListener;
   readonly #redis: Redis;
   readonly #keys: RunKeys;
   readonly #reader: StreamReader<WorkerMessage>;
   readonly #guests: JobProducer;
-  #phase: Phase = 'gathering';
+  #phase: RunPhase = 'gathering';
   #phaseSinceMs = performance.now();
   #nextTickMs = 0;
   #stop: 'user' | 'failure' | undefined;
@@ -132,6 +135,7 @@ export class Coordinator {
         if (now >= this.#nextTickMs) {
           this.#nextTickMs = now + 1000;
           await this.#beat();
+          this.redisHealth = { ...(await serverLoad(this.#redis)), guestJobs: await this.#guests.counts() };
           if (this.#phase !== 'gathering') this.#listener.progress();
         }
       }
@@ -183,8 +187,9 @@ export class Coordinator {
     return post(this.#redis, this.#keys.control, message);
   }
 
-  #enter(phase: Phase): void {
+  #enter(phase: RunPhase): void {
     this.#phase = phase;
+    this.phases[phase] = Date.now() / 1000;
     this.#phaseSinceMs = performance.now();
   }
 

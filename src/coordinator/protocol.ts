@@ -119,6 +119,9 @@ export const WorkerMessage = z.discriminatedUnion('t', [
     backlog: z.int(),
     oldestAgeSeconds: z.number().min(0),
     eventLoopDelayP99Ns: z.number().min(0),
+    residentBytes: count,
+    /** CPU time of the process since its start. */
+    cpuSeconds: z.number().min(0),
     pool: z.strictObject({
       utilization: z.number(),
       queueSize: count,

@@ -141,7 +141,7 @@ function unreachable(target: RedisTarget, cause: Error): UserError {
 }
 
 function checkServer(target: RedisTarget, info: string): void {
-  const field = (name: string): string => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? '';
+  const field = (name: string): string => infoField(info, name);
   const version = field('redis_version');
   const [major = 0, minor = 0] = version.split('.').map(Number);
   if (version !== '' && (major < 6 || (major === 6 && minor < 2))) {
@@ -155,6 +155,20 @@ function checkServer(target: RedisTarget, info: string): void {
       'set maxmemory-policy noeviction',
     );
   }
+}
+
+const infoField = (info: string, name: string): string => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? '';
+
+/** Memory and commands of the whole server, and how long the answer took. */
+export async function serverLoad(
+  redis: Redis,
+): Promise<{ roundTripSeconds: number; usedMemoryBytes: number; commands: number }> {
+  const before = performance.now();
+  await redis.ping();
+  const roundTripSeconds = (performance.now() - before) / 1000;
+  const info = await redis.info();
+  const usedMemoryBytes = Number(infoField(info, 'used_memory'));
+  return { roundTripSeconds, usedMemoryBytes, commands: Number(infoField(info, 'total_commands_processed')) };
 }
 
 /** The Redis clock in epoch milliseconds, with microseconds as fraction. */

@@ -3,11 +3,15 @@
  * sequence number, outcomes by guest and incarnation.
  */
 import type { PoolHealth } from '../metrics/exposition.ts';
+import { actualSeries, LATENESS, OPS, OUTCOMES } from '../metrics/ops.ts';
+import type { WorkerHealth } from '../metrics/run-metrics.ts';
 import { Snapshot, decodeSnapshot } from '../metrics/snapshot.ts';
 import type { StatsLayout } from '../metrics/stats.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import type { GuestOutcome } from '../worker/emulator-api.ts';
 import type { Final, Interval, Registration } from './protocol.ts';
+
+const ACTUAL_SERIES = OPS.flatMap((_, op) => OUTCOMES.map((_outcome, outcome) => actualSeries(op, outcome)));
 
 export interface WorkerState {
   readonly registration: Registration;
@@ -151,12 +155,36 @@ export class RunState {
 
   /** Guests by state while the run goes on. */
   get guestStates(): { pending: number; running: number; finished: number; failed: number; lost: number } {
-    const running = this.#sum((state) => (state.lost === null ? (state.interval?.states['running'] ?? 0) : 0));
     const ended = this.outcomes.size;
+    const ranOn = (lost: boolean): number =>
+      this.#sum((state) => ((state.lost !== null) === lost ? (state.interval?.states['running'] ?? 0) : 0));
+    const running = ranOn(false);
+    // As of the lost worker's last word; an outcome that came after it is no loss.
+    const lost = Math.max(0, Math.min(ranOn(true), this.plan.guests.length - ended - running));
     let failed = 0;
     for (const { state } of this.outcomes.values()) if (state === 'failed') failed++;
-    const pending = Math.max(0, this.plan.guests.length - ended - running);
-    return { pending, running, finished: ended - failed, failed, lost: 0 };
+    const pending = Math.max(0, this.plan.guests.length - ended - running - lost);
+    return { pending, running, finished: ended - failed, failed, lost };
+  }
+
+  /** The workers side by side. @param nowMs monotonic milliseconds. */
+  workerHealth(nowMs: number): WorkerHealth[] {
+    return [...this.workers].map(([name, { snapshot, interval, lastSeenMs, lost, final }]) => {
+      const late = snapshot.series(LATENESS);
+      return {
+        name,
+        state: lost !== null ? 'lost' : final !== null ? 'done' : 'alive',
+        silenceSeconds: (nowMs - lastSeenMs) / 1000,
+        guestsRunning: interval?.states['running'] ?? 0,
+        deferredBacklog: interval?.backlog ?? 0,
+        utilization: interval?.pool.utilization ?? 0,
+        eventLoopDelaySeconds: (interval?.eventLoopDelayP99Ns ?? 0) / 1e9,
+        residentBytes: interval?.residentBytes ?? 0,
+        cpuSeconds: interval?.cpuSeconds ?? 0,
+        operations: ACTUAL_SERIES.reduce((sum, id) => sum + snapshot.count(id), 0),
+        lateness: { sumSeconds: (late?.sumNs ?? 0) / 1e9, count: snapshot.count(LATENESS) },
+      };
+    });
   }
 
   /** Guests by outcome; conserved: planned = completed + stopped + failed + lost once the run is over. */

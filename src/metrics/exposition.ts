@@ -17,6 +17,7 @@ import {
   type GuestState,
   type SeriesInfo,
 } from './ops.ts';
+import { addRunMetrics, type RunHealth } from './run-metrics.ts';
 import type { StatsView } from './snapshot.ts';
 
 /** What the statistics blocks do not hold: asked for at each scrape, so it must be at hand. */
@@ -27,7 +28,7 @@ export interface LiveGauges {
   readonly deferredOldestAgeSeconds: number;
   /** Sum over guests of |locked_vm + pending - truth|, pages. */
   readonly lockedVmDriftPages: number;
-  /** Violations found so far, by invariant. */
+  /** Violations found so far, by invariant. Those that are listed with 0 let a query see the first one. */
   readonly invariantViolations: Readonly<Record<string, number>>;
   readonly guests: Readonly<Partial<Record<GuestState, number>>>;
   /** Driver threads. */
@@ -50,18 +51,27 @@ export interface RunInfo {
   readonly runId: string;
   readonly scenario: string;
   readonly variant: string;
+  /** Model nanoseconds per real nanosecond; 0 as fast as it goes. */
+  readonly pace: number;
+  readonly profile: { readonly name: string; readonly calibrated: boolean };
   readonly version: string;
+  /** Invariants the scenario expects to be violated. */
+  readonly expect: readonly string[];
 }
 
 export interface MetricSources {
   readonly run: RunInfo;
+  /** `coordinator` for the sums of the whole run, `worker` for one worker's own: a query must not add both. */
+  readonly role: 'coordinator' | 'worker';
+  /** Of the coordinator only. */
+  readonly health?: () => RunHealth;
   readonly stats: StatsView;
   gauges(): LiveGauges;
   readonly pool?: () => PoolHealth;
 }
 
 type Labels = Readonly<Record<string, string>>;
-interface Value {
+export interface Value {
   readonly labels: Labels;
   readonly value: number;
   readonly metricName?: string;
@@ -95,7 +105,7 @@ const MISNAMED_DEFAULTS = ['active_handles_total', 'active_requests_total', 'act
 export function createRegistry(sources: MetricSources): Registry {
   const { stats } = sources;
   const registry = new Registry();
-  const add = (type: 'counter' | 'gauge' | 'histogram', name: string, help: string, read: () => Value[]) => {
+  const add: Add = (type, name, help, read) => {
     const full = `pinstorm_${name}`;
     const metric = {
       name: full,
@@ -123,7 +133,7 @@ export function createRegistry(sources: MetricSources): Registry {
   );
   add('counter', 'invariant_violations_total', 'Violated accounting invariants.', () =>
     Object.entries(sources.gauges().invariantViolations).map(([invariant, value]) => ({
-      labels: { invariant },
+      labels: { invariant, expected: sources.run.expect.includes(invariant) ? 'yes' : 'no' },
       value,
     })),
   );
@@ -142,19 +152,32 @@ export function createRegistry(sources: MetricSources): Registry {
   add('gauge', 'saturated', '1 if the generator is too late for its figures to be trusted.', () =>
     one(sources.gauges().saturated ? 1 : 0),
   );
-  const { runId, scenario, variant, version } = sources.run;
-  add('gauge', 'run_info', 'The run this process works for; always 1.', () => [
-    { labels: { run_id: runId, scenario, variant }, value: 1 },
-  ]);
+  const { runId, scenario, variant, pace, profile, version } = sources.run;
+  const facts = {
+    run_id: runId,
+    role: sources.role,
+    scenario,
+    variant,
+    pace: String(pace),
+    profile: profile.name,
+    calibrated: profile.calibrated ? 'yes' : 'no',
+  };
+  add('gauge', 'run_info', 'The run this process works for; always 1.', () => [{ labels: facts, value: 1 }]);
   add('gauge', 'build_info', 'Versions; always 1.', () => [{ labels: { version, node: process.version }, value: 1 }]);
   if (sources.pool !== undefined) addPool(sources.pool, add);
+  if (sources.health !== undefined) addRunMetrics(runId, sources.health, add);
 
   collectDefaultMetrics({ register: registry, prefix: 'pinstorm_' });
   for (const name of MISNAMED_DEFAULTS) registry.removeSingleMetric(`pinstorm_nodejs_${name}`);
   return registry;
 }
 
-type Add = (type: 'counter' | 'gauge' | 'histogram', name: string, help: string, read: () => Value[]) => void;
+type Add = (
+  type: 'counter' | 'gauge' | 'histogram' | 'summary',
+  name: string,
+  help: string,
+  read: () => Value[],
+) => void;
 
 function addHistograms(stats: StatsView, add: Add): void {
   const { layout } = stats;

@@ -25,6 +25,7 @@ import { clockOffset, isConnectionError, openRedis, type RedisTarget } from '../
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { createRegistry, serveMetrics, type MetricSources, type MetricsServer } from '../metrics/exposition.ts';
 import { encodeSnapshot, liveView } from '../metrics/snapshot.ts';
+import { INVARIANTS } from '../model/oracle.ts';
 import { planHash } from '../scenario/plan.ts';
 import { DeferredPipeline } from './deferred.ts';
 import type { CreateEmulator, Emulator, GuestOutcome } from './emulator-api.ts';
@@ -197,15 +198,19 @@ class Node {
     const { blocks } = this.#emulator;
     const [block] = blocks;
     if (block === undefined) throw new Error('an emulator without statistics');
-    const { name: scenario, variant } = this.#plan;
+    const { name: scenario, variant, pace, profile, expect } = this.#plan;
     return {
-      run: { runId: this.#options.runId, scenario, variant, version: VERSION },
+      run: { runId: this.#options.runId, scenario, variant, pace, profile, version: VERSION, expect },
+      role: 'worker',
       stats: liveView(block.layout, blocks),
       gauges: () => ({
         deferredBacklog: this.#deferred.backlog,
         deferredOldestAgeSeconds: this.#deferred.oldestAgeSeconds,
         lockedVmDriftPages: Math.abs(Number(this.#emulator.driftPages())),
-        invariantViolations: Object.fromEntries(this.#emulator.violationCounts),
+        invariantViolations: {
+          ...Object.fromEntries(INVARIANTS.map((name) => [name, 0])),
+          ...Object.fromEntries(this.#emulator.violationCounts),
+        },
         guests: this.#emulator.states(),
         threads: this.#emulator.threads,
         // Judged over the whole run, by the coordinator.
@@ -316,6 +321,7 @@ class Node {
   async #beat(): Promise<void> {
     const { workerId: worker } = this.#options;
     const p99 = this.#loop.percentile(99);
+    const cpu = process.cpuUsage();
     const redisNowMs = Date.now() + this.#offsetMs;
     await postInterval(
       this.#redis,
@@ -331,6 +337,8 @@ class Node {
         backlog: this.#deferred.backlog,
         oldestAgeSeconds: this.#deferred.oldestAgeSeconds,
         eventLoopDelayP99Ns: Number.isFinite(p99) ? p99 : 0,
+        residentBytes: process.memoryUsage.rss(),
+        cpuSeconds: (cpu.user + cpu.system) / 1e6,
         pool: this.#emulator.poolHealth(),
       },
       redisNowMs,

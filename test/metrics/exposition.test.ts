@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';
 import { createRegistry, serveMetrics, type LiveGauges, type MetricSources } from '../../src/metrics/exposition.ts';
+import type { RunHealth } from '../../src/metrics/run-metrics.ts';
 import { LATENESS, lockHoldSeries, lockWaitSeries, Op, Outcome, SCHEDULE_LAG } from '../../src/metrics/ops.ts';
 import { liveView } from '../../src/metrics/snapshot.ts';
 import { StatsBlock, StatsLayout } from '../../src/metrics/stats.ts';
@@ -18,13 +19,50 @@ const gauges: LiveGauges = {
   deferredBacklog: 3,
   deferredOldestAgeSeconds: 0.25,
   lockedVmDriftPages: 0,
-  invariantViolations: { over_penalty: 1 },
+  invariantViolations: { 'over-penalty': 1, balance: 0 },
   guests: { running: 50 },
   threads: 2,
   saturated: false,
 };
+const worker = (name: string, state: 'alive' | 'done' | 'lost'): RunHealth['workers'][number] => ({
+  name,
+  state,
+  silenceSeconds: 0.5,
+  guestsRunning: 25,
+  deferredBacklog: 3,
+  utilization: 0.75,
+  eventLoopDelaySeconds: 0.002,
+  residentBytes: 1e8,
+  cpuSeconds: 12.5,
+  operations: 1000,
+  lateness: { sumSeconds: 0.25, count: 500 },
+});
+const health: RunHealth = {
+  startSeconds: 1_700_000_001.5,
+  plannedSeconds: 20,
+  phases: { gathering: 1_700_000_000, running: 1_700_000_001 },
+  exitStatus: 99,
+  thresholds: [{ metric: 'op_duration{op:map}', expression: 'p(99) < 2ms', ok: false }],
+  workers: [worker('w1', 'alive'), worker('w2', 'lost')],
+  redis: {
+    roundTripSeconds: 0.001,
+    usedMemoryBytes: 2e6,
+    commands: 1234,
+    guestJobs: { waiting: 1, active: 2, failed: 0 },
+  },
+};
 const sources: MetricSources = {
-  run: { runId: 'r-1', scenario: 'a "quoted" name', variant: 'A', version: '0.1.0' },
+  run: {
+    runId: 'r-1',
+    scenario: 'a "quoted" name',
+    variant: 'A',
+    pace: 0.5,
+    profile: { name: 'default', calibrated: false },
+    version: '0.1.0',
+    expect: ['over-penalty'],
+  },
+  role: 'coordinator',
+  health: () => health,
   stats: liveView(layout, blocks),
   gauges: () => gauges,
   pool: () => {
@@ -46,7 +84,7 @@ async function scrape(port: number, path = '/metrics', method = 'GET') {
   return { status: response.status, type: response.headers.get('content-type'), text: await response.text() };
 }
 
-test('a scrape carries the metrics; threshold edges are exact; only run_info names the run', async () => {
+test('a scrape carries the metrics; threshold edges are exact; only two series name the run', async () => {
   const server = await serveMetrics(createRegistry(sources), { port: 0 });
   try {
     const { status, type, text } = await scrape(server.port);
@@ -68,13 +106,19 @@ test('a scrape carries the metrics; threshold edges are exact; only run_info nam
     );
     assert.equal(line('pinstorm_deferred_jobs_total{state="discarded"}')?.split(' ')[1], '2');
     assert.equal(line('pinstorm_guests{state="running"}')?.split(' ')[1], '50');
-    assert.equal(line('pinstorm_invariant_violations_total{invariant="over_penalty"}')?.split(' ')[1], '1');
+    const violations = (labels: string) => line(`pinstorm_invariant_violations_total{${labels}}`)?.split(' ')[1];
+    assert.equal(violations('invariant="over-penalty",expected="yes"'), '1');
+    assert.equal(violations('invariant="balance",expected="no"'), '0');
     assert.equal(line('pinstorm_lock_wait_seconds_count{mode="mmap_write"}')?.split(' ')[1], '2');
     assert.ok(text.includes('pinstorm_nodejs_eventloop_lag_seconds'));
     assert.ok(text.includes('pinstorm_piscina_utilization_ratio 0.5'));
     assert.deepEqual(
       text.split('\n').filter((l) => l.includes('r-1')),
-      ['pinstorm_run_info{run_id="r-1",scenario="a \\"quoted\\" name",variant="A"} 1'],
+      [
+        'pinstorm_run_info{run_id="r-1",role="coordinator",scenario="a \\"quoted\\" name",variant="A",pace="0.5",' +
+          'profile="default",calibrated="no"} 1',
+        'pinstorm_run_start_timestamp_seconds{run_id="r-1"} 1700000001.5',
+      ],
     );
     blocks[0]!.count(0, 5);
     assert.ok((await scrape(server.port)).text.includes('pinstorm_trylock_attempts_total 25'));
@@ -85,6 +129,36 @@ test('a scrape carries the metrics; threshold edges are exact; only run_info nam
   } finally {
     await server.close();
   }
+});
+
+test('the coordinator says how the run, its workers and Redis are; a worker does not', async () => {
+  const text = await createRegistry(sources).metrics();
+  const value = (series: string) =>
+    text
+      .split('\n')
+      .find((l) => l.startsWith(`${series} `))
+      ?.slice(series.length + 1);
+  assert.equal(value('pinstorm_run_phase_start_timestamp_seconds{phase="running"}'), '1700000001');
+  assert.equal(value('pinstorm_run_phase_start_timestamp_seconds{phase="over"}'), undefined);
+  assert.equal(value('pinstorm_run_exit_status'), '99');
+  assert.equal(value('pinstorm_run_planned_seconds'), '20');
+  assert.equal(value('pinstorm_threshold_ok{metric="op_duration{op:map}",expr="p(99) < 2ms"}'), '0');
+  assert.equal(value('pinstorm_workers{state="alive"}'), '1');
+  assert.equal(value('pinstorm_workers{state="lost"}'), '1');
+  assert.equal(value('pinstorm_worker_up{worker="w1"}'), '1');
+  assert.equal(value('pinstorm_worker_up{worker="w2"}'), '0');
+  assert.equal(value('pinstorm_worker_cpu_seconds_total{worker="w1"}'), '12.5');
+  assert.equal(value('pinstorm_worker_lateness_seconds_sum{worker="w1"}'), '0.25');
+  assert.equal(value('pinstorm_worker_lateness_seconds_count{worker="w2"}'), '500');
+  assert.equal(value('pinstorm_redis_commands_total'), '1234');
+  assert.equal(value('pinstorm_guest_jobs{state="active"}'), '2');
+  const { health: _, ...own } = sources;
+  const ofWorker = await createRegistry({ ...own, role: 'worker' }).metrics();
+  assert.doesNotMatch(ofWorker, /pinstorm_(worker|redis|run_phase|run_exit|threshold)/);
+  // Before the start, nothing is made up.
+  const early: RunHealth = { ...health, startSeconds: null, plannedSeconds: null, phases: {}, redis: null };
+  const earlyText = await createRegistry({ ...sources, health: () => early }).metrics();
+  assert.doesNotMatch(earlyText, /^pinstorm_(run_start|run_planned|run_phase|redis_|guest_jobs)/m);
 });
 
 test('promtool check metrics is silent', async () => {
