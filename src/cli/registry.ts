@@ -22,6 +22,17 @@ const PEAK_PAGES: ReadonlyMap<string, Peak> = new Map<string, Peak>([
   ['boot', (o, memory) => sum(bootMaps(memory.bytes / PAGE_BYTES, option(o, 'piece') / PAGE_BYTES))],
   ['map-unmap', (o) => option(o, 'pages') * option(o, 'slots')],
   ['mdev-pin', (o) => Math.min(option(o, 'window'), option(o, 'pages') * (option(o, 'calls') + 1))],
+  [
+    'parallel-pin',
+    (o, memory) => {
+      const pages = memory.bytes / PAGE_BYTES;
+      const piece = option(o, 'piece') / PAGE_BYTES;
+      let sumPages = 0;
+      for (let at = option(o, 'part') * piece; at < pages; at += option(o, 'of') * piece)
+        sumPages += Math.min(piece, pages - at);
+      return sumPages;
+    },
+  ],
   ['mlock-loop', (o) => option(o, 'pages')],
 ]);
 

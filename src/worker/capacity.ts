@@ -1,14 +1,19 @@
 /** How large an arena the guests of a plan need. */
 import type { GuestPlan } from '../engine/guest-plan.ts';
 import type { Capacity } from '../model/arena.ts';
+import type { Variant } from '../model/kernels/variant.ts';
+import { BATCH_PAGES } from '../model/paths/iommufd-pages.ts';
 import { WORKLOADS } from '../workload/index.ts';
 
 /** Deferred updates of a worker process that can wait for a lock at once. */
 export const KWORKERS = 256;
 
-/** Capacity of the arena for all of these guests, from what their workloads say they need. */
-export function planCapacity(guests: readonly GuestPlan[], kworkers: number): Capacity {
-  let [processes, actors, containers, mappings, segments, pages] = [0, 0, 0, 0, 0, 0];
+/**
+ * Capacity of the arena for all of these guests, from what their workloads say they need. iommufd notes what each of its
+ * batches has pinned, and where a batch begins or ends within a huge page that makes three runs.
+ */
+export function planCapacity(guests: readonly GuestPlan[], kworkers: number, variant: Variant): Capacity {
+  let [processes, actors, containers, mappings, segments, pages, batches] = [0, 0, 0, 0, 0, 0, 0];
   for (const guest of guests) {
     processes += 1 + guest.actors.filter((x) => x.task === 'vm_child' || x.task === 'child').length;
     actors += guest.actors.length + 1;
@@ -21,6 +26,7 @@ export function planCapacity(guests: readonly GuestPlan[], kworkers: number): Ca
       mappings += needs.mappings;
       segments += needs.segments;
       pages += needs.externalPages;
+      if (variant.iommufd !== null) batches += needs.mappings + Math.ceil((needs.mappedPages ?? 0) / BATCH_PAGES);
     }
   }
   return {
@@ -32,7 +38,7 @@ export function planCapacity(guests: readonly GuestPlan[], kworkers: number): Ca
     container: containers + 8,
     group: containers * 2 + actors + 8,
     dma: mappings + 64,
-    chunk: mappings * 2 + segments + 256,
+    chunk: mappings * 2 + segments + 3 * batches + 256,
     pages: mappings + 64,
     vpfn: pages + 64,
     seg: segments * 2 + 256,

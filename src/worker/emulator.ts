@@ -93,9 +93,9 @@ export class WallEmulator implements Emulator {
   private constructor({ plan, threads }: EmulatorOptions) {
     this.threads = threads;
     this.#plan = plan;
-    const capacity = planCapacity(plan.guests, KWORKERS);
-    this.#arena = Arena.create(capacity, true);
     const variant = resolveVariant(plan.variant);
+    const capacity = planCapacity(plan.guests, KWORKERS, variant);
+    this.#arena = Arena.create(capacity, true);
     this.#addressSpace = new AddressSpace(this.#arena, variant.gup);
     this.#control = WallControl.create(threads + 1, RING_CELLS);
     const layout = statsLayout(plan);

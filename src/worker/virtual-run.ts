@@ -142,8 +142,8 @@ class HostRun {
   constructor(task: HostTask) {
     this.#task = task;
     const { plan } = task;
-    this.#arena = Arena.create(planCapacity(task.guests, KWORKERS), false);
     const variant = resolveVariant(plan.variant);
+    this.#arena = Arena.create(planCapacity(task.guests, KWORKERS, variant), false);
     this.#addressSpace = new AddressSpace(this.#arena, variant.gup);
     this.#oracle = new Oracle(this.#arena, 0);
     this.#oracle.onViolation = ({ invariant, guest, detail }) => {
@@ -259,8 +259,7 @@ class HostRun {
     const a = this.#arena;
     if (a.i32[mm + MM.mmUsers] === 0) return 0;
     const ledger = (field: number): number => a.f64[(mm + field) >> 1] as number;
-    const held =
-      BigInt(ledger(MM.ledgerCommitted) + ledger(MM.ledgerIommufd)) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
+    const held = BigInt(ledger(MM.ledgerCommitted)) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
     const due = ledger(MM.deferredQueuedPages) - ledger(MM.deferredAppliedPages);
     const over = Number(BigInt.asIntN(64, lockedVm(a, mm)) - held) + due;
     return over < 0 ? over : Math.max(0, over - ledger(MM.ledgerInFlight));

@@ -34,6 +34,7 @@ export const boot = workload({
     mappings: 4 + Math.ceil(guest.memory.bytes / o.piece),
     segments: 8 + Math.ceil(guest.memory.bytes / o.piece),
     externalPages: 0,
+    mappedPages: guest.memory.bytes / PAGE_BYTES,
   }),
   *run(actor, o) {
     while (yield* actor.iterate()) {

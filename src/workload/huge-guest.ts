@@ -34,16 +34,18 @@ export const hugeGuest = workload({
     total: zBytes({ min: 8 * 2 ** 30 })
       .prefault('1TiB')
       .describe('guest size; above 4 GiB it is the buffer over and over'),
+    container: z.int().min(0).max(15).default(0).describe('index of the container'),
   }),
   needs: (o, guest) => ({
     mappings: 2 + Math.ceil(o.total / guest.memory.bytes),
     segments: 8,
     externalPages: 0,
+    mappedPages: o.total / PAGE_BYTES,
   }),
   *run(actor, o) {
     while (yield* actor.iterate()) {
       for (const [iovaPage, bufferPage, pages] of hugeGuestMaps(o.total / PAGE_BYTES, actor.bufferPages)) {
-        const ret = yield* mapBuffer(actor, { iovaPage, bufferPage, pages });
+        const ret = yield* mapBuffer(actor, { iovaPage, bufferPage, pages, container: o.container });
         if (ret < 0) {
           actor.markFailure('map failed', ret);
           break;
@@ -51,7 +53,7 @@ export const hugeGuest = workload({
         if (actor.k.stopping()) break;
       }
       actor.markLockedVm('locked_vm after the maps');
-      yield* actor.operate('close', closeBoth(actor.k, 0));
+      yield* actor.operate('close', closeBoth(actor.k, o.container));
       actor.markLockedVm('locked_vm after the close');
       actor.finish();
     }

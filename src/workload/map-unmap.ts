@@ -16,7 +16,7 @@ export const mapUnmap = workload({
     stop_on_failure: z.boolean().default(true).describe('end the guest at the first MAP that fails'),
     container: z.int().min(0).max(15).default(0).describe('index of the container'),
   }),
-  needs: (o) => ({ mappings: o.slots, segments: 4, externalPages: 0 }),
+  needs: (o) => ({ mappings: o.slots, segments: 4, externalPages: 0, mappedPages: o.slots * o.pages }),
   *run(actor, o) {
     let round = 0;
     const pieces = Math.max(1, Math.floor(actor.bufferPages / o.pages));

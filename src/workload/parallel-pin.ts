@@ -25,6 +25,7 @@ export const parallelPin = workload({
     mappings: 2 + Math.ceil(guest.memory.bytes / o.of / o.piece),
     segments: 8 + Math.ceil(guest.memory.bytes / o.of / o.piece),
     externalPages: 0,
+    mappedPages: guest.memory.bytes / o.of / PAGE_BYTES,
   }),
   *run(actor, o) {
     const piecePages = o.piece / PAGE_BYTES;

@@ -13,6 +13,8 @@ export interface Needs {
   readonly segments: number;
   /** Pages an mdev driver can hold. */
   readonly externalPages: number;
+  /** Pages it maps at most, counted once per mapping; left out: few. */
+  readonly mappedPages?: number;
 }
 
 export interface Workload<O = unknown> {

@@ -82,6 +82,15 @@ describe('pinstorm simulate', () => {
     }
   });
 
+  it('has room for what iommufd notes of large guests, and the account is exact to the page', () => {
+    for (const variant of ['I', 'I-mm']) {
+      const { status, directory, err } = simulate('scenarios/boot-storm.yaml', '--variant', variant);
+      assert.equal(status, 0, err);
+      const { accounting } = loadRun(directory);
+      assert.deepEqual([accounting.balance, accounting.driftPages], ['exact', 0], variant);
+    }
+  });
+
   it('prints one JSON document with --json', () => {
     const { status, out } = simulate('scenarios/huge-guest.yaml', '--json', '--seed', '9');
     assert.equal(status, 0);

@@ -40,7 +40,7 @@ export const AccountMode = { User: 0, Mm: 1, None: 2 } as const;
 export type AccountMode = (typeof AccountMode)[keyof typeof AccountMode];
 
 /** Pages one GUP call is asked for at most. */
-const BATCH_PAGES = 8192;
+export const BATCH_PAGES = 8192;
 
 const mmOf = (a: Arena, object: Ref): Ref => a.i32[object + PAGES.sourceMm] as number;
 const modeOf = (a: Arena, object: Ref): AccountMode => a.i32[object + PAGES.mode] as AccountMode;
