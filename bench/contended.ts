@@ -50,6 +50,7 @@ export function generic({ actors, untilNs }: Contended): { chunks: number; steps
     costNs,
     host: { cpus: null, sliceNs: 3e6, wakeUpNs: 5000, spinNs: SPIN_NS, lineNs: 0, memoryNs: 0, workMaxActive: 256 },
     onMark: () => {},
+    onMapped: () => {},
     onEnd: () => {},
     onSettled: () => {},
   });

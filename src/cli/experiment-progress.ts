@@ -1,7 +1,10 @@
 /** The progress line of an experiment, on a terminal only: how many of its runs are done and how long the rest may take. */
 import { duration } from '../report/format.ts';
 
-export function experimentProgress(quiet: boolean): { update: (done: number, of: number) => void; end: () => void } {
+export function experimentProgress(
+  quiet: boolean,
+  what = 'hosts simulated',
+): { update: (done: number, of: number) => void; end: () => void } {
   const { stderr } = process;
   const shown = !quiet && stderr.isTTY;
   const startMs = performance.now();
@@ -10,7 +13,7 @@ export function experimentProgress(quiet: boolean): { update: (done: number, of:
       if (!shown) return;
       const restMs = ((performance.now() - startMs) / done) * (of - done);
       const bar = '='.repeat(Math.round((done / of) * 30)).padEnd(30);
-      stderr.write(`\r[${bar}] ${done} of ${of} hosts simulated, ${duration(restMs * 1e6)} left \u001b[K`);
+      stderr.write(`\r[${bar}] ${done} of ${of} ${what}, ${duration(restMs * 1e6)} left \u001b[K`);
     },
     end() {
       if (shown) stderr.write('\r\u001b[K');

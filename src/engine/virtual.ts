@@ -8,6 +8,7 @@ import {
   DEFERRED_SETTLE,
   lockHoldSeries,
   lockWaitSeries,
+  Op,
   outcomeOf,
   SCHEDULE_LAG,
 } from '../metrics/ops.ts';
@@ -73,6 +74,8 @@ export interface VirtualOptions {
   readonly costNs: Float64Array;
   readonly host: HostOptions;
   onMark(guest: number, atNs: number, label: string, value: string): void;
+  /** A guest has mapped something. */
+  onMapped(guest: number): void;
   /** An actor's path has ended. */
   onEnd(actor: VirtualActor): void;
   /** The last deferred update of an address space under way has been applied. */
@@ -351,6 +354,7 @@ export class VirtualActor extends HostThread implements Driver {
   recordOp(op: number, ret: number, actualNs: number, lagNs: number): void {
     this.operations += 1;
     if (ret < 0) this.failedOperations += 1;
+    else if (op === Op.map) this.shared.options.onMapped(this.guest);
     this.#stats.recordOp(op, outcomeOf(ret), actualNs, actualNs + lagNs);
     this.#stats.record(SCHEDULE_LAG, lagNs, 1);
   }

@@ -17,7 +17,7 @@ import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
 import { checkAtRest } from '../model/invariants/index.ts';
 import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
-import { FILES, MM, PROCESS, TASK } from '../model/layout.ts';
+import { CONTAINER, FILES, MM, PROCESS, TASK } from '../model/layout.ts';
 import { INVARIANTS, Oracle } from '../model/oracle.ts';
 import { doExit } from '../model/paths/exit.ts';
 import { FILES_MAX } from '../model/paths/files.ts';
@@ -83,6 +83,8 @@ export interface HostResult {
   readonly violations: readonly VirtualViolation[];
   readonly driftPages: number;
   readonly deferredBacklogMax: number;
+  /** Most mappings a container has had. */
+  readonly mappingsMax: number;
   readonly marks: readonly VirtualMark[];
 }
 
@@ -138,6 +140,7 @@ class HostRun {
   #error: string | null = null;
   #checked = 0;
   #driftPages = 0;
+  #mappingsMax = 0;
 
   constructor(task: HostTask) {
     this.#task = task;
@@ -175,6 +178,11 @@ class HostRun {
       onMark: (guest, atNs, label, value) => {
         if (this.#marks.length < KEPT) this.#marks.push({ guest, atNs, label, value });
       },
+      onMapped: (guest) => {
+        for (const c of this.#guests.get(guest)?.containers ?? []) {
+          this.#mappingsMax = Math.max(this.#mappingsMax, this.#arena.i32[c + CONTAINER.dmaCount] as number);
+        }
+      },
       onEnd: (actor) => this.#actorEnded(actor),
       onSettled: (mm) => {
         const guest = this.#byMm.get(mm);
@@ -211,6 +219,7 @@ class HostRun {
       violations: this.#violations,
       driftPages: this.#driftPages,
       deferredBacklogMax: this.#virtual.deferredBacklogMax,
+      mappingsMax: this.#mappingsMax,
       marks: this.#marks,
     };
   }

@@ -18,6 +18,7 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
   simulate: { summary: 'run a scenario in simulated kernel time', load: () => import('./simulate.ts') },
   compare: { summary: 'simulate variants beside each other and test what differs', load: () => import('./compare.ts') },
   sweep: { summary: 'simulate a scenario over ranges of its settings', load: () => import('./sweep.ts') },
+  advise: { summary: 'the smallest memlock limit a fleet needs, and why', load: () => import('./advise.ts') },
   reproduce: {
     summary: 'published figures of real kernels beside simulated ones',
     load: () => import('./reproduce.ts'),

@@ -1,0 +1,90 @@
+import { EXIT, UserError } from '../../base/errors.ts';
+import { defineCommand, flag, integer, required, text, value } from '../command.ts';
+import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
+
+const VARIANTS = 'D,E,H2,I,I-mm';
+
+export const command = defineCommand({
+  description:
+    'Says how much memory the guests of a scenario must be allowed to lock (RLIMIT_MEMLOCK, ulimit -l): the smallest limit at ' +
+    'which no more than a stated share of their requests for locked memory (map, pin, mlock, attach) is refused, for each ' +
+    'variant and number of devices. The limit is searched by simulating the scenario, to the page, with CAP_IPC_LOCK taken ' +
+    'away; beside it stands the formula that explains it, and where the two differ, why. A device is a container of its own ' +
+    'that maps what the scenario maps through one, as each device has behind a vIOMMU.',
+  arguments: { scenario: required('scenario file, for example scenarios/boot-storm.yaml') },
+  options: {
+    ...SCENARIO_OPTIONS,
+    variants: text({
+      placeholder: 'list',
+      help: `variants or kernel versions, comma-separated; default: --variant, else ${VARIANTS}`,
+    }),
+    devices: value({
+      placeholder: 'list',
+      help: 'devices of a guest, comma-separated',
+      default: '1,2,4',
+      parse(given): string {
+        if (/^([1-9]|1[0-6])(,([1-9]|1[0-6]))*$/.test(given)) return given;
+        throw new UserError(
+          EXIT.invalid,
+          `expected numbers from 1 to 16 with commas between, got ${JSON.stringify(given)}`,
+        );
+      },
+    }),
+    maxFailures: value({
+      placeholder: 'share',
+      help: 'share of requests that may be refused',
+      default: '0%',
+      parse(given): string {
+        if (/^\d+(\.\d+)?%$/.test(given) && Number.parseFloat(given) < 100) return given;
+        throw new UserError(EXIT.invalid, `expected a share such as 0.1%, got ${JSON.stringify(given)}`);
+      },
+    }),
+    repeat: integer({ placeholder: 'n', help: 'seeds every limit is tried with', min: 1, max: 30, default: 1 }),
+    threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
+    json: flag('print one JSON document on stdout'),
+    quiet: flag('no progress on stderr'),
+  },
+  examples: [
+    {
+      command: 'pinstorm advise scenarios/boot-storm.yaml --duration 4s',
+      what: 'how much each of 50 guests must be allowed, with one, two and four devices',
+    },
+    {
+      command: 'pinstorm advise scenarios/accounting-stress.yaml --variants D,E --devices 1',
+      what: 'two pages are enough for E, and no limit for D',
+    },
+  ],
+  exits: [EXIT.inconclusive],
+  async run({ scenario }, options) {
+    const [{ advise, adviceText, shareOf }, { experimentProgress }] = await Promise.all([
+      import('../advise.ts'),
+      import('../experiment-progress.ts'),
+    ]);
+    const list = (given: string): string[] => given.split(',').map((v) => v.trim());
+    const maxFailures = Number.parseFloat(options.maxFailures) / 100;
+    const progress = experimentProgress(options.quiet, 'searches over');
+    const advised = await advise(scenario, overridesOf(options), {
+      ...options,
+      variants: list(options.variants ?? options.variant ?? VARIANTS),
+      devices: [...new Set(list(options.devices).map(Number))],
+      maxFailures,
+      onProgress: progress.update,
+    });
+    progress.end();
+    if (options.json) {
+      const share = (probe: Parameters<typeof shareOf>[0] | null): object | null =>
+        probe === null ? null : { ...probe, refusedShare: shareOf(probe) };
+      const cells = advised.cells.map((cell) => ({
+        ...cell,
+        limitBytes: cell.limitPages === null ? null : cell.limitPages * 4096,
+        formulaBytes: cell.formulaPages * 4096,
+        at: share(cell.at),
+        below: share(cell.below),
+      }));
+      process.stdout.write(`${JSON.stringify({ ...advised, maxFailures, cells }, null, 2)}\n`);
+    } else {
+      process.stdout.write(adviceText(advised, maxFailures));
+    }
+    return EXIT.ok;
+  },
+});
