@@ -94,9 +94,15 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
           directory.event(0, 'start', { runId, guests: plan.guests.length });
         },
         progress() {
-          const { delta, gauges, guests, progress } = watch.interval();
+          const { delta, gauges, guests, progress, crossed } = watch.interval();
           directory?.interval(watch.elapsedSeconds, delta, gauges, guests);
+          for (const { atSeconds, stage } of watch.stagesBegun()) directory?.event(atSeconds, 'stage', { stage });
           status.update(progress, performance.now());
+          if (crossed === null) return;
+          const { metric, expression } = crossed;
+          directory?.event(watch.elapsedSeconds, 'threshold', { metric, expression });
+          status.message(`pinstorm: stopping, a threshold is crossed: ${metric} ${expression}`);
+          coordinator.stop('threshold');
         },
         event(kind, fields) {
           watch.event(kind, fields);
@@ -115,6 +121,7 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
       machine: machineFacts(),
       statistics: { digits: watch.layout.scale.digits, counters: [...watch.layout.counterNames] },
       thresholds: plan.thresholds.map(({ metric, expression }) => ({ metric, expression })),
+      ...(plan.stages === undefined ? {} : { stages: [...plan.stages] }),
       expect: [...plan.expect],
       guestsPlanned: plan.guests.length,
       minShare: 1,

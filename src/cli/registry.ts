@@ -48,7 +48,7 @@ export const REGISTRY: Registry = {
   workloads: new Map([...WORKLOADS].map(([name, workload]) => [name, describeWorkload(workload)])),
   invariants: INVARIANTS,
   faultSites: FAULT_SITES,
-  checkThreshold(metric, expression) {
-    parseThreshold(metric, expression, MODEL_COUNTERS);
+  checkThreshold(metric, expression, stages) {
+    parseThreshold(metric, expression, MODEL_COUNTERS, stages);
   },
 };

@@ -15,7 +15,7 @@ import { INVARIANTS } from '../model/oracle.ts';
 import { buildResults } from '../report/build.ts';
 import type { Coverage, RunIdentity, RunResults, ThresholdResult } from '../report/results.ts';
 import type { Progress } from '../report/status-line.ts';
-import { evaluate } from '../report/thresholds.ts';
+import { ThresholdJudge } from '../report/threshold-judge.ts';
 import { decide } from '../report/verdict.ts';
 import type { Coordinator, RunEnd } from '../coordinator/coordinator.ts';
 
@@ -37,6 +37,7 @@ export class RunWatch {
   readonly #startedAt = new Date();
   readonly #marks = new Map<string, { value: string; guests: number }>();
   readonly #thresholds: readonly Threshold[];
+  readonly #judge: ThresholdJudge;
   #coordinator: Pick<Coordinator, 'phases' | 'redisHealth'> | undefined;
   #startSeconds: number | null = null;
   #judged: readonly ThresholdResult[] = [];
@@ -45,6 +46,7 @@ export class RunWatch {
   #snapshot: Snapshot;
   #atSeconds = 0;
   #backlogMax = 0;
+  #stagesTold = 0;
 
   constructor({ plan }: WatchOptions, runId: string) {
     this.#plan = plan;
@@ -52,6 +54,12 @@ export class RunWatch {
     this.layout = statsLayout(plan);
     this.#thresholds = plan.thresholds.map((t) => parseThreshold(t.metric, t.expression, MODEL_COUNTERS));
     this.state = new RunState(plan, this.layout);
+    const { stages, pace } = plan;
+    this.#judge = new ThresholdJudge(this.#thresholds, {
+      aborts: plan.thresholds,
+      stages,
+      scale: pace === 0 ? 1 : 1 / pace,
+    });
     this.#snapshot = new Snapshot(this.layout);
   }
 
@@ -81,6 +89,8 @@ export class RunWatch {
     gauges: Record<string, number>;
     guests: Record<string, number>;
     progress: Progress;
+    /** The threshold that is to stop the run now. */
+    crossed: ThresholdResult | null;
   } {
     const merged = this.state.merged();
     const delta = merged.since(this.#snapshot);
@@ -88,13 +98,9 @@ export class RunWatch {
     const seconds = this.elapsedSeconds - this.#atSeconds;
     this.#atSeconds = this.elapsedSeconds;
     const { backlog, driftPages, guestStates: guests } = this.state;
-    this.#judged = this.#thresholds.map((threshold) =>
-      evaluate(threshold, {
-        snapshot: merged,
-        durationNs: this.elapsedSeconds * 1e9,
-        gauges: { deferred_backlog: backlog, locked_vm_drift_pages: driftPages },
-      }),
-    );
+    const gauges = { deferred_backlog: backlog, locked_vm_drift_pages: driftPages };
+    const crossed = this.#judge.interval(this.#atSeconds * 1e9, delta, gauges);
+    this.#judged = this.#judge.results({ snapshot: merged, durationNs: this.#atSeconds * 1e9, gauges });
     this.#backlogMax = Math.max(this.#backlogMax, backlog);
     const progress: Progress = {
       states: { pending: guests.pending, running: guests.running, finished: guests.finished, dead: guests.failed },
@@ -103,7 +109,18 @@ export class RunWatch {
       deferredBacklog: backlog,
       lagNs: percentile(delta, [SCHEDULE_LAG], 99),
     };
-    return { delta, gauges: { deferred_backlog: backlog, locked_vm_drift_pages: driftPages }, guests, progress };
+    return { delta, gauges, guests, progress, crossed };
+  }
+
+  /** Stages of the scenario that have begun since the last call, with when, seconds of real time. */
+  stagesBegun(): { atSeconds: number; stage: string }[] {
+    const { stages = [], pace } = this.#plan;
+    const begun = stages
+      .map(({ name, startNs }) => ({ atSeconds: startNs / (pace === 0 ? 1 : pace) / 1e9, stage: name }))
+      .filter(({ atSeconds }) => atSeconds <= this.elapsedSeconds);
+    const told = this.#stagesTold;
+    this.#stagesTold = begun.length;
+    return begun.slice(told);
   }
 
   event(kind: string, fields: Record<string, unknown>): void {
@@ -236,6 +253,7 @@ export class RunWatch {
       coverage: this.#coverage(),
       snapshot: this.state.merged(),
       thresholds: this.#thresholds,
+      judge: this.#judge,
       accounting: {
         balance: violated ? 'violated' : accounted ? 'exact' : 'unchecked',
         driftPages: this.state.driftPages,

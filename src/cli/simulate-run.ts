@@ -5,7 +5,9 @@ import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { styleFor } from '../report/format.ts';
-import type { RunResults } from '../report/results.ts';
+import type { RunResults, ThresholdResult } from '../report/results.ts';
+import { ThresholdJudge } from '../report/threshold-judge.ts';
+import type { ThresholdContext } from '../report/thresholds.ts';
 import { machineFacts, RUN_DIRECTORY_VERSION, RunDirectory } from '../report/run-dir.ts';
 import { StatusLine } from '../report/status-line.ts';
 import { renderSummary } from '../report/summary.ts';
@@ -14,7 +16,7 @@ import type { ResolvedScenario } from '../scenario/validate.ts';
 import { simulateAll } from '../worker/virtual-pool.ts';
 import { guestsOfHost, type HostResult, type HostTask } from '../worker/virtual-run.ts';
 import { intervalGrid, mergeIntervals, type RunInterval } from './virtual-intervals.ts';
-import { virtualHealth, virtualIdentity, virtualResults } from './virtual-results.ts';
+import { durationOf, thresholdsOf, virtualHealth, virtualIdentity, virtualResults } from './virtual-results.ts';
 
 export interface SimulateOptions {
   readonly resolved: ResolvedScenario;
@@ -44,22 +46,32 @@ export async function simulateRun(options: SimulateOptions): Promise<ExitCode> {
       grid,
     }),
   );
-  const hosts = await simulateAll(tasks, {
-    threads: options.threads ?? availableParallelism(),
-    onDone: (done) => {
-      if (tasks.length > 1 && !options.quiet) status.message(`pinstorm: ${done} of ${tasks.length} hosts simulated`);
-    },
-  }).catch((error: unknown) => {
-    if (error instanceof Error && error.name === 'ArenaFullError') {
-      throw new UserError(
-        EXIT.invalid,
-        `the scenario does not fit: ${error.message}`,
-        'use more emulated hosts, for example --set host.count=4',
-      );
-    }
-    throw error;
-  });
-  const results = virtualResults(plan, hosts);
+  const simulate = (tasks: readonly HostTask[]): Promise<HostResult[]> =>
+    simulateAll(tasks, {
+      threads: options.threads ?? availableParallelism(),
+      onDone: (done) => {
+        if (tasks.length > 1 && !options.quiet) status.message(`pinstorm: ${done} of ${tasks.length} hosts simulated`);
+      },
+    }).catch((error: unknown) => {
+      if (error instanceof Error && error.name === 'ArenaFullError') {
+        throw new UserError(
+          EXIT.invalid,
+          `the scenario does not fit: ${error.message}`,
+          'use more emulated hosts, for example --set host.count=4',
+        );
+      }
+      throw error;
+    });
+  let hosts = await simulate(tasks);
+  let { intervals, judge, crossed } = judged(plan, hosts);
+  if (crossed?.stoppedAtSeconds !== undefined) {
+    // Hosts run side by side and know nothing of each other, so what stops all of them is found when they have run. They run
+    // again up to that moment, and come to rest as guests do that are told to stop.
+    const stopAtNs = Math.round(crossed.stoppedAtSeconds * 1e9);
+    hosts = await simulate(tasks.map((task) => ({ ...task, stopAtNs })));
+    ({ intervals, judge, crossed } = judged(plan, hosts));
+  }
+  const results = virtualResults(plan, hosts, judge);
   const directory = new RunDirectory(
     options.out,
     {
@@ -74,6 +86,7 @@ export async function simulateRun(options: SimulateOptions): Promise<ExitCode> {
       machine: machineFacts(),
       statistics: { digits: layout.scale.digits, counters: [...layout.counterNames] },
       thresholds: plan.thresholds.map(({ metric, expression }) => ({ metric, expression })),
+      ...(plan.stages === undefined ? {} : { stages: [...plan.stages] }),
       expect: [...plan.expect],
       guestsPlanned: plan.guests.length,
       minShare: 1,
@@ -82,7 +95,9 @@ export async function simulateRun(options: SimulateOptions): Promise<ExitCode> {
     stringify(plain(options.resolved.root)),
     plan,
   );
-  writeIntervals(directory, mergeIntervals(plan, hosts, results.durationNs));
+  for (const { endNs, delta, backlog, driftPages, guests } of intervals) {
+    directory.interval(endNs / 1e9, delta, gaugesOf(backlog, driftPages), guests);
+  }
   for (const { atNs, kind, fields } of eventsOf(plan, hosts, results)) directory.event(atNs / 1e9, kind, fields);
   directory.finish(results, renderSummary(results, styleFor({}, {})));
   if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
@@ -91,11 +106,23 @@ export async function simulateRun(options: SimulateOptions): Promise<ExitCode> {
   return results.verdict.exitCode as ExitCode;
 }
 
-function writeIntervals(directory: RunDirectory, intervals: readonly RunInterval[]): void {
-  for (const { endNs, delta, backlog, driftPages, guests } of intervals) {
-    const gauges = { deferred_backlog: backlog, locked_vm_drift_pages: driftPages };
-    directory.interval(endNs / 1e9, delta, gauges, guests);
+const gaugesOf = (deferred_backlog: number, locked_vm_drift_pages: number): ThresholdContext['gauges'] => ({
+  deferred_backlog,
+  locked_vm_drift_pages,
+});
+
+/** The intervals of the hosts, and the thresholds as they stand after the last; `crossed`: the first that is to stop the run. */
+function judged(
+  plan: RunPlan,
+  hosts: readonly HostResult[],
+): { intervals: readonly RunInterval[]; judge: ThresholdJudge; crossed: ThresholdResult | null } {
+  const intervals = mergeIntervals(plan, hosts, durationOf(hosts));
+  const judge = new ThresholdJudge(thresholdsOf(plan), { aborts: plan.thresholds, stages: plan.stages });
+  let crossed: ThresholdResult | null = null;
+  for (const { endNs, delta, backlog, driftPages } of intervals) {
+    crossed ??= judge.interval(endNs, delta, gaugesOf(backlog, driftPages));
   }
+  return { intervals, judge, crossed };
 }
 
 interface SimulatedEvent {
@@ -115,9 +142,20 @@ function eventsOf(plan: RunPlan, hosts: readonly HostResult[], results: RunResul
       fields: { ...fields, expected: plan.expect.includes(fields.invariant) },
     })),
   ]);
+  const stages = (plan.stages ?? []).flatMap(({ name, startNs }): SimulatedEvent[] =>
+    startNs < results.durationNs ? [{ atNs: startNs, kind: 'stage', fields: { stage: name } }] : [],
+  );
+  const stops = results.thresholds.flatMap(({ metric, expression, stoppedAtSeconds }): SimulatedEvent[] => {
+    if (stoppedAtSeconds === undefined) return [];
+    const atNs = stoppedAtSeconds * 1e9;
+    return [
+      { atNs, kind: 'threshold', fields: { metric, expression } },
+      { atNs, kind: 'stop', fields: { by: 'threshold' } },
+    ];
+  });
   return [
     { atNs: 0, kind: 'start', fields: { guests: plan.guests.length, hosts: hosts.length } },
-    ...happened.toSorted((a, b) => a.atNs - b.atNs),
+    ...[...happened, ...stages, ...stops].toSorted((a, b) => a.atNs - b.atNs),
     { atNs: results.durationNs, kind: 'end', fields: { verdict, reasons } },
   ];
 }

@@ -5,7 +5,9 @@
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { decodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
-import type { HostInterval, HostResult, IntervalGrid } from '../worker/virtual-run.ts';
+import { parseThreshold } from '../metrics/threshold.ts';
+import { MODEL_COUNTERS } from '../model/env.ts';
+import type { HostInterval, HostResult, GridLine } from '../worker/virtual-run.ts';
 
 const SECOND_NS = 1e9;
 /** A run of known length has this many intervals at least and at most, unless the user says how long one is. */
@@ -21,9 +23,24 @@ export interface RunInterval {
   readonly guests: HostInterval['guests'];
 }
 
-/** A second as in a live run; less where the run is planned to be short, more where it is long: 1, 2 or 5 of a power of ten. */
-export function intervalGrid(plan: RunPlan, everyNs?: number): IntervalGrid {
-  return { everyNs: everyNs ?? usualIntervalNs(plannedNs(plan)), alsoNs: [] };
+/**
+ * A second as in a live run; less where the run is planned to be short, more where it is long: 1, 2 or 5 of a power of ten. Stages
+ * and the windows of thresholds begin and end with an interval of their own.
+ */
+export function intervalGrid(plan: RunPlan, everyNs?: number): GridLine[] {
+  const [once, always] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+  const { stages = [], thresholds } = plan;
+  return [
+    { fromNs: 0, everyNs: everyNs ?? usualIntervalNs(plannedNs(plan)), toNs: always },
+    ...stages.map(({ startNs }) => ({ fromNs: startNs, everyNs: once, toNs: always })),
+    ...stages.map(({ endNs }) => ({ fromNs: endNs ?? always, everyNs: once, toNs: always })),
+    ...thresholds.flatMap(({ metric, expression }): GridLine[] => {
+      const { windowNs, stage } = parseThreshold(metric, expression, MODEL_COUNTERS);
+      if (windowNs === null) return [];
+      const during = stages.find(({ name }) => name === stage);
+      return [{ fromNs: during?.startNs ?? 0, everyNs: windowNs, toNs: during?.endNs ?? always }];
+    }),
+  ].filter(({ fromNs }) => fromNs < always);
 }
 
 function usualIntervalNs(durationNs: number | null): number {

@@ -2,9 +2,10 @@
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { decodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
-import { parseThreshold } from '../metrics/threshold.ts';
+import { parseThreshold, type Threshold } from '../metrics/threshold.ts';
 import { MODEL_COUNTERS } from '../model/env.ts';
 import { buildResults } from '../report/build.ts';
+import type { ThresholdJudge } from '../report/threshold-judge.ts';
 import type { RunIdentity, RunResults } from '../report/results.ts';
 import { VERSION } from '../base/version.ts';
 import type { HostResult } from '../worker/virtual-run.ts';
@@ -50,8 +51,15 @@ export const virtualHealth = (plan: RunPlan): RunResults['health'] => ({
   profile: { name: plan.profile.name, calibrated: plan.profile.calibrated },
 });
 
-/** `hosts` in the order of their numbers, all of them. */
-export function virtualResults(plan: RunPlan, hosts: readonly HostResult[]): RunResults {
+/** When the last guest's work was done, whole ns. */
+export const durationOf = (hosts: readonly HostResult[]): number =>
+  Math.round(Math.max(0, ...hosts.map((host) => host.endNs)));
+
+export const thresholdsOf = (plan: RunPlan): Threshold[] =>
+  plan.thresholds.map((t) => parseThreshold(t.metric, t.expression, MODEL_COUNTERS));
+
+/** `hosts` in the order of their numbers, all of them; `judge` has followed their intervals. */
+export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judge?: ThresholdJudge): RunResults {
   const sum = (of: (host: HostResult) => number): number => hosts.reduce((n, host) => n + of(host), 0);
   const counts: Record<string, number> = {};
   for (const host of hosts) {
@@ -70,7 +78,7 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[]): Run
     run: virtualIdentity(plan),
     complete: true,
     stoppedByUser: false,
-    durationNs: Math.round(Math.max(0, ...hosts.map((host) => host.endNs))),
+    durationNs: durationOf(hosts),
     coverage: {
       guestsPlanned: plan.guests.length,
       guestsFinished: sum((host) => host.guestsFinished),
@@ -80,7 +88,8 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[]): Run
       minShare: 1,
     },
     snapshot: mergedSnapshot(plan, hosts),
-    thresholds: plan.thresholds.map((t) => parseThreshold(t.metric, t.expression, MODEL_COUNTERS)),
+    thresholds: thresholdsOf(plan),
+    judge,
     accounting: {
       balance: (counts['balance'] ?? 0) > 0 ? 'violated' : sum((host) => host.checked) > 0 ? 'exact' : 'unchecked',
       driftPages: sum((host) => host.driftPages),

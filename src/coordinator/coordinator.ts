@@ -79,7 +79,7 @@ export class Coordinator {
   #phase: RunPhase = 'gathering';
   #phaseSinceMs = performance.now();
   #nextTickMs = 0;
-  #stop: 'user' | 'failure' | undefined;
+  #stop: 'user' | 'threshold' | 'failure' | undefined;
   #stopSent = false;
   #fatal: Error | undefined;
   /** Redis is out of reach: commands would only wait. */
@@ -100,8 +100,8 @@ export class Coordinator {
   }
 
   /** Ends gracefully: guests end at their next operation. */
-  stop(): void {
-    this.#stop ??= 'user';
+  stop(by: 'user' | 'threshold' = 'user'): void {
+    this.#stop ??= by;
   }
 
   /** A worker process is gone for sure. Before the start this ends the run with `error`. */

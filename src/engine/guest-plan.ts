@@ -80,6 +80,15 @@ export interface ThresholdPlan {
   readonly delayAbortEvalNs: number;
 }
 
+/** A part of the run that thresholds can name. Stages follow each other without a gap. */
+export interface StagePlan {
+  readonly name: string;
+  /** ns after the run's start. */
+  readonly startNs: number;
+  /** Null: until the run ends. */
+  readonly endNs: number | null;
+}
+
 /** The frozen plan of a run. */
 export interface RunPlan {
   readonly format: 1;
@@ -104,6 +113,8 @@ export interface RunPlan {
   /** Invariants the scenario expects to be violated (they do not cause exit 112). */
   readonly expect: readonly string[];
   readonly thresholds: readonly ThresholdPlan[];
+  /** Left out: none. */
+  readonly stages?: readonly StagePlan[];
   readonly guests: readonly GuestPlan[];
   /** SHA-256 of the canonical JSON of everything above, hex. */
   readonly hash: string;

@@ -5,9 +5,14 @@
  *     trylock_failures            rate < 100
  *     op_errors{op:map}           rate < 1%
  *     locked_vm_drift_pages       value == 0
+ *     op_duration{op:map}         p(99) < 2ms over 30s            every 30 s of the run
+ *     op_duration{op:map}         p(99) < 20ms during boot        a stage of the scenario
+ *     op_errors                   rate < 1% over 5s during boot   every 5 s of it
  *
  * Latencies need a unit, so that nobody has to know which one is meant; everything else is a plain number or per cent.
  */
+import type { Nanoseconds } from '../base/units.ts';
+import { formatDuration, parseDuration, UnitTextError } from '../base/units-text.ts';
 import {
   actualSeries,
   intendedSeries,
@@ -40,8 +45,12 @@ export type Amount = { readonly series: readonly SeriesId[] } | { readonly count
 export interface Threshold {
   /** As written, without spaces: `op_duration{op:map}`. */
   readonly metric: string;
-  /** As written, spaces normalised: `p(99) < 2ms`. */
+  /** As written, spaces normalised: `p(99) < 2ms over 30s`. */
   readonly expression: string;
+  /** It must hold in every window of this length, ns of the scenario's time; null: over the whole run or stage. */
+  readonly windowNs: number | null;
+  /** It must hold during this stage; null: during the whole run. */
+  readonly stage: string | null;
   readonly measured: Measured;
   readonly aggregate: 'avg' | 'min' | 'max' | 'percentile' | 'count' | 'rate' | 'value';
   /** 0 .. 100, for `percentile`. */
@@ -90,9 +99,21 @@ export function thresholdMetrics(modelCounters: readonly string[]): string[] {
   ];
 }
 
-/** @throws ThresholdError for an unknown metric or tag, or an expression that does not fit the metric. */
-export function parseThreshold(metric: string, expression: string, modelCounters: readonly string[]): Threshold {
+/** The shortest window, ns. */
+const WINDOW_MIN_NS = 1e6;
+
+/**
+ * @param stages names of the scenario's stages; left out: any name is taken.
+ * @throws ThresholdError for an unknown metric, tag or stage, or an expression that does not fit the metric.
+ */
+export function parseThreshold(
+  metric: string,
+  written: string,
+  modelCounters: readonly string[],
+  stages?: readonly string[],
+): Threshold {
   const measured = parseMetric(metric, modelCounters);
+  const { expression, windowNs, stage } = parseSpan(written, stages);
   const shape = /^\s*([a-z]+)\s*(?:\(([^)]*)\))?\s*(===|==|!=|>=|<=|>|<)\s*(\S.*?)\s*$/.exec(expression);
   if (shape === null) {
     throw new ThresholdError(
@@ -104,12 +125,12 @@ export function parseThreshold(metric: string, expression: string, modelCounters
   }
   const [, name, argument, comparison, number] = shape as unknown as [string, string, string?, Comparison?, string?];
   const allowed = AGGREGATES[measured.kind];
-  const written = argument === undefined ? name : `${name}(N)`;
-  if (!allowed.includes(written)) {
+  const call = argument === undefined ? name : `${name}(N)`;
+  if (!allowed.includes(call)) {
     throw new ThresholdError(
       'expression',
       expression.indexOf(name),
-      `'${written}' does not fit the metric ${metric}`,
+      `'${call}' does not fit the metric ${metric}`,
       `use ${allowed.join(', ')}, for example '${exampleFor(measured.kind)}'`,
     );
   }
@@ -124,13 +145,52 @@ export function parseThreshold(metric: string, expression: string, modelCounters
   }
   return {
     metric: metric.replace(/\s+/g, ''),
-    expression: `${argument === undefined ? name : `p(${argument.trim()})`} ${comparison} ${number}`,
+    expression:
+      `${argument === undefined ? name : `p(${argument.trim()})`} ${comparison} ${number}` +
+      `${windowNs === null ? '' : ` over ${formatDuration(windowNs as Nanoseconds)}`}${stage === null ? '' : ` during ${stage}`}`,
+    windowNs,
+    stage,
     measured,
     aggregate: name === 'med' || name === 'p' ? 'percentile' : (name as Threshold['aggregate']),
     percentile,
     comparison: comparison!,
     limit: parseLimit(number!, measured.kind, expression),
   };
+}
+
+/** Takes `over DURATION` and `during STAGE` off the end of an expression, in either order, each once. */
+function parseSpan(
+  written: string,
+  stages: readonly string[] | undefined,
+): { expression: string; windowNs: number | null; stage: string | null } {
+  let expression = written;
+  let windowNs: number | null = null;
+  let stage: string | null = null;
+  for (;;) {
+    const clause = /^(.*\S)\s+(over|during)(?:\s+(\S+))?\s*$/s.exec(expression);
+    if (clause === null) return { expression, windowNs, stage };
+    const [, before, word, given = ''] = clause as unknown as [string, string, 'over' | 'during', string?];
+    const at = before.length + expression.slice(before.length).search(/\S/);
+    const fail = (message: string, hint: string): ThresholdError => new ThresholdError('expression', at, message, hint);
+    if ((word === 'over' ? windowNs : stage) !== null) throw fail(`'${word}' is given twice`, 'keep one of them');
+    expression = before;
+    if (word === 'during') {
+      if (given === '') throw fail("'during' needs the name of a stage", "write for example 'p(99) < 2ms during boot'");
+      if (stages !== undefined && !stages.includes(given)) {
+        const known = stages.length === 0 ? "name the scenario's parts under stages:" : `use ${stages.join(', ')}`;
+        throw fail(`unknown stage '${given}'`, known);
+      }
+      stage = given;
+      continue;
+    }
+    try {
+      windowNs = parseDuration(given);
+    } catch (error) {
+      if (!(error instanceof UnitTextError)) throw error;
+      throw fail(`'over ${given}': ${error.message}`, "write for example 'p(99) < 2ms over 30s'");
+    }
+    if (windowNs < WINDOW_MIN_NS) throw fail(`a window of ${given} is too short`, 'the minimum is 1ms');
+  }
 }
 
 /** Limits of latency thresholds, ns: give them to the statistics as exact edges. */

@@ -26,7 +26,7 @@ import {
   type RunIdentity,
   type RunResults,
 } from './results.ts';
-import { evaluate } from './thresholds.ts';
+import { ThresholdJudge } from './threshold-judge.ts';
 import { decide, missingDeferred } from './verdict.ts';
 
 export interface RunOutcome {
@@ -39,6 +39,8 @@ export interface RunOutcome {
   /** The merged statistics of all threads of all workers. */
   readonly snapshot: Snapshot;
   readonly thresholds: readonly Threshold[];
+  /** Has followed the run; left out: thresholds are judged over the whole run only. */
+  readonly judge?: ThresholdJudge | undefined;
   readonly accounting: Pick<Accounting, 'balance' | 'driftPages' | 'firstRefusal' | 'violations' | 'notes'> & {
     /** Null: a sentence is made from the figures. */
     readonly explanation: string | null;
@@ -80,7 +82,8 @@ export function buildResults(outcome: RunOutcome): RunResults {
     locked_vm_drift_pages: accounting.driftPages,
     deferred_backlog: Math.max(missingDeferred(accounting.deferred), 0),
   };
-  const thresholds = outcome.thresholds.map((t) => evaluate(t, { snapshot, durationNs, gauges }));
+  const judge = outcome.judge ?? new ThresholdJudge(outcome.thresholds);
+  const thresholds = judge.results({ snapshot, durationNs, gauges });
   return {
     schemaVersion: RESULTS_VERSION,
     run: outcome.run,

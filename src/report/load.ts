@@ -12,6 +12,7 @@ import { OWN_COUNTERS, StatsLayout } from '../metrics/stats.ts';
 import { parseThreshold } from '../metrics/threshold.ts';
 import { buildResults } from './build.ts';
 import { Refusal, RESULTS_VERSION, RunResults, Violation } from './results.ts';
+import { ThresholdJudge } from './threshold-judge.ts';
 import { Interval, RUN_DIRECTORY_VERSION, RunEvent, RunRecord } from './run-dir.ts';
 
 /**
@@ -35,13 +36,26 @@ function rebuild(directory: string, record: RunRecord): RunResults {
   const layout = new StatsLayout(modelCounters, { digits: record.statistics.digits });
   const snapshot = new Snapshot(layout);
   const intervals = lines(directory, 'intervals.jsonl', Interval);
-  for (const { counters } of intervals) {
+  const thresholds = record.thresholds.map((t) => parseThreshold(t.metric, t.expression, modelCounters));
+  const { driver, pace } = record.run;
+  const scale = driver === 'virtual' || pace === 0 ? 1 : 1 / pace;
+  const judge = new ThresholdJudge(thresholds, { stages: record.stages, scale });
+  const latencies = latenciesByStart(layout, read(directory, 'latency.hlog') ?? '');
+  for (const { startSeconds, endSeconds, counters, gauges } of intervals) {
+    const delta = latencies.get(startSeconds.toFixed(3)) ?? new Snapshot(layout);
+    latencies.delete(startSeconds.toFixed(3));
     for (const [name, by] of Object.entries(counters)) {
       const index = layout.counterNames.indexOf(name);
-      if (index >= 0) snapshot.counters[index]! += by;
+      if (index >= 0) delta.counters[index] = by;
     }
+    snapshot.add(delta);
+    judge.interval(endSeconds * 1e9, delta, {
+      locked_vm_drift_pages: gauges['locked_vm_drift_pages'] ?? 0,
+      deferred_backlog: gauges['deferred_backlog'] ?? 0,
+    });
   }
-  addLatencies(snapshot, read(directory, 'latency.hlog') ?? '');
+  // The log may be ahead of the intervals by one.
+  for (const rest of latencies.values()) snapshot.add(rest);
   const events = lines(directory, 'events.jsonl', RunEvent);
   const last = intervals.at(-1);
   const of = (kind: string) => events.filter((e) => e.kind === kind);
@@ -61,7 +75,8 @@ function rebuild(directory: string, record: RunRecord): RunResults {
       minShare: record.minShare,
     },
     snapshot,
-    thresholds: record.thresholds.map((t) => parseThreshold(t.metric, t.expression, modelCounters)),
+    thresholds,
+    judge,
     accounting: {
       balance: 'unchecked',
       driftPages: last?.gauges['locked_vm_drift_pages'] ?? 0,
@@ -75,22 +90,27 @@ function rebuild(directory: string, record: RunRecord): RunResults {
   });
 }
 
-/** Adds up the interval histograms. The file has no sums; they are taken from the middles of the cells. */
-function addLatencies(snapshot: Snapshot, log: string): void {
-  const { layout } = snapshot;
+/**
+ * The histograms of the intervals, by the start as the log has it. The file has no sums; they are taken from the middles of
+ * the cells.
+ */
+function latenciesByStart(layout: StatsLayout, log: string): Map<string, Snapshot> {
+  const intervals = new Map<string, Snapshot>();
   const { scale } = layout;
   for (const line of log.split('\n')) {
-    const match = /^Tag=([a-z_.]+),[\d.]+,[\d.]+,[\d.]+,([A-Za-z0-9+/=]+)$/.exec(line);
+    const match = /^Tag=([a-z_.]+),([\d.]+),[\d.]+,[\d.]+,([A-Za-z0-9+/=]+)$/.exec(line);
     const id = SERIES_BY_NAME.get(match?.[1] ?? '');
     if (match === null || id === undefined) continue;
     let cells: Float64Array;
     try {
-      cells = scale.decode(match[2]!);
+      cells = scale.decode(match[3]!);
     } catch {
       // Only the last line of a run that was cut off can be incomplete.
       continue;
     }
-    const interval = new Snapshot(layout);
+    const start = match[2]!;
+    const interval = intervals.get(start) ?? new Snapshot(layout);
+    intervals.set(start, interval);
     const buckets = new Float64Array(layout.buckets);
     let sumNs = 0;
     cells.forEach((n, cell) => {
@@ -98,9 +118,11 @@ function addLatencies(snapshot: Snapshot, log: string): void {
       sumNs += (n * (scale.lowest(cell) + scale.highest(cell))) / 2;
     });
     const maxNs = cells.length === 0 ? 0 : scale.highest(cells.length - 1);
-    interval.data.set(id, { cells, buckets, sumNs, maxNs });
-    snapshot.add(interval);
+    const one = new Snapshot(layout);
+    one.data.set(id, { cells, buckets, sumNs, maxNs });
+    interval.add(one);
   }
+  return intervals;
 }
 
 function read(directory: string, name: string): string | null {

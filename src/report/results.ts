@@ -50,6 +50,10 @@ export const ThresholdResult = z.object({
   /** ns for latencies; null if there was nothing to measure, which passes. */
   observed: z.number().nullable(),
   unit: z.enum(['ns', 'per_second', 'share', 'plain']),
+  /** For one that holds over windows: when the window that `observed` is of began and ended. */
+  window: z.object({ startSeconds: z.number(), endSeconds: z.number() }).optional(),
+  /** It was crossed at this moment, and the run stopped for it; `observed` is what it was then. */
+  stoppedAtSeconds: z.number().optional(),
 });
 export type ThresholdResult = z.infer<typeof ThresholdResult>;
 

@@ -36,6 +36,8 @@ export const RunRecord = z.object({
   /** Precision and counters of the statistics, to read the interval files. */
   statistics: z.object({ digits: z.union([z.literal(2), z.literal(3)]), counters: z.array(z.string()) }),
   thresholds: z.array(z.object({ metric: z.string(), expression: z.string() })),
+  /** Stages of the scenario, ns of its time. Left out: none. */
+  stages: z.array(z.object({ name: z.string(), startNs: z.number(), endNs: z.number().nullable() })).optional(),
   /** Invariants the scenario expects to be violated. */
   expect: z.array(z.string()),
   guestsPlanned: z.number(),

@@ -74,7 +74,7 @@ function thresholds(out: Lines, { thresholds: all }: RunResults): void {
   for (const metric of new Set(all.map((t) => t.metric))) {
     out.add(`    ${clip(metric, WIDTH - 4)}`);
     for (const t of all.filter((one) => one.metric === metric)) {
-      out.add(`      ${out.mark(t.ok)} ${clip(`${t.expression}   observed ${observed(t)}`, WIDTH - 14)}`);
+      out.add(`      ${out.mark(t.ok)} ${clip(`${t.expression}   observed ${observed(t)}${when(t)}`, WIDTH - 14)}`);
     }
   }
 }
@@ -84,6 +84,12 @@ function observed({ observed: value, unit }: ThresholdResult): string {
   if (unit === 'ns') return duration(value);
   if (unit === 'share') return percent(value);
   return unit === 'per_second' ? `${quantity(value)}/s` : quantity(value);
+}
+
+/** The window the figure is of. */
+function when({ window }: ThresholdResult): string {
+  if (window === undefined) return '';
+  return ` at ${duration(window.startSeconds * 1e9)} to ${duration(window.endSeconds * 1e9)}`;
 }
 
 const times = (n: number): string => (n === 1 ? 'once' : `${whole(n)} times`);

@@ -10,6 +10,7 @@
  * (104, invalid input, comes before any run.) A user's stop leaves guests unfinished; only guests *lost* are missing coverage.
  */
 import { EXIT, type ExitCode } from '../base/errors.ts';
+import { duration } from './format.ts';
 import type { Accounting, Coverage, Health, ThresholdResult, Verdict } from './results.ts';
 
 export interface VerdictInput {
@@ -58,7 +59,9 @@ export function decide(input: VerdictInput): Verdict {
     against(EXIT.saturated, `the generator was saturated: ${input.health.saturation?.reason ?? 'it was too late'}`);
   }
   for (const t of input.thresholds) {
-    if (!t.ok) against(EXIT.threshold, `threshold crossed: ${t.metric} ${t.expression}`);
+    const stopped =
+      t.stoppedAtSeconds === undefined ? '' : `, which stopped the run at ${duration(t.stoppedAtSeconds * 1e9)}`;
+    if (!t.ok) against(EXIT.threshold, `threshold crossed: ${t.metric} ${t.expression}${stopped}`);
   }
   if (input.stoppedByUser) against(EXIT.stopped, 'stopped by the user before its end');
 

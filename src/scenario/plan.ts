@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { canonicalJson } from '../base/canonical-json.ts';
 import { guestSeed, stream } from '../base/prng.ts';
 import { PAGE_BYTES } from '../base/units.ts';
-import type { ActorPlan, ArrivalPlan, GuestPlan, Json, MemoryPlan, RunPlan } from '../engine/guest-plan.ts';
+import type { ActorPlan, ArrivalPlan, GuestPlan, Json, MemoryPlan, RunPlan, StagePlan } from '../engine/guest-plan.ts';
 import type { Registry } from './registry.ts';
 import {
   BACKING_PAGE_BYTES,
@@ -195,9 +195,19 @@ export function planRun(resolved: ResolvedScenario, registry: Pick<Registry, 'pr
             },
       ),
     ),
+    ...(scenario.stages.length === 0 ? {} : { stages: stagesOf(scenario.stages) }),
     guests,
   };
   return deepFreeze({ ...plan, hash: planHash(plan) });
+}
+
+function stagesOf(stages: Scenario['stages']): StagePlan[] {
+  let startNs = 0;
+  return stages.map(({ name, duration }) => {
+    const stage = { name, startNs, endNs: duration === undefined ? null : startNs + duration };
+    startNs += duration ?? 0;
+    return stage;
+  });
 }
 
 /** SHA-256 of the canonical JSON of a plan without its hash, hex. */

@@ -22,5 +22,5 @@ export interface Registry {
   readonly invariants: readonly string[];
   readonly faultSites: readonly string[];
   /** @throws Error, with a `hint` when there is one, that says what is wrong with a threshold. */
-  checkThreshold(metric: string, expression: string): void;
+  checkThreshold(metric: string, expression: string, stages: readonly string[]): void;
 }

@@ -394,10 +394,32 @@ export const scenarioSchema = z
       .describe(
         'Invariants the scenario expects to be violated, which then do not fail the run: a list, or a map from variant to list.',
       ),
+    stages: z
+      .array(
+        z.strictObject({
+          name: nameSchema.describe('Name of the stage, unique.'),
+          duration: zDuration({ min: 1 })
+            .optional()
+            .describe('How long it takes; only the last one may leave it out: until the run ends.'),
+        }),
+      )
+      .max(64)
+      .check((context) => {
+        context.value.slice(0, -1).forEach(({ duration }, i) => {
+          if (duration === undefined)
+            report(context, [i], context.value[i], 'a stage before the last needs a duration', 'add duration:');
+        });
+      })
+      .prefault([])
+      .describe(
+        'Parts of the run, one after the other from its start, that thresholds can name: p(99) < 2ms during boot.',
+      ),
     thresholds: z
       .record(z.string(), z.union([thresholdSchema.transform((one) => [one]), z.array(thresholdSchema).min(1)]))
       .prefault({})
-      .describe("Conditions that fail the run, per metric, in k6's grammar: op_duration{op:map}: ['p(99) < 2ms']."),
+      .describe(
+        "Conditions that fail the run, per metric, in k6's grammar: op_duration{op:map}: ['p(99) < 2ms over 30s'].",
+      ),
     guests: z.array(guestSchema).min(1).max(1000).describe('The classes of guests.'),
   })
   .meta({ title: 'pinstorm scenario' });

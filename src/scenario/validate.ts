@@ -214,24 +214,28 @@ class Checker {
   }
 
   #thresholds(): void {
+    const list = locate(this.#root, ['stages'])?.value;
+    const stagePaths = isList(list) ? list.map((_, index) => ['stages', index, 'name']) : [];
+    this.#unique(stagePaths, 'stage');
+    const stages = stagePaths.map((path) => String(locate(this.#root, path)?.value));
     const map = locate(this.#root, ['thresholds'])?.value;
     if (!isMapping(map)) return;
     for (const [metric, entry] of map) {
-      const list = isList(entry.value)
+      const places = isList(entry.value)
         ? entry.value.map((_, index) => ['thresholds', metric, index])
         : [['thresholds', metric]];
-      for (const at of list) {
+      for (const at of places) {
         const node = locate(this.#root, at);
         const inner = isMapping(node?.value) ? [...at, 'threshold'] : at;
         const expression = locate(this.#root, inner)?.value;
-        if (typeof expression === 'string') this.#threshold(metric, expression, inner);
+        if (typeof expression === 'string') this.#threshold(metric, expression, inner, stages);
       }
     }
   }
 
-  #threshold(metric: string, expression: string, path: readonly PathPart[]): void {
+  #threshold(metric: string, expression: string, path: readonly PathPart[], stages: readonly string[]): void {
     try {
-      this.#registry.checkThreshold(metric, expression);
+      this.#registry.checkThreshold(metric, expression, stages);
     } catch (error) {
       const { message, hint, part } = error as Error & { hint?: string; part?: string };
       if (part === 'metric') this.#add({ path: ['thresholds', metric], atKey: true, message, hint });

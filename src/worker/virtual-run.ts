@@ -44,12 +44,23 @@ export interface VirtualViolation {
   readonly detail: string;
 }
 
-/** When statistics are taken while a host runs. */
-export interface IntervalGrid {
-  /** At every multiple of this. */
+/** Instants at which statistics are taken while a host runs: `fromNs`, and every `everyNs` after it up to `toNs`. */
+export interface GridLine {
+  readonly fromNs: number;
+  /** Infinity: only `fromNs`. */
   readonly everyNs: number;
-  /** And at these instants, ascending. */
-  readonly alsoNs: readonly number[];
+  /** Infinity: as long as the host runs. */
+  readonly toNs: number;
+}
+
+/** The first instant of a grid after `ns`; Infinity if there is none. */
+function nextOnGrid(grid: readonly GridLine[], ns: number): number {
+  let next = Number.POSITIVE_INFINITY;
+  for (const { fromNs, everyNs, toNs } of grid) {
+    const at = ns < fromNs ? fromNs : fromNs + (Math.floor((ns - fromNs) / everyNs) + 1) * everyNs;
+    if (at <= toNs && at < next) next = at;
+  }
+  return next;
 }
 
 /** What an interval of simulated time added on one host. */
@@ -93,7 +104,9 @@ export interface HostTask {
   readonly plan: Omit<RunPlan, 'guests'>;
   readonly guests: readonly GuestPlan[];
   /** Left out: only the statistics of the whole run are kept. */
-  readonly grid?: IntervalGrid;
+  readonly grid?: readonly GridLine[];
+  /** Guests end at their next operation after this instant, and no further guest starts. */
+  readonly stopAtNs?: number;
   /** See HostOptions. */
   readonly stepByStep?: boolean;
 }
@@ -134,6 +147,8 @@ class HostRun {
   /** Guests that have not started, and those whose actors are at work. */
   #pending: number;
   #working = 0;
+  #stopped = false;
+  #unstarted = 0;
   #endNs = 0;
   #finished = 0;
   #failed = 0;
@@ -199,6 +214,7 @@ class HostRun {
     const { host } = this.#virtual;
     for (const guest of this.#task.guests) host.at(guest.startNs, () => this.#start(guest));
     this.#nextInterval(0);
+    if (this.#task.stopAtNs !== undefined) host.at(this.#task.stopAtNs, () => this.#stopGuests());
     host.run();
     this.#judgeStuck();
     if (this.#task.grid !== undefined) this.#takeInterval(null);
@@ -224,13 +240,16 @@ class HostRun {
     };
   }
 
+  #stopGuests(): void {
+    this.#stopped = true;
+    for (const { built } of this.#guests.values()) this.#arena.i32[(built.mms[0] as Ref) + MM.stop] = 1;
+  }
+
   /** The next instant at which statistics are taken after `ns`; none once nobody is at work. */
   #nextInterval(ns: number): void {
     const { grid } = this.#task;
-    if (grid === undefined) return;
-    const every = (Math.floor(ns / grid.everyNs) + 1) * grid.everyNs;
-    const also = grid.alsoNs.find((at) => at > ns) ?? every;
-    const at = Math.min(every, also);
+    const at = grid === undefined ? Number.POSITIVE_INFINITY : nextOnGrid(grid, ns);
+    if (at === Number.POSITIVE_INFINITY) return;
     this.#virtual.host.at(at, () => {
       if (this.#pending + this.#working === 0 || this.#virtual.host.idle) return;
       this.#takeInterval(at);
@@ -252,7 +271,7 @@ class HostRun {
       driftPages,
       guests: {
         pending: this.#pending,
-        running: this.#task.guests.length - this.#pending - this.#finished - this.#failed,
+        running: this.#guests.size,
         finished: this.#finished,
         failed: this.#failed,
       },
@@ -276,6 +295,10 @@ class HostRun {
 
   #start(plan: GuestPlan): void {
     this.#pending -= 1;
+    if (this.#stopped) {
+      this.#unstarted += 1;
+      return;
+    }
     this.#working += 1;
     const a = this.#arena;
     const built = buildGuest(a, this.#addressSpace, plan, () => 0);

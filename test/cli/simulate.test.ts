@@ -111,6 +111,54 @@ describe('pinstorm simulate', () => {
     assert.equal(status, 99, out);
   });
 
+  it('judges windows and stages, and says when', () => {
+    const keys = [
+      "thresholds={'op_duration{op:map}': ['max < 1us over 700ms', 'max < 10s during late'], 'ops{op:map}': 'count == 0 during late'}",
+      'stages=[{ name: early, duration: 3300ms }, { name: late }]',
+    ];
+    const args = ['scenarios/boot-storm.yaml', '--duration', '6s', ...keys.flatMap((key) => ['--set', key])];
+    const { status, out, directory } = simulate(...args);
+    assert.equal(status, 99, out);
+    assert.match(out, /max < 1us over 700ms {3}observed \S+ at \S+ to \S+/);
+    const { thresholds } = loadRun(directory);
+    assert.deepEqual(
+      thresholds.map(({ ok }) => ok),
+      [false, true, true],
+    );
+    const { startSeconds = 0, endSeconds = 0 } = thresholds[0]?.window ?? {};
+    assert.ok(Math.abs(startSeconds / 0.7 - Math.round(startSeconds / 0.7)) < 1e-9, `${startSeconds}`);
+    assert.equal((endSeconds - startSeconds).toFixed(6), '0.700000');
+    const events = readFileSync(join(directory, 'events.jsonl'), 'utf8');
+    assert.match(events, /"atSeconds":3\.3,"kind":"stage","stage":"late"/);
+    // Rebuilt from the intervals, the same windows are judged.
+    rmSync(join(directory, 'results.json'));
+    const rebuilt = loadRun(directory).thresholds;
+    assert.deepEqual(
+      rebuilt.map(({ ok, window }) => ({ ok, window })),
+      thresholds.map(({ ok, window }) => ({ ok, window })),
+    );
+  });
+
+  it('stops when a threshold says so, on every host at the same moment, and comes to rest', () => {
+    const key =
+      "thresholds={'ops{op:mlock}': [{ threshold: 'count < 200', abortOnFail: true, delayAbortEval: 1500ms }]}";
+    const args = ['scenarios/boot-storm.yaml', '--set', key, '--set', 'host.count=3', '--interval', '100ms'];
+    const { status, out, directory } = simulate(...args);
+    assert.equal(status, 99, out);
+    const { thresholds, accounting, durationNs, coverage, stoppedByUser } = loadRun(directory);
+    const { ok, stoppedAtSeconds = 0, observed } = thresholds[0] ?? {};
+    assert.deepEqual([ok, stoppedByUser, accounting.balance], [false, false, 'exact']);
+    assert.ok(stoppedAtSeconds >= 1.5 && (observed ?? 0) >= 200, `${observed} at ${stoppedAtSeconds}`);
+    // Guests end at their next operation, and have one every 50 ms on average.
+    assert.ok(durationNs / 1e9 - stoppedAtSeconds < 0.6, `ended at ${durationNs}`);
+    assert.ok(coverage.guestsFinished < 50 && coverage.guestsFailed === 0, JSON.stringify(coverage));
+    assert.match(out, /stopped the run at/);
+    const again = simulate(...args, '--threads', '1');
+    for (const name of ['results.json', 'intervals.jsonl']) {
+      assert.equal(readFileSync(join(again.directory, name), 'utf8'), readFileSync(join(directory, name), 'utf8'));
+    }
+  });
+
   it('refuses a faulty option with 104', () => {
     const { status, err } = simulate('scenarios/boot-storm.yaml', '--set', 'host.cpus=none');
     assert.equal(status, 104);

@@ -167,7 +167,11 @@ describe('running ahead changes nothing', () => {
     assert.deepEqual(none, []);
     const total = decodeSnapshot(layout, expected.snapshot);
     for (const everyNs of [20_000, 1_000_000]) {
-      const grid = { everyNs, alsoNs: [1234] };
+      const [once, always] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+      const grid = [
+        { fromNs: 0, everyNs, toNs: always },
+        { fromNs: 1234, everyNs: once, toNs: always },
+      ];
       const { intervals, events: _events, ...rest } = simulateHost({ plan, guests: plan.guests, grid });
       assert.deepEqual(rest, expected);
       assert.deepEqual([intervals[0]?.endNs, intervals.at(-1)?.endNs], [1234, null]);

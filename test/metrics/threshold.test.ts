@@ -3,13 +3,16 @@ import { test } from 'node:test';
 import { actualSeries, lockWaitSeries, Op, Outcome } from '../../src/metrics/ops.ts';
 import { exactEdgesNs, parseThreshold, ThresholdError } from '../../src/metrics/threshold.ts';
 
-const parse = (metric: string, expression: string) => parseThreshold(metric, expression, ['trylock_failures']);
+const parse = (metric: string, expression: string) =>
+  parseThreshold(metric, expression, ['trylock_failures'], ['boot', 'steady']);
 
 test('the grammar', () => {
   const p99 = parse('op_duration{op:map, outcome:ok}', ' p(99)<2ms ');
   assert.deepEqual(p99, {
     metric: 'op_duration{op:map,outcome:ok}',
     expression: 'p(99) < 2ms',
+    windowNs: null,
+    stage: null,
     measured: { kind: 'trend', series: [actualSeries(Op.map, Outcome.ok)] },
     aggregate: 'percentile',
     percentile: 99,
@@ -40,6 +43,21 @@ test('the grammar', () => {
   assert.deepEqual(exactEdgesNs([p99, parse('trylock_failures', 'count < 7')]), [2e6]);
 });
 
+test('windows and stages, in either order', () => {
+  const rows: [string, string, number | null, string | null][] = [
+    ['p(99) < 2ms over 30s', 'p(99) < 2ms over 30s', 30e9, null],
+    ['max<2ms  during  boot', 'max < 2ms during boot', null, 'boot'],
+    ['max < 2ms over 500ms during boot', 'max < 2ms over 500ms during boot', 5e8, 'boot'],
+    ['max < 2ms during boot over 1m ', 'max < 2ms over 1m during boot', 60e9, 'boot'],
+  ];
+  for (const [written, expression, windowNs, stage] of rows) {
+    const got = parseThreshold('op_duration', written, [], ['boot', 'steady']);
+    assert.deepEqual([got.expression, got.windowNs, got.stage], [expression, windowNs, stage], written);
+    assert.equal(parseThreshold('op_duration', got.expression, []).expression, expression, 'reads what it writes');
+  }
+  assert.equal(parse('trylock_failures', 'count < 7 over 1s').limit, 7);
+});
+
 test('without tags the harness own null operation and refused operations are left out of latency', () => {
   const { measured } = parse('op_duration', 'max < 1s');
   assert.ok(measured.kind === 'trend');
@@ -68,6 +86,13 @@ test('each mistake is named with its place and its fix', () => {
     ['op_duration{op:mapp}', 'max < 1s', 'metric', 15, /unknown op 'mapp'/, /map, unmap/],
     ['op_duration{mode:container}', 'max < 1s', 'metric', 12, /has no tag 'mode'/, /remove/],
     ['op_duration{op}', 'max < 1s', 'metric', 12, /'op' is not a tag/, /\{tag:value\}/],
+    ['op_duration', 'max < 2ms over', 'expression', 10, /'over ': /, /over 30s/],
+    ['op_duration', 'max < 2ms over soon', 'expression', 10, /'over soon': /, /over 30s/],
+    ['op_duration', 'max < 2ms over 30', 'expression', 10, /'over 30': /, /over 30s/],
+    ['op_duration', 'max < 2ms over 5us', 'expression', 10, /a window of 5us is too short/, /1ms/],
+    ['op_duration', 'max < 2ms over 5s over 6s', 'expression', 10, /'over' is given twice/, /keep one/],
+    ['op_duration', 'max < 2ms during', 'expression', 10, /needs the name of a stage/, /during boot/],
+    ['op_duration', 'max < 2ms during  boto', 'expression', 10, /unknown stage 'boto'/, /use boot, steady/],
     ['op duration', 'max < 1s', 'metric', 0, /is not a metric/, /./],
   ];
   for (const [metric, expression, part, offset, message, hint] of rows) {

@@ -160,6 +160,7 @@ test('flags over environment over file over default, and the origin of each valu
     'host.count': '1 <- default',
     'host.cpus': 'unlimited <- default',
     expect: '[] <- default',
+    stages: '[] <- default',
     'guests.small.class': 'small <- t.yaml:4',
     'guests.small.count': '1 <- default',
     'guests.small.memory.size': '1GiB <- t.yaml:5',

@@ -30,12 +30,16 @@ export const REGISTRY: Registry = {
   ),
   invariants: INVARIANTS,
   faultSites: FAULT_SITES,
-  checkThreshold(metric, expression) {
+  checkThreshold(metric, expression, stages) {
     const fail = (part: string, message: string, hint: string): never => {
       throw Object.assign(new Error(message), { part, hint });
     };
     if (!metric.startsWith('op_duration')) fail('metric', `unknown metric '${metric}'`, 'use op_duration');
-    if (!/^(p\(\d+\)|max|avg) < \d+(us|ms|s)$/.test(expression)) {
+    const stage = / during (\w+)$/.exec(expression)?.[1];
+    if (stage !== undefined && !stages.includes(stage)) {
+      fail('expression', `unknown stage '${stage}'`, `use ${stages.join(', ')}`);
+    }
+    if (!/^(p\(\d+\)|max|avg) < \d+(us|ms|s)( during \w+)?$/.test(expression)) {
       fail('expression', `'${expression}' is not a threshold`, "write for example 'p(99) < 2ms'");
     }
   },

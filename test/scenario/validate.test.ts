@@ -69,6 +69,7 @@ test('the smallest scenario is valid and gets its defaults', () => {
       host: { count: 1, cpus: null },
       faults: {},
       expect: [],
+      stages: [],
       thresholds: {},
       guests: [],
     },
@@ -124,7 +125,7 @@ const ROWS: readonly (readonly [string, readonly string[]])[] = [
     [
       'zebra: unknown key',
       'zebra',
-      'known: name, description, seed, variant, pace, duration, profile, deferred, host, faults, expect, thresholds, guests',
+      'known: name, description, seed, variant, pace, duration, profile, deferred, host, faults, expect, stages, thresholds, guests',
     ],
   ],
   [s({ guest: 'conut: 1' }), ['guests[0].conut: unknown key', 'conut', "did you mean 'count'?"]],
@@ -447,6 +448,18 @@ const ROWS: readonly (readonly [string, readonly string[]])[] = [
   [
     s({ keys: "thresholds: { op_duration: 'p(99) < 2' }" }),
     ["thresholds.op_duration: 'p(99) < 2' is not a threshold", "'p(99) < 2'", "write for example 'p(99) < 2ms'"],
+  ],
+  [
+    s({ keys: 'stages: [{ name: boot, duration: 1s }, { name: steady }, { name: end, duration: 1s }]' }),
+    ['stages[1]: a stage before the last needs a duration', '{', 'add duration:'],
+  ],
+  [
+    s({ keys: 'stages: [{ name: boot, duration: 1s }, { name: boot }]' }),
+    ["stages[1].name: there is another stage 'boot'", 'boot', 'give it a name of its own'],
+  ],
+  [
+    s({ keys: "stages: [{ name: boot }]\nthresholds: { op_duration: 'max < 2s during boto' }" }),
+    ["thresholds.op_duration: unknown stage 'boto'", "'max < 2s during boto'", 'use boot'],
   ],
   [
     s({ keys: "thresholds: { ops_duration: 'max < 2s' }" }),

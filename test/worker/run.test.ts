@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { startPrivateRedis } from '../../src/coordinator/private-redis.ts';
 import { RUNS_KEY, runKeys } from '../../src/coordinator/protocol.ts';
@@ -64,6 +66,27 @@ describe('pinstorm run', { concurrency: 1 }, () => {
       assert.equal(coverage.guestsFinished + coverage.guestsFailed + coverage.guestsLost, coverage.guestsPlanned);
       assert.equal(accounting.deferred.applied + accounting.deferred.discarded, accounting.deferred.queued);
       assert.match(accounting.notes.join('\n'), /worker w\d was lost: its process ended, ended by SIGKILL/);
+    });
+  });
+
+  it('stops when a threshold with abortOnFail is crossed', async () => {
+    const thresholds =
+      "thresholds: { 'ops{op:map}': { threshold: 'count < 100 during late', abortOnFail: true, delayAbortEval: 1s } }\n" +
+      'stages: [{ name: early, duration: 1s }, { name: late }]\n';
+    await inDirectory(CONTENTION(60) + thresholds, async (directory) => {
+      const { code, stdout, stderr } = await new LiveRun(directory, RUN).ended;
+      const results = resultsOf(directory);
+      assertExact(results);
+      // On a busy machine its own lateness weighs more (114).
+      assert.equal(code, results.health.saturated ? 114 : 99, stdout);
+      assert.match(results.verdict.reasons.join('\n'), /threshold crossed: .*, which stopped the run at/);
+      assert.equal(results.stoppedByUser, false);
+      const { ok, observed, stoppedAtSeconds = 0 } = results.thresholds[0] ?? {};
+      assert.ok(ok === false && (observed ?? 0) >= 100 && stoppedAtSeconds > 1, JSON.stringify(results.thresholds));
+      assert.ok(results.durationNs < 50e9);
+      assert.match(stderr, /stopping, a threshold is crossed: ops\{op:map\} count < 100 during late/);
+      const events = readFileSync(join(directory, 'runs', 'latest', 'events.jsonl'), 'utf8');
+      assert.match(events, /"kind":"stage","stage":"late".*"kind":"threshold".*"kind":"stop","by":"threshold"/s);
     });
   });
 
