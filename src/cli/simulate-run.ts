@@ -46,8 +46,8 @@ export async function simulateRun(options: SimulateOptions): Promise<ExitCode> {
       grid,
     }),
   );
-  const simulate = (tasks: readonly HostTask[]): Promise<HostResult[]> =>
-    simulateAll(tasks, {
+  const simulate = (given: readonly HostTask[]): Promise<HostResult[]> =>
+    simulateAll(given, {
       threads: options.threads ?? availableParallelism(),
       onDone: (done) => {
         if (tasks.length > 1 && !options.quiet) status.message(`pinstorm: ${done} of ${tasks.length} hosts simulated`);

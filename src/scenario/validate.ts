@@ -217,7 +217,10 @@ class Checker {
     const list = locate(this.#root, ['stages'])?.value;
     const stagePaths = isList(list) ? list.map((_, index) => ['stages', index, 'name']) : [];
     this.#unique(stagePaths, 'stage');
-    const stages = stagePaths.map((path) => String(locate(this.#root, path)?.value));
+    const stages = stagePaths.flatMap((path) => {
+      const name = locate(this.#root, path)?.value;
+      return typeof name === 'string' ? [name] : [];
+    });
     const map = locate(this.#root, ['thresholds'])?.value;
     if (!isMapping(map)) return;
     for (const [metric, entry] of map) {

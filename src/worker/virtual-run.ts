@@ -148,7 +148,6 @@ class HostRun {
   #pending: number;
   #working = 0;
   #stopped = false;
-  #unstarted = 0;
   #endNs = 0;
   #finished = 0;
   #failed = 0;
@@ -251,7 +250,7 @@ class HostRun {
     const at = grid === undefined ? Number.POSITIVE_INFINITY : nextOnGrid(grid, ns);
     if (at === Number.POSITIVE_INFINITY) return;
     this.#virtual.host.at(at, () => {
-      if (this.#pending + this.#working === 0 || this.#virtual.host.idle) return;
+      if ((this.#stopped ? 0 : this.#pending) + this.#working === 0 || this.#virtual.host.idle) return;
       this.#takeInterval(at);
       this.#nextInterval(at);
     });
@@ -294,11 +293,8 @@ class HostRun {
   }
 
   #start(plan: GuestPlan): void {
+    if (this.#stopped) return;
     this.#pending -= 1;
-    if (this.#stopped) {
-      this.#unstarted += 1;
-      return;
-    }
     this.#working += 1;
     const a = this.#arena;
     const built = buildGuest(a, this.#addressSpace, plan, () => 0);
