@@ -244,7 +244,14 @@ export class Execution implements OpWorld {
     // An address space without tasks: only a step that ends a task or moves an mm reference can leave one behind.
     if (this.watch.touchedUsers) for (const mm of this.#all('mm')) checkMmOutlives(this.arena, this.oracle, mm);
     if (actor.done) this.#live.splice(this.#live.indexOf(id), 1);
+    if (this.#atRest(actor)) checkAtRest(this.arena, this.oracle, this.#all('mm'), this.#all('container'));
     return this.watch;
+  }
+
+  /** The step has ended an operation, and nobody else is in one: no update is on its way, the account must be right. */
+  #atRest(actor: StepActor): boolean {
+    if (!actor.done && actor.nextStep !== S.Syscall) return false;
+    return this.#live.every((n) => this.standings[n]?.parked || this.actors[n]?.nextStep === S.Syscall);
   }
 
   /** The execution is over: what must hold at rest. */

@@ -118,6 +118,13 @@ const forgotten: Variant = {
   },
 };
 
+/** Nothing is ever charged or given back: only between the operations can that be seen. */
+// oxlint-disable-next-line require-yield
+function* nothing(): Path<number> {
+  return 0;
+}
+const neverCharged: Variant = { ...H, acctPin: nothing, acctDma: nothing };
+
 /** Every charge keeps a reference to the address space. */
 const keptReference: Variant = {
   ...H,
@@ -163,6 +170,12 @@ interface Planted {
 const PLANTED: Readonly<Record<string, Planted>> = {
   'unlocked check, then charge': { kind: 'limit-bypass', bug: uncheckedUnderLock, plan: twoMaps(1), sound: H },
   'lost increment': { kind: 'balance', bug: lostIncrement, plan: twoMaps(16), sound: H },
+  'two errors that cancel': {
+    kind: 'balance',
+    bug: neverCharged,
+    plan: caseOf('map and unmap', [actor('a', 'main', map(0, 1), unmap(0, 1)), reader]),
+    sound: H,
+  },
   'double decrement': {
     kind: 'wrap',
     bug: doubleDecrement,
