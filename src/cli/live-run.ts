@@ -17,9 +17,12 @@ import { styleFor } from '../report/format.ts';
 import { machineFacts, RUN_DIRECTORY_VERSION, RunDirectory } from '../report/run-dir.ts';
 import { StatusLine } from '../report/status-line.ts';
 import { renderSummary } from '../report/summary.ts';
-import { plain } from '../scenario/source.ts';
+import { withDefaults } from '../scenario/origins.ts';
 import type { ResolvedScenario } from '../scenario/validate.ts';
+import { REGISTRY } from './registry.ts';
+import { finishReport } from './report-output.ts';
 import { RunWatch } from './run-watch.ts';
+import { withHistories } from './shortest-history.ts';
 
 export interface LiveRunOptions {
   readonly resolved: ResolvedScenario;
@@ -89,7 +92,7 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
       {
         started(startAtMs) {
           watch.start(startAtMs);
-          const scenario = stringify(plain(options.resolved.root));
+          const scenario = stringify(withDefaults(options.resolved, REGISTRY));
           directory = new RunDirectory(options.out, runRecord(), scenario, plan);
           directory.event(0, 'start', { runId, guests: plan.guests.length });
         },
@@ -103,6 +106,9 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
           directory?.event(watch.elapsedSeconds, 'threshold', { metric, expression });
           status.message(`pinstorm: stopping, a threshold is crossed: ${metric} ${expression}`);
           coordinator.stop('threshold');
+        },
+        guest(outcome, worker) {
+          directory?.guest(watch.guestRow(outcome, worker));
         },
         event(kind, fields) {
           watch.event(kind, fields);
@@ -167,13 +173,13 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
     status.clear();
     if (directory === undefined) return EXIT.stopped;
 
-    const results = watch.results(outcome, coordinator.reasons, loop.percentile(99));
+    const results = withHistories(watch.results(outcome, coordinator.reasons, loop.percentile(99)));
     const summary = renderSummary(results, styleFor({}, {}));
     directory.event(watch.elapsedSeconds, 'end', { verdict: results.verdict.verdict, reasons: coordinator.reasons });
     directory.finish(results, summary);
     if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
     else process.stdout.write(renderSummary(results, styleFor(process.stdout, process.env)));
-    status.message(`pinstorm: run directory ${directory.path}`);
+    status.message(`pinstorm: ${finishReport(directory.path)}`);
     return results.verdict.exitCode as ExitCode;
   }
 }

@@ -14,10 +14,12 @@ import { MODEL_COUNTERS } from '../model/env.ts';
 import { INVARIANTS } from '../model/oracle.ts';
 import { buildResults } from '../report/build.ts';
 import type { Coverage, RunIdentity, RunResults, ThresholdResult } from '../report/results.ts';
+import type { GuestRow } from '../report/run-dir.ts';
 import type { Progress } from '../report/status-line.ts';
 import { ThresholdJudge } from '../report/threshold-judge.ts';
 import { decide } from '../report/verdict.ts';
 import type { Coordinator, RunEnd } from '../coordinator/coordinator.ts';
+import type { GuestOutcome } from '../worker/emulator-api.ts';
 
 /** The generator is saturated when its actors resume later than this, p99 over the run, ns. */
 const SATURATED_LATENESS_NS = 10_000_000;
@@ -128,6 +130,27 @@ export class RunWatch {
     const key = `${String(fields['label'])}: ${String(fields['value'])}`;
     const known = this.#marks.get(key);
     this.#marks.set(key, { value: key, guests: (known?.guests ?? 0) + 1 });
+  }
+
+  guestRow(outcome: GuestOutcome, worker: string): GuestRow {
+    const { guest, incarnation, state, operations, failedOperations, error, lockedVmAfterPages, phasesMs } = outcome;
+    const plan = this.#plan.guests[guest];
+    const seconds = (ms: number | undefined): number | null => (ms === undefined ? null : Math.max(0, ms) / 1000);
+    return {
+      guest,
+      class: plan?.class ?? '',
+      incarnation,
+      worker,
+      state,
+      startSeconds: this.#plan.pace === 0 ? 0 : (plan?.startNs ?? 0) / this.#plan.pace / 1e9,
+      restSeconds: seconds(phasesMs?.rest),
+      settledSeconds: seconds(phasesMs?.settled),
+      endSeconds: seconds(phasesMs?.ended),
+      operations,
+      failedOperations,
+      lockedVmAfterPages,
+      error: error ?? null,
+    };
   }
 
   metricSources(): MetricSources {

@@ -11,10 +11,13 @@ import type { ThresholdContext } from '../report/thresholds.ts';
 import { machineFacts, RUN_DIRECTORY_VERSION, RunDirectory } from '../report/run-dir.ts';
 import { StatusLine } from '../report/status-line.ts';
 import { renderSummary } from '../report/summary.ts';
-import { plain } from '../scenario/source.ts';
+import { withDefaults } from '../scenario/origins.ts';
 import type { ResolvedScenario } from '../scenario/validate.ts';
 import { simulateAll } from '../worker/virtual-pool.ts';
 import { guestsOfHost, type HostResult, type HostTask } from '../worker/virtual-run.ts';
+import { REGISTRY } from './registry.ts';
+import { finishReport } from './report-output.ts';
+import { withHistories } from './shortest-history.ts';
 import { intervalGrid, mergeIntervals, type RunInterval } from './virtual-intervals.ts';
 import { durationOf, thresholdsOf, virtualHealth, virtualIdentity, virtualResults } from './virtual-results.ts';
 
@@ -71,7 +74,7 @@ export async function simulateRun(options: SimulateOptions): Promise<ExitCode> {
     hosts = await simulate(tasks.map((task) => ({ ...task, stopAtNs })));
     ({ intervals, judge, crossed } = judged(plan, hosts));
   }
-  const results = virtualResults(plan, hosts, judge);
+  const results = withHistories(virtualResults(plan, hosts, judge));
   const directory = new RunDirectory(
     options.out,
     {
@@ -92,7 +95,7 @@ export async function simulateRun(options: SimulateOptions): Promise<ExitCode> {
       minShare: 1,
       health: virtualHealth(plan),
     },
-    stringify(plain(options.resolved.root)),
+    stringify(withDefaults(options.resolved, REGISTRY)),
     plan,
   );
   for (const { endNs, delta, backlog, driftPages, guests } of intervals) {
@@ -102,7 +105,7 @@ export async function simulateRun(options: SimulateOptions): Promise<ExitCode> {
   directory.finish(results, renderSummary(results, styleFor({}, {})));
   if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
   else process.stdout.write(renderSummary(results, styleFor(process.stdout, process.env)));
-  status.message(`pinstorm: run directory ${directory.path}`);
+  status.message(`pinstorm: ${finishReport(directory.path)}`);
   return results.verdict.exitCode as ExitCode;
 }
 

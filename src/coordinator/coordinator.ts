@@ -21,6 +21,7 @@ import {
 import { guestQueue, openProducer, type JobProducer } from './queue.ts';
 import { openRedis, redisTimeMs, serverLoad, type RedisTarget } from './redis.ts';
 import { RunState } from './run-state.ts';
+import type { GuestOutcome } from '../worker/emulator-api.ts';
 
 export interface CoordinatorOptions {
   readonly target: RedisTarget;
@@ -41,6 +42,8 @@ export interface CoordinatorListener {
   started(startAtMs: number): void;
   /** About once a second while guests run, and once at the end. */
   progress(): void;
+  /** A guest ended; one that runs again after a loss ends again. */
+  guest(outcome: GuestOutcome, worker: string): void;
   event(
     kind: 'worker_joined' | 'worker_lost' | 'guest_failed' | 'mark' | 'stop',
     fields: Record<string, unknown>,
@@ -205,10 +208,14 @@ export class Coordinator {
         this.state.interval(sender, message);
         break;
       case 'outcomes':
-        for (const { error, ...rest } of message.outcomes) {
-          const outcome = error === undefined ? rest : { ...rest, error };
-          this.state.outcome(outcome);
-          if (outcome.state === 'failed') this.#listener.event('guest_failed', outcome);
+        for (const { error, phasesMs, ...rest } of message.outcomes) {
+          const outcome: GuestOutcome = {
+            ...rest,
+            ...(error === undefined ? {} : { error }),
+            ...(phasesMs === undefined ? {} : { phasesMs }),
+          };
+          if (this.state.outcome(outcome)) this.#listener.guest(outcome, message.worker);
+          if (outcome.state === 'failed') this.#listener.event('guest_failed', { ...outcome });
         }
         break;
       case 'mark': {

@@ -77,6 +77,7 @@ const Outcome = z.strictObject({
   failedOperations: count,
   error: line.optional(),
   lockedVmAfterPages: z.string().regex(/^\d{1,20}$/),
+  phasesMs: z.strictObject({ rest: z.number(), settled: z.number(), ended: z.number() }).optional(),
 });
 const counts = z.record(z.string().max(64), count);
 

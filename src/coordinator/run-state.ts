@@ -87,10 +87,16 @@ export class RunState {
     state.interval = interval;
   }
 
-  outcome(outcome: GuestOutcome): void {
+  /** @returns whether it is news. */
+  outcome(outcome: GuestOutcome): boolean {
     const known = this.outcomes.get(outcome.guest);
-    if (outcome.guest >= this.plan.guests.length) this.refused++;
-    else if (known === undefined || known.incarnation < outcome.incarnation) this.outcomes.set(outcome.guest, outcome);
+    if (outcome.guest >= this.plan.guests.length) {
+      this.refused++;
+      return false;
+    }
+    if (known !== undefined && known.incarnation >= outcome.incarnation) return false;
+    this.outcomes.set(outcome.guest, outcome);
+    return true;
   }
 
   /**

@@ -6,7 +6,8 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
-import { SERIES_BY_NAME } from '../metrics/ops.ts';
+import type { HdrScale } from '../metrics/hdr.ts';
+import { SERIES_BY_NAME, type SeriesId } from '../metrics/ops.ts';
 import { Snapshot } from '../metrics/snapshot.ts';
 import { OWN_COUNTERS, StatsLayout } from '../metrics/stats.ts';
 import { parseThreshold } from '../metrics/threshold.ts';
@@ -97,18 +98,7 @@ function rebuild(directory: string, record: RunRecord): RunResults {
 function latenciesByStart(layout: StatsLayout, log: string): Map<string, Snapshot> {
   const intervals = new Map<string, Snapshot>();
   const { scale } = layout;
-  for (const line of log.split('\n')) {
-    const match = /^Tag=([a-z_.]+),([\d.]+),[\d.]+,[\d.]+,([A-Za-z0-9+/=]+)$/.exec(line);
-    const id = SERIES_BY_NAME.get(match?.[1] ?? '');
-    if (match === null || id === undefined) continue;
-    let cells: Float64Array;
-    try {
-      cells = scale.decode(match[3]!);
-    } catch {
-      // Only the last line of a run that was cut off can be incomplete.
-      continue;
-    }
-    const start = match[2]!;
+  for (const { start, series, cells } of logLines(log, scale)) {
     const interval = intervals.get(start) ?? new Snapshot(layout);
     intervals.set(start, interval);
     const buckets = new Float64Array(layout.buckets);
@@ -119,13 +109,39 @@ function latenciesByStart(layout: StatsLayout, log: string): Map<string, Snapsho
     });
     const maxNs = cells.length === 0 ? 0 : scale.highest(cells.length - 1);
     const one = new Snapshot(layout);
-    one.data.set(id, { cells, buckets, sumNs, maxNs });
+    one.data.set(series, { cells, buckets, sumNs, maxNs });
     interval.add(one);
   }
   return intervals;
 }
 
-function read(directory: string, name: string): string | null {
+export interface LogLine {
+  /** As the log has it. */
+  readonly start: string;
+  readonly startSeconds: number;
+  readonly endSeconds: number;
+  readonly series: SeriesId;
+  readonly cells: Float64Array;
+}
+
+/** The histograms of latency.hlog in their order. What does not decode is left out: the last line of a run that was cut off. */
+export function* logLines(log: string, scale: HdrScale): Generator<LogLine> {
+  for (const line of log.split('\n')) {
+    const match = /^Tag=([a-z_.]+),([\d.]+),([\d.]+),[\d.]+,([A-Za-z0-9+/=]+)$/.exec(line);
+    const series = SERIES_BY_NAME.get(match?.[1] ?? '');
+    if (match === null || series === undefined) continue;
+    const startSeconds = Number(match[2]);
+    try {
+      const cells = scale.decode(match[4]!);
+      yield { start: match[2]!, startSeconds, endSeconds: startSeconds + Number(match[3]), series, cells };
+    } catch {
+      continue;
+    }
+  }
+}
+
+/** The text of a file of the run directory; null when there is none. @throws UserError 104 when it cannot be read. */
+export function read(directory: string, name: string): string | null {
   try {
     return readFileSync(join(directory, name), 'utf8');
   } catch (error) {
@@ -134,7 +150,8 @@ function read(directory: string, name: string): string | null {
   }
 }
 
-function parse<S extends z.ZodType>(
+/** Checks a JSON file. @throws UserError 104 saying what is wrong with it. */
+export function parse<S extends z.ZodType>(
   directory: string,
   name: string,
   text: string,
@@ -161,17 +178,30 @@ function parse<S extends z.ZodType>(
   throw invalid(`${path}: ${issue?.path.join('.')}: ${issue?.message}`, 'it was changed after the run');
 }
 
-/** The complete lines of a JSON Lines file; the rest of one that was cut off is left out. */
-function lines<S extends z.ZodType>(directory: string, name: string, schema: S): z.infer<S>[] {
-  return (read(directory, name) ?? '').split('\n').flatMap((line) => {
+/**
+ * The complete lines of a JSON Lines file; the rest of one that was cut off is left out.
+ * @param onRefused told how many lines were not what they should be.
+ */
+export function lines<S extends z.ZodType>(
+  directory: string,
+  name: string,
+  schema: S,
+  onRefused: (count: number) => void = () => {},
+): z.infer<S>[] {
+  let refused = 0;
+  const rows = (read(directory, name) ?? '').split('\n').flatMap((line) => {
     if (line === '') return [];
     try {
       const checked = schema.safeParse(JSON.parse(line));
-      return checked.success ? [checked.data] : [];
+      if (checked.success) return [checked.data];
     } catch {
-      return [];
+      // Counted below.
     }
+    refused += 1;
+    return [];
   });
+  if (refused > 0) onRefused(refused);
+  return rows;
 }
 
 const invalid = (message: string, hint: string): UserError => new UserError(EXIT.invalid, message, hint);

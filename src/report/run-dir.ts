@@ -56,12 +56,35 @@ export const Interval = z.object({
   /** Values at the end of the interval. */
   gauges: z.record(z.string(), z.number()),
   guests: z.record(z.string(), z.number()),
+  /** How many lines of latency.hlog belong to it. */
+  histograms: z.number().int().min(0).optional(),
 });
 export type Interval = z.infer<typeof Interval>;
 
 /** One line of events.jsonl. Kinds: start, stage, threshold, violation, worker_lost, guest_failed, stop, end. */
 export const RunEvent = z.looseObject({ atSeconds: z.number(), kind: z.string() });
 export type RunEvent = z.infer<typeof RunEvent>;
+
+/** One line of guests.jsonl: how a guest ended. Seconds since the run's start, of the run's clock. */
+export const GuestRow = z.object({
+  guest: z.number().int(),
+  class: z.string(),
+  incarnation: z.number().int(),
+  worker: z.string(),
+  state: z.enum(['completed', 'stopped', 'failed']),
+  /** When it was due to start. */
+  startSeconds: z.number(),
+  /** When its actors were at rest, when its last deferred update had been applied, when its processes had exited. */
+  restSeconds: z.number().nullable(),
+  settledSeconds: z.number().nullable(),
+  endSeconds: z.number().nullable(),
+  operations: z.number(),
+  failedOperations: z.number(),
+  /** locked_vm at its end, decimal: it may have wrapped to an unsigned 64-bit value. */
+  lockedVmAfterPages: z.string(),
+  error: z.string().nullable(),
+});
+export type GuestRow = z.infer<typeof GuestRow>;
 
 /** This machine, for run.json. */
 export function machineFacts(): RunRecord['machine'] {
@@ -76,7 +99,7 @@ export function machineFacts(): RunRecord['machine'] {
 export class RunDirectory {
   /** Where it is. */
   readonly path: string;
-  private readonly files: Record<'intervals' | 'latency' | 'events', number>;
+  private readonly files: Record<'intervals' | 'latency' | 'events' | 'guests', number>;
   private seq = 0;
   private lastEndSeconds = 0;
 
@@ -94,7 +117,12 @@ export class RunDirectory {
       this.write('plan.json', `${JSON.stringify(plan)}\n`);
       this.write('run.json', `${JSON.stringify(record, null, 2)}\n`);
       const open = (name: string) => openSync(join(this.path, name), 'ax');
-      return { intervals: open('intervals.jsonl'), latency: open('latency.hlog'), events: open('events.jsonl') };
+      return {
+        intervals: open('intervals.jsonl'),
+        latency: open('latency.hlog'),
+        events: open('events.jsonl'),
+        guests: open('guests.jsonl'),
+      };
     });
     const startedAtSeconds = (Date.parse(startedAt) / 1000).toFixed(3);
     const log = this.histogramLog();
@@ -126,6 +154,7 @@ export class RunDirectory {
       counters,
       gauges: { ...gauges },
       guests: { ...guests },
+      histograms: delta.data.size,
     };
     this.lastEndSeconds = endSeconds;
     const log = this.histogramLog();
@@ -141,6 +170,11 @@ export class RunDirectory {
   /** Appends an event; `fields` is JSON data. */
   event(atSeconds: number, kind: string, fields: Readonly<Record<string, unknown>> = {}): void {
     this.append('events', `${JSON.stringify({ atSeconds, kind, ...fields })}\n`);
+  }
+
+  /** Appends how a guest ended. A guest that ran again has a line for each incarnation; the last one counts. */
+  guest(row: GuestRow): void {
+    this.append('guests', `${JSON.stringify(row)}\n`);
   }
 
   /** Writes results.json, verdict.json and summary.txt, and closes the directory. */

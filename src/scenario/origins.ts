@@ -47,6 +47,36 @@ export function originsOf(resolved: ResolvedScenario, registry: Registry): Value
   return found;
 }
 
+/** The scenario as its author would write it with nothing left to defaults: plain data for YAML. */
+export function withDefaults(resolved: ResolvedScenario, registry: Registry): unknown {
+  const fill = (schema: JsonSchema | undefined, node: Located | undefined): unknown => {
+    const value = node ?? (schema?.default === undefined ? undefined : fromPlain(schema.default, { kind: 'default' }));
+    if (value === undefined) return undefined;
+    if (isList(value.value)) {
+      const items = listOf(schema);
+      return value.value.map((item) => (isMapping(item.value) ? fill(items, item) : plain(item)));
+    }
+    const map = value.value;
+    if (!isMapping(map)) return plain(value);
+    const shape = objectOf(schema, map);
+    const keys = new Set([...Object.keys(shape?.properties ?? {}), ...map.keys()]);
+    const filled = [...keys].map((key): [string, unknown] => [
+      key,
+      fill(key === 'options' ? optionsOf(registry, map) : childOf(shape, key), map.get(key)),
+    ]);
+    return Object.fromEntries(filled.filter(([, child]) => child !== undefined));
+  };
+  return fill(scenarioJsonSchema(registry), resolved.root);
+}
+
+/** What the items of a list are. */
+function listOf(schema: JsonSchema | undefined): JsonSchema | undefined {
+  const candidates: JsonSchema[] = schema === undefined ? [] : [schema];
+  for (const candidate of candidates) candidates.push(...(candidate.anyOf ?? []), ...(candidate.oneOf ?? []));
+  const items = candidates.find((candidate) => candidate.items !== undefined)?.items;
+  return items === false ? undefined : items;
+}
+
 /** The alternative of a schema that describes a map with these keys. */
 function objectOf(schema: JsonSchema | undefined, map: ReadonlyMap<string, Located>): JsonSchema | undefined {
   const candidates: JsonSchema[] = schema === undefined ? [] : [schema];

@@ -27,6 +27,8 @@ export interface GuestOutcome {
   readonly error?: string;
   /** locked_vm after the guest's end in pages, decimal: it may have wrapped to an unsigned 64-bit value. */
   readonly lockedVmAfterPages: string;
+  /** Real ms since the run's start at which its actors were at rest, its updates applied, its processes gone. */
+  readonly phasesMs?: { readonly rest: number; readonly settled: number; readonly ended: number };
 }
 
 /** Something a guest wants kept in the run's events, for example locked_vm after its maps. */

@@ -45,6 +45,10 @@ interface LiveGuest {
   failedOperations: number;
   error: string | undefined;
   lockedVmAfter: bigint;
+  /** The run's start on this process' monotonic clock; when its actors were at rest, and its updates applied, after it. */
+  readonly runStartMs: number;
+  restMs: number;
+  settledMs: number;
 }
 
 /** Something a guest wants kept in the run's events. */
@@ -178,6 +182,9 @@ export class WallEmulator implements Emulator {
         failedOperations: 0,
         error: undefined,
         lockedVmAfter: 0n,
+        runStartMs: startAtMs - performance.timeOrigin,
+        restMs: 0,
+        settledMs: 0,
       });
       const byThread = new Map<number, { index: number; actor: Ref; task: Ref }[]>();
       built.actors.forEach(({ actor, task }, index) => {
@@ -227,6 +234,7 @@ export class WallEmulator implements Emulator {
     if (guest.left > 0) return;
     if (message.type === 'parked') {
       guest.state = 'settling';
+      guest.restMs = performance.now() - guest.runStartMs;
       this.#settling.add(guest);
       this.#settleIfQuiet(guest);
     } else {
@@ -246,6 +254,7 @@ export class WallEmulator implements Emulator {
     checkAtRest(a, this.#oracle, guest.built.mms, containers);
     guest.lockedVmAfter = lockedVm(a, guest.built.mms[0] as Ref);
     guest.state = 'exiting';
+    guest.settledMs = performance.now() - guest.runStartMs;
     this.#settling.delete(guest);
     guest.left = guest.built.actors.length;
     const byThread = new Map<number, Ref[]>();
@@ -290,6 +299,7 @@ export class WallEmulator implements Emulator {
       failedOperations: guest.failedOperations,
       ...(guest.error === undefined ? {} : { error: guest.error }),
       lockedVmAfterPages: `${guest.lockedVmAfter}`,
+      phasesMs: { rest: guest.restMs, settled: guest.settledMs, ended: performance.now() - guest.runStartMs },
     });
   }
 

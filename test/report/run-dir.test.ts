@@ -68,6 +68,7 @@ test('a run directory holds every file, and latest points at it', () => {
   assert.equal(readlinkSync(join(under, 'latest')), '20260102T030405Z-accounting-stress');
   assert.deepEqual(readdirSync(directory.path).toSorted(), [
     'events.jsonl',
+    'guests.jsonl',
     'intervals.jsonl',
     'latency.hlog',
     'plan.json',

@@ -1,27 +1,39 @@
-import { EXIT } from '../../base/errors.ts';
-import { defineCommand, flag, required } from '../command.ts';
+import { EXIT, UserError } from '../../base/errors.ts';
+import { choice, defineCommand, flag, required, text } from '../command.ts';
+
+const FORMATS = ['text', 'html', 'json', 'csv', 'junit', 'hgrm'] as const;
 
 export const command = defineCommand({
   description:
-    'Prints the summary of a run again, from its run directory alone. The directory of a run that was killed, or that ' +
-    'still goes on, gives the results so far. The exit status is that of this command, not the verdict of the run.',
+    'Reports on a run, from its run directory alone: prints the summary and writes report.html into the directory, one file ' +
+    'that needs no network. The directory of a run that was killed, or that still goes on, gives the results so far. Other ' +
+    'formats go to stdout or to --out: the results as JSON, the intervals as CSV, thresholds and invariants as JUnit XML, and ' +
+    'the percentile distribution of each latency as .hgrm files for the tools of HdrHistogram. The exit status is that of this ' +
+    'command, not the verdict of the run.',
   arguments: { directory: required('run directory, for example runs/latest') },
-  options: { json: flag('print the results as one JSON document instead') },
+  options: {
+    format: choice({
+      placeholder: 'format',
+      help: `one of ${FORMATS.join(', ')}; default: text, and report.html`,
+      choices: FORMATS,
+    }),
+    out: text({
+      placeholder: 'path',
+      help: 'file to write; for hgrm a directory (default: hgrm in the run directory)',
+    }),
+    json: flag('the same as --format json'),
+  },
   examples: [
-    { command: 'pinstorm report runs/latest', what: 'after a run: its summary again' },
-    { command: 'pinstorm report runs/latest --json', what: 'the same figures for a program' },
+    { command: 'pinstorm report runs/latest', what: 'summary, and runs/latest/report.html' },
+    { command: 'pinstorm report runs/latest --json', what: 'the results for a program' },
+    { command: 'pinstorm report runs/latest --format junit --out junit.xml', what: 'for a CI server' },
   ],
   exits: [],
-  async run({ directory }, { json }) {
-    const [{ loadRun }, { renderSummary }, { styleFor }] = await Promise.all([
-      import('../../report/load.ts'),
-      import('../../report/summary.ts'),
-      import('../../report/format.ts'),
-    ]);
-    const results = loadRun(directory);
-    process.stdout.write(
-      json ? `${JSON.stringify(results, null, 2)}\n` : renderSummary(results, styleFor(process.stdout, process.env)),
-    );
+  async run({ directory }, { format, out, json }) {
+    const { writeReport } = await import('../report-output.ts');
+    if (json && format !== undefined && format !== 'json')
+      throw new UserError(EXIT.invalid, `--json and --format ${format} contradict each other`, 'leave one of them out');
+    writeReport(directory, json ? 'json' : format, out);
     return EXIT.ok;
   },
 });

@@ -1,0 +1,75 @@
+/**
+ * What the charts of a report and of the live page are drawn from: plain data, small enough to lie in the page. Times are
+ * seconds of the run's clock, latencies nanoseconds. Runs in Node.js and in the browser.
+ */
+
+/** The latencies of a series in one slot of time: count, p50, p99, p99.9, largest; then the heat: first row, counts per row. */
+export type SlotSeries = readonly [
+  count: number,
+  p50Ns: number,
+  p99Ns: number,
+  p999Ns: number,
+  maxNs: number,
+  firstRow: number,
+  ...rows: number[],
+];
+
+/** One or more intervals of a run, added up. */
+export interface Slot {
+  readonly start: number;
+  readonly end: number;
+  readonly series: Readonly<Record<string, SlotSeries>>;
+  /** Increases. */
+  readonly counters: Readonly<Record<string, number>>;
+  /** The largest value in the slot. */
+  readonly gauges: Readonly<Record<string, number>>;
+  /** Guests by state at its end. */
+  readonly guests: Readonly<Record<string, number>>;
+}
+
+/** A whole run's latencies of a series: points of the percentile spectrum, [share of the samples, ns]. */
+export interface Spectrum {
+  readonly count: number;
+  readonly maxNs: number;
+  readonly points: readonly (readonly [number, number])[];
+}
+
+export interface EventMark {
+  readonly at: number;
+  readonly kind: string;
+  readonly text: string;
+}
+
+/** A guest of the table and the timeline. */
+export interface GuestLine {
+  readonly guest: number;
+  readonly class: string;
+  readonly state: string;
+  readonly worker: string;
+  readonly start: number;
+  readonly rest: number | null;
+  readonly settled: number | null;
+  readonly end: number | null;
+  readonly operations: number;
+  readonly failed: number;
+  readonly lockedVm: string;
+  readonly error: string | null;
+}
+
+export interface ChartData {
+  /** Whether the seconds are real or simulated. */
+  readonly clock: 'wall' | 'virtual';
+  readonly durationSeconds: number;
+  /** Intervals added up in each slot, at most. */
+  readonly merged: number;
+  readonly slots: readonly Slot[];
+  readonly spectra: Readonly<Record<string, Spectrum>>;
+  readonly events: readonly EventMark[];
+  readonly guests: readonly GuestLine[];
+}
+
+/** Rows of the heatmap per doubling of the latency. */
+export const ROWS_PER_OCTAVE = 4;
+export const rowOf = (ns: number): number => Math.floor(ROWS_PER_OCTAVE * Math.log2(Math.max(ns, 1)));
+/** The smallest latency of a row, ns. */
+export const rowStartNs = (row: number): number => 2 ** (row / ROWS_PER_OCTAVE);

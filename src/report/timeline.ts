@@ -1,0 +1,195 @@
+/**
+ * A run over time, as charts need it: intervals are added up in slots, so that a run of any length has a bounded number of
+ * them. Histograms are added, never quantiles: the quantiles of a slot are those of all its samples.
+ */
+import type { HdrScale } from '../metrics/hdr.ts';
+import { SERIES, type SeriesId } from '../metrics/ops.ts';
+import { rowOf, type ChartData, type Slot, type SlotSeries, type Spectrum } from './chart-data.ts';
+
+/** More slots than this are joined two by two: more points than a chart has pixels help nobody. */
+const SLOTS_MAX = 480;
+
+/** The non-empty cells of a histogram, in order. */
+interface Sparse {
+  readonly cells: number[];
+  readonly counts: number[];
+}
+
+interface OpenSlot {
+  start: number;
+  end: number;
+  /** Intervals in it. */
+  intervals: number;
+  series: Map<SeriesId, Sparse>;
+  counters: Record<string, number>;
+  gauges: Record<string, number>;
+  guests: Readonly<Record<string, number>>;
+  /** What it looks like, once nothing is added any more. */
+  closed: Slot | null;
+}
+
+export interface TimelineInterval {
+  readonly startSeconds: number;
+  readonly endSeconds: number;
+  readonly counters: Readonly<Record<string, number>>;
+  readonly gauges: Readonly<Record<string, number>>;
+  readonly guests: Readonly<Record<string, number>>;
+}
+
+export class Timeline {
+  /** Intervals per slot. */
+  merged = 1;
+  readonly #scale: HdrScale;
+  #slots: OpenSlot[] = [];
+  readonly #whole = new Map<SeriesId, Float64Array>();
+
+  constructor(scale: HdrScale) {
+    this.#scale = scale;
+  }
+
+  get length(): number {
+    return this.#slots.length;
+  }
+
+  /** Adds the interval after the last one; `series` holds the cells of what was recorded in it. */
+  add(interval: TimelineInterval, series: Iterable<readonly [SeriesId, Float64Array]>): void {
+    const sparse = new Map<SeriesId, Sparse>();
+    for (const [id, cells] of series) {
+      sparse.set(id, toSparse(cells));
+      let whole = this.#whole.get(id);
+      if (whole === undefined) this.#whole.set(id, (whole = new Float64Array(this.#scale.cells)));
+      for (let i = 0; i < cells.length; i += 1) whole[i]! += cells[i]!;
+    }
+    const { startSeconds: start, endSeconds: end, counters, gauges, guests } = interval;
+    const fresh: OpenSlot = {
+      start,
+      end,
+      intervals: 1,
+      series: sparse,
+      counters: { ...counters },
+      gauges: { ...gauges },
+      guests,
+      closed: null,
+    };
+    const last = this.#slots.at(-1);
+    if (last !== undefined && last.intervals < this.merged) join(last, fresh);
+    else this.#slots.push(fresh);
+    if (this.#slots.length <= SLOTS_MAX) return;
+    this.merged *= 2;
+    this.#slots = this.#slots.flatMap((slot, i) => {
+      if (i % 2 === 1) return [];
+      const next = this.#slots[i + 1];
+      if (next !== undefined) join(slot, next);
+      return [slot];
+    });
+  }
+
+  /** The slots from `from` on. */
+  slots(from = 0): Slot[] {
+    return this.#slots.slice(from).map((slot) => (slot.closed ??= this.#close(slot)));
+  }
+
+  spectra(): ChartData['spectra'] {
+    const out: Record<string, Spectrum> = {};
+    for (const [id, cells] of this.#whole) {
+      const spectrum = spectrumOf(this.#scale, cells);
+      if (spectrum !== null) out[SERIES[id]!.name] = spectrum;
+    }
+    return out;
+  }
+
+  /** Counts of the whole run, by series. */
+  get whole(): ReadonlyMap<SeriesId, Float64Array> {
+    return this.#whole;
+  }
+
+  #close({ start, end, series, counters, gauges, guests }: OpenSlot): Slot {
+    const out: Record<string, SlotSeries> = {};
+    for (const [id, sparse] of series) {
+      const one = this.#summary(sparse);
+      if (one !== null) out[SERIES[id]!.name] = one;
+    }
+    return { start: round(start), end: round(end), series: out, counters, gauges, guests };
+  }
+
+  #summary({ cells, counts }: Sparse): SlotSeries | null {
+    const count = counts.reduce((sum, n) => sum + n, 0);
+    if (count === 0) return null;
+    const top = (p: number): number => {
+      let left = Math.ceil((p / 100) * count);
+      const at = counts.findIndex((n) => (left -= n) <= 0);
+      return this.#scale.highest(cells.at(at)!);
+    };
+    const rows: number[] = [];
+    const firstRow = rowOf(this.#scale.lowest(cells[0]!));
+    cells.forEach((cell, i) => {
+      const row = rowOf(this.#scale.lowest(cell)) - firstRow;
+      while (rows.length <= row) rows.push(0);
+      rows[row]! += counts[i]!;
+    });
+    return [count, top(50), top(99), top(99.9), top(100), firstRow, ...rows];
+  }
+}
+
+/** Points of the percentile spectrum, as HdrHistogram's plots have them; null without samples. */
+export function spectrumOf(scale: HdrScale, cells: Float64Array): Spectrum | null {
+  const count = cells.reduce((sum, n) => sum + n, 0);
+  if (count === 0) return null;
+  const points: [number, number][] = [];
+  let below = 0;
+  let maxNs = 0;
+  let last = -1;
+  for (let cell = 0; cell < cells.length; cell += 1) {
+    if (cells[cell] === 0) continue;
+    below += cells[cell]!;
+    maxNs = scale.highest(cell);
+    // Evenly spaced on the axis the plot has: 1 / (1 - share), logarithmic.
+    const place = below === count ? Infinity : -Math.log10(1 - below / count);
+    if (place < last + 0.02) continue;
+    last = place;
+    points.push([Number((below / count).toPrecision(9)), maxNs]);
+  }
+  return { count, maxNs, points };
+}
+
+function toSparse(cells: Float64Array): Sparse {
+  const out: Sparse = { cells: [], counts: [] };
+  cells.forEach((n, cell) => {
+    if (n === 0) return;
+    out.cells.push(cell);
+    out.counts.push(n);
+  });
+  return out;
+}
+
+/** Adds a slot to the one before it. */
+function join(into: OpenSlot, next: OpenSlot): void {
+  into.end = next.end;
+  into.intervals += next.intervals;
+  into.guests = next.guests;
+  into.closed = null;
+  for (const [name, n] of Object.entries(next.counters)) into.counters[name] = (into.counters[name] ?? 0) + n;
+  for (const [name, n] of Object.entries(next.gauges)) into.gauges[name] = Math.max(into.gauges[name] ?? -Infinity, n);
+  for (const [id, sparse] of next.series) {
+    const ours = into.series.get(id);
+    into.series.set(id, ours === undefined ? sparse : addSparse(ours, sparse));
+  }
+}
+
+function addSparse(a: Sparse, b: Sparse): Sparse {
+  const out: Sparse = { cells: [], counts: [] };
+  let i = 0;
+  let j = 0;
+  while (i < a.cells.length || j < b.cells.length) {
+    const left = a.cells[i] ?? Infinity;
+    const right = b.cells[j] ?? Infinity;
+    out.cells.push(Math.min(left, right));
+    out.counts.push((left <= right ? a.counts[i]! : 0) + (right <= left ? b.counts[j]! : 0));
+    if (left <= right) i += 1;
+    if (right <= left) j += 1;
+  }
+  return out;
+}
+
+/** Nanoseconds are enough. */
+const round = (seconds: number): number => Number(seconds.toFixed(9));
