@@ -116,10 +116,7 @@ export class RunWatch {
 
   /** Stages of the scenario that have begun since the last call, with when, seconds of real time. */
   stagesBegun(): { atSeconds: number; stage: string }[] {
-    const { stages = [], pace } = this.#plan;
-    const begun = stages
-      .map(({ name, startNs }) => ({ atSeconds: startNs / (pace === 0 ? 1 : pace) / 1e9, stage: name }))
-      .filter(({ atSeconds }) => atSeconds <= this.elapsedSeconds);
+    const begun = stageStarts(this.#plan).filter(({ atSeconds }) => atSeconds <= this.elapsedSeconds);
     const told = this.#stagesTold;
     this.#stagesTold = begun.length;
     return begun.slice(told);
@@ -172,7 +169,6 @@ export class RunWatch {
         threads: this.#threads(),
         saturated: this.#saturation() !== null,
       }),
-      pool: () => this.state.pool,
       health: () => this.#health(),
     };
   }
@@ -183,11 +179,21 @@ export class RunWatch {
       startSeconds: this.#startSeconds,
       plannedSeconds: durationNs === null || pace === 0 ? null : durationNs / pace / 1e9,
       phases: this.#coordinator?.phases ?? {},
+      stages: this.#stages(),
       exitStatus: this.#statusSoFar(),
       thresholds: this.#judged,
       workers: this.state.workerHealth(performance.now()),
       redis: this.#coordinator?.redisHealth ?? null,
     };
+  }
+
+  /** The stages that have begun, with epoch seconds. */
+  #stages(): RunHealth['stages'] {
+    const started = this.#startSeconds;
+    if (started === null) return [];
+    return stageStarts(this.#plan)
+      .map(({ atSeconds, stage }) => ({ stage, startSeconds: started + atSeconds }))
+      .filter(({ startSeconds }) => startSeconds <= Date.now() / 1000);
   }
 
   /** The exit status if everything still to come were fine: what is under way counts neither as missing nor as lost. */
@@ -327,6 +333,11 @@ export class RunWatch {
     if (notes.length <= NOTES_MAX) return notes;
     return [...notes.slice(0, NOTES_MAX), `and ${notes.length - NOTES_MAX} more: see events.jsonl`];
   }
+}
+
+/** When stages begin, seconds of real time after the start. */
+function stageStarts({ stages = [], pace }: RunPlan): { atSeconds: number; stage: string }[] {
+  return stages.map(({ name, startNs }) => ({ atSeconds: startNs / (pace === 0 ? 1 : pace) / 1e9, stage: name }));
 }
 
 /** The equation that shows that no guest fell through, when there is something to show, and what is missing. */

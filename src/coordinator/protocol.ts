@@ -81,9 +81,6 @@ const Outcome = z.strictObject({
 });
 const counts = z.record(z.string().max(64), count);
 
-/** Milliseconds. */
-const poolTimes = z.strictObject({ average: z.number(), p99: z.number(), max: z.number() });
-
 export const WorkerMessage = z.discriminatedUnion('t', [
   z.strictObject({
     t: z.literal('register'),
@@ -123,12 +120,6 @@ export const WorkerMessage = z.discriminatedUnion('t', [
     residentBytes: count,
     /** CPU time of the process since its start. */
     cpuSeconds: z.number().min(0),
-    pool: z.strictObject({
-      utilization: z.number(),
-      queueSize: count,
-      waitTime: poolTimes,
-      runTime: poolTimes,
-    }),
   }),
   z.strictObject({
     t: z.literal('final'),

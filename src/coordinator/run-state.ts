@@ -2,7 +2,6 @@
  * What the coordinator knows of a run: the merged state of its workers. Every update is idempotent: intervals by
  * sequence number, outcomes by guest and incarnation.
  */
-import type { PoolHealth } from '../metrics/exposition.ts';
 import { actualSeries, LATENESS, OPS, OUTCOMES } from '../metrics/ops.ts';
 import type { WorkerHealth } from '../metrics/run-metrics.ts';
 import { Snapshot, decodeSnapshot } from '../metrics/snapshot.ts';
@@ -129,24 +128,7 @@ export class RunState {
     return Math.max(0, ...ages);
   }
 
-  /** The pools of all workers as one: sums where they add up, else the worst. */
-  get pool(): PoolHealth {
-    const pools = [...this.workers.values()].flatMap(({ interval }) => (interval === null ? [] : [interval.pool]));
-    const max = (of: (pool: PoolHealth) => number): number => Math.max(0, ...pools.map(of));
-    const worst = (of: (pool: PoolHealth) => PoolHealth['waitTime']): PoolHealth['waitTime'] => ({
-      average: max((pool) => of(pool).average),
-      p99: max((pool) => of(pool).p99),
-      max: max((pool) => of(pool).max),
-    });
-    return {
-      utilization: pools.reduce((sum, { utilization }) => sum + utilization, 0) / Math.max(1, pools.length),
-      queueSize: pools.reduce((sum, { queueSize }) => sum + queueSize, 0),
-      waitTime: worst(({ waitTime }) => waitTime),
-      runTime: worst(({ runTime }) => runTime),
-    };
-  }
-
-  /** Sum over workers of |locked_vm + pending - truth| of running guests, pages. */
+  /** How far locked_vm is from the pages finished operations hold, of running guests, summed over workers. */
   get driftPages(): number {
     return this.#sum((state) => Math.abs(Number(state.interval?.driftPages ?? 0)));
   }
@@ -175,7 +157,7 @@ export class RunState {
 
   /** The workers side by side. @param nowMs monotonic milliseconds. */
   workerHealth(nowMs: number): WorkerHealth[] {
-    return [...this.workers].map(([name, { snapshot, interval, lastSeenMs, lost, final }]) => {
+    return [...this.workers].map(([name, { registration, snapshot, interval, lastSeenMs, lost, final }]) => {
       const late = snapshot.series(LATENESS);
       return {
         name,
@@ -183,7 +165,8 @@ export class RunState {
         silenceSeconds: (nowMs - lastSeenMs) / 1000,
         guestsRunning: interval?.states['running'] ?? 0,
         deferredBacklog: interval?.backlog ?? 0,
-        utilization: interval?.pool.utilization ?? 0,
+        threads: registration.threads,
+        idleSeconds: snapshot.counter('thread_idle_ns') / 1e9,
         eventLoopDelaySeconds: (interval?.eventLoopDelayP99Ns ?? 0) / 1e9,
         residentBytes: interval?.residentBytes ?? 0,
         cpuSeconds: interval?.cpuSeconds ?? 0,

@@ -329,8 +329,15 @@ export class WallLoop {
 
   /** Waits as `turn` said. `idleMs` bounds the sleep. */
   wait(restNs: number, idleMs: number): void {
-    const { control, thread } = this.shared;
     if (restNs <= 0) return;
+    const beforeMs = performance.now();
+    this.#wait(restNs, idleMs);
+    const { stats } = this.shared;
+    stats.count(stats.layout.counter('thread_idle_ns'), Math.round((performance.now() - beforeMs) * 1e6));
+  }
+
+  #wait(restNs: number, idleMs: number): void {
+    const { control, thread } = this.shared;
     const bell = control.bell(thread);
     if (restNs > POLL_NS) {
       // Mail that came before the bell was read must not be slept on.

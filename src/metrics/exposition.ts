@@ -26,7 +26,7 @@ export interface LiveGauges {
   readonly deferredBacklog: number;
   /** Age of the oldest of them in seconds, 0 if there is none. */
   readonly deferredOldestAgeSeconds: number;
-  /** Sum over guests of |locked_vm + pending - truth|, pages. */
+  /** How far locked_vm is from the pages finished operations hold, over running guests. */
   readonly lockedVmDriftPages: number;
   /** Violations found so far, by invariant. Those that are listed with 0 let a query see the first one. */
   readonly invariantViolations: Readonly<Record<string, number>>;
@@ -35,15 +35,6 @@ export interface LiveGauges {
   readonly threads: number;
   /** Whether the generator is too late for its figures to be trusted. */
   readonly saturated: boolean;
-}
-
-/** What a Piscina pool says of itself. Times in milliseconds, as Piscina has them. */
-export interface PoolHealth {
-  /** Share of the threads' time spent in tasks, 0 .. 1. */
-  readonly utilization: number;
-  readonly queueSize: number;
-  readonly waitTime: { readonly average: number; readonly p99: number; readonly max: number };
-  readonly runTime: { readonly average: number; readonly p99: number; readonly max: number };
 }
 
 /** Identity of the run, exported once as pinstorm_run_info. */
@@ -67,7 +58,6 @@ export interface MetricSources {
   readonly health?: () => RunHealth;
   readonly stats: StatsView;
   gauges(): LiveGauges;
-  readonly pool?: () => PoolHealth;
 }
 
 type Labels = Readonly<Record<string, string>>;
@@ -88,7 +78,6 @@ const COUNTER_HELP: Readonly<Record<string, string>> = {
   chunks: 'Physically contiguous chunks pinned, each accounted for by itself.',
   pages_pinned: 'Pages of 4 KiB pinned.',
   pages_unpinned: 'Pages of 4 KiB unpinned.',
-  ops_dropped: 'Operations never started because their actor was still busy at their time.',
   values_clamped: 'Latencies outside 0 to 1 h, kept as the nearer end.',
 };
 /** Exported as states of deferred_jobs_total instead. */
@@ -121,11 +110,14 @@ export function createRegistry(sources: MetricSources): Registry {
 
   addHistograms(stats, add);
   for (const name of stats.layout.counterNames) {
-    if (name in DEFERRED_COUNTERS) continue;
+    if (name in DEFERRED_COUNTERS || name === 'thread_idle_ns') continue;
     add('counter', `${name}_total`, COUNTER_HELP[name] ?? `Total of ${name.replaceAll('_', ' ')}.`, () =>
       one(stats.counter(name)),
     );
   }
+  add('counter', 'thread_idle_seconds_total', 'Time driver threads slept because nothing was due.', () =>
+    one(stats.counter('thread_idle_ns') / 1e9),
+  );
   add('counter', 'deferred_jobs_total', 'Deferred accounting updates by what became of them.', () =>
     Object.entries(DEFERRED_COUNTERS)
       .filter(([name]) => stats.layout.counterNames.includes(name))
@@ -141,8 +133,11 @@ export function createRegistry(sources: MetricSources): Registry {
   add('gauge', 'deferred_oldest_age_seconds', 'Age of the oldest deferred update not yet applied.', () =>
     one(sources.gauges().deferredOldestAgeSeconds),
   );
-  add('gauge', 'locked_vm_drift_pages', 'How far locked_vm plus what is pending is from the pages really pinned.', () =>
-    one(sources.gauges().lockedVmDriftPages),
+  add(
+    'gauge',
+    'locked_vm_drift_pages',
+    'How far locked_vm is from what finished operations hold: work under way, and updates put off.',
+    () => one(sources.gauges().lockedVmDriftPages),
   );
   add('gauge', 'guests', 'Synthetic guests by state.', () => {
     const { guests } = sources.gauges();
@@ -164,7 +159,6 @@ export function createRegistry(sources: MetricSources): Registry {
   };
   add('gauge', 'run_info', 'The run this process works for; always 1.', () => [{ labels: facts, value: 1 }]);
   add('gauge', 'build_info', 'Versions; always 1.', () => [{ labels: { version, node: process.version }, value: 1 }]);
-  if (sources.pool !== undefined) addPool(sources.pool, add);
   if (sources.health !== undefined) addRunMetrics(runId, sources.health, add);
 
   collectDefaultMetrics({ register: registry, prefix: 'pinstorm_' });
@@ -223,22 +217,6 @@ function addHistograms(stats: StatsView, add: Add): void {
     none,
   );
   histogram('lateness_seconds', 'How late the generator itself resumed its actors.', [LATENESS], none);
-}
-
-function addPool(pool: () => PoolHealth, add: Add): void {
-  const quantity = (name: string, help: string, read: (p: PoolHealth) => number) =>
-    add('gauge', `piscina_${name}`, help, () => [{ labels: {}, value: read(pool()) }]);
-  quantity('utilization_ratio', "Share of the threads' time spent in tasks.", (p) => p.utilization);
-  quantity('queue_size', 'Tasks waiting for a thread.', (p) => p.queueSize);
-  for (const [name, key] of [
-    ['wait_time', 'waitTime'],
-    ['run_time', 'runTime'],
-  ] as const) {
-    add('gauge', `piscina_${name}_seconds`, `Task ${name.replace('_', ' ')}.`, () => {
-      const time = pool()[key];
-      return (['average', 'p99', 'max'] as const).map((stat) => ({ labels: { stat }, value: time[stat] / 1000 }));
-    });
-  }
 }
 
 export interface MetricsServer {

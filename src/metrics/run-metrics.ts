@@ -14,8 +14,9 @@ export interface WorkerHealth {
   readonly silenceSeconds: number;
   readonly guestsRunning: number;
   readonly deferredBacklog: number;
-  /** Share of its threads' time spent in guests, 0 .. 1. */
-  readonly utilization: number;
+  readonly threads: number;
+  /** Time its threads have slept because nothing was due, all added up. */
+  readonly idleSeconds: number;
   /** p99 since the worker's start. */
   readonly eventLoopDelaySeconds: number;
   readonly residentBytes: number;
@@ -42,6 +43,8 @@ export interface RunHealth {
   readonly plannedSeconds: number | null;
   /** Phases entered so far with the epoch seconds of it. */
   readonly phases: Readonly<Partial<Record<RunPhase, number>>>;
+  /** Stages of the scenario begun so far, with epoch seconds. */
+  readonly stages: readonly { readonly stage: string; readonly startSeconds: number }[];
   /** The exit status if the run ended well now. */
   readonly exitStatus: number;
   readonly thresholds: readonly { readonly metric: string; readonly expression: string; readonly ok: boolean }[];
@@ -62,6 +65,9 @@ export function addRunMetrics(runId: string, health: () => RunHealth, add: Add):
   );
   add('gauge', 'run_phase_start_timestamp_seconds', 'When the run entered a phase; none before.', () =>
     Object.entries(health().phases).map(([phase, value]) => ({ labels: { phase }, value })),
+  );
+  add('gauge', 'stage_start_timestamp_seconds', 'When a stage of the scenario began; none before.', () =>
+    health().stages.map(({ stage, startSeconds }) => ({ labels: { stage }, value: startSeconds })),
   );
   add('gauge', 'run_exit_status', 'Exit status the run would have if it came to its end like this.', () => [
     { labels: {}, value: health().exitStatus },
@@ -87,7 +93,13 @@ export function addRunMetrics(runId: string, health: () => RunHealth, add: Add):
   perWorker('gauge', 'silence_seconds', 'Time since the last message of the worker.', (w) => w.silenceSeconds);
   perWorker('gauge', 'guests_running', 'Guests that run on the worker.', (w) => w.guestsRunning);
   perWorker('gauge', 'deferred_backlog', 'Deferred updates of the worker not yet applied.', (w) => w.deferredBacklog);
-  perWorker('gauge', 'utilization_ratio', "Share of its threads' time spent in guests.", (w) => w.utilization);
+  perWorker('gauge', 'threads', 'Driver threads of the worker.', (w) => w.threads);
+  perWorker(
+    'counter',
+    'thread_idle_seconds_total',
+    'Time its threads slept because nothing was due.',
+    (w) => w.idleSeconds,
+  );
   perWorker(
     'gauge',
     'event_loop_delay_p99_seconds',

@@ -13,8 +13,8 @@ import { actualSeries, intendedSeries, SERIES_COUNT, type SeriesId } from './ops
 
 /** Counters every block has besides the model's. */
 export const OWN_COUNTERS = [
-  /** Operations whose turn passed while their actor was busy, in an open arrival model: never started. */
-  'ops_dropped',
+  /** Time a driver thread slept because none of its actors was due, ns of real time. */
+  'thread_idle_ns',
   /** Deferred updates that were queued and then given up, because their guest died with its worker. */
   'deferred_discarded',
   /** Latencies outside 0 .. 1 h, kept as the nearer end. */

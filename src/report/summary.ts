@@ -160,8 +160,6 @@ function throughput(out: Lines, results: RunResults): void {
   const { counters } = results;
   row('pages pinned', counters['pages_pinned'] ?? 0);
   row('pages unpinned', counters['pages_unpinned'] ?? 0);
-  const dropped = counters['ops_dropped'] ?? 0;
-  if (dropped > 0) row('dropped (actor was busy)', dropped);
 }
 
 function deferred(out: Lines, { counters, deferredBacklogMax }: RunResults): void {

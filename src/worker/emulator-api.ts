@@ -1,6 +1,5 @@
 /** What a worker process asks of the emulator: the part that owns the arena and the threads. */
 import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
-import type { PoolHealth } from '../metrics/exposition.ts';
 import type { Snapshot } from '../metrics/snapshot.ts';
 import type { StatsBlock } from '../metrics/stats.ts';
 
@@ -74,12 +73,11 @@ export interface Emulator {
   snapshot(): Snapshot;
   /** The live statistics, read at a scrape; all of one layout. */
   readonly blocks: readonly StatsBlock[];
-  poolHealth(): PoolHealth;
   /** After all guests ended and all updates were applied: oracle and invariants. */
   quiesce(): Promise<AccountingReport>;
   /** Guests by state. */
   states(): { [state: string]: number };
-  /** Pages by which locked_vm differs from what is held and on its way, over the guests that run. */
+  /** Pages by which locked_vm differs from what finished operations hold, over the guests that run. */
   driftPages(): bigint;
   /** Violations so far, by invariant. */
   readonly violationCounts: ReadonlyMap<string, number>;

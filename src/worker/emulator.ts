@@ -10,7 +10,6 @@ import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { WallControl } from '../engine/wall-control.ts';
 import type { WallShared } from '../engine/wall.ts';
-import type { PoolHealth } from '../metrics/exposition.ts';
 import { Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space.ts';
@@ -372,19 +371,6 @@ export class WallEmulator implements Emulator {
     return Snapshot.take((this.#blocks[0] as StatsBlock).layout, this.#blocks);
   }
 
-  poolHealth(): PoolHealth {
-    const { utilization, queueSize, histogram } = this.pool;
-    // Not a number before the first task has ended.
-    const finite = (n: number): number => (Number.isFinite(n) ? n : 0);
-    const times = ({ average, p99, max }: PoolHealth['waitTime']): PoolHealth['waitTime'] => ({
-      average: finite(average),
-      p99: finite(p99),
-      max: finite(max),
-    });
-    const { waitTime, runTime } = histogram;
-    return { utilization: finite(utilization), queueSize, waitTime: times(waitTime), runTime: times(runTime) };
-  }
-
   /** The live statistics blocks, for a scrape. */
   get blocks(): readonly StatsBlock[] {
     return this.#blocks;
@@ -422,7 +408,7 @@ export class WallEmulator implements Emulator {
     return out;
   }
 
-  /** Pages by which locked_vm differs from what is held and on its way, summed over live guests. */
+  /** Pages by which locked_vm differs from what finished operations hold, summed over live guests. */
   driftPages(): bigint {
     let drift = 0n;
     const a = this.#arena;

@@ -216,7 +216,6 @@ class Node {
         // Judged over the whole run, by the coordinator.
         saturated: false,
       }),
-      pool: () => this.#emulator.poolHealth(),
     };
   }
 
@@ -339,7 +338,6 @@ class Node {
         eventLoopDelayP99Ns: Number.isFinite(p99) ? p99 : 0,
         residentBytes: process.memoryUsage.rss(),
         cpuSeconds: (cpu.user + cpu.system) / 1e6,
-        pool: this.#emulator.poolHealth(),
       },
       redisNowMs,
     );

@@ -35,7 +35,6 @@ function stateWith(workers: readonly string[], guests: number): RunState {
 function hear(state: RunState, worker: string, running: number, snapshot = new Snapshot(layout)): WorkerState {
   const sender = state.sender(worker, 2000);
   assert.ok(sender);
-  const time = { average: 0, p99: 0, max: 0 };
   state.interval(sender, {
     t: 'interval',
     worker,
@@ -49,7 +48,6 @@ function hear(state: RunState, worker: string, running: number, snapshot = new S
     eventLoopDelayP99Ns: 3_000_000,
     residentBytes: 1e8,
     cpuSeconds: 1.5,
-    pool: { utilization: 0.5, queueSize: 0, waitTime: time, runTime: time },
   });
   return sender;
 }
@@ -85,6 +83,7 @@ test('workers are seen side by side', () => {
   for (let i = 0; i < 3; i++) block.record(actualSeries(Op.map, Outcome.ok), 1000, 1);
   block.record(actualSeries(Op.map, Outcome.enomem), 1000, 2);
   block.record(LATENESS, 500_000_000, 2);
+  block.count(layout.counter('thread_idle_ns'), 1_500_000_000);
   hear(state, 'w1', 4, Snapshot.take(layout, [block]));
   hear(state, 'w2', 0).lost = 'killed';
   const [w1, w2] = state.workerHealth(2500);
@@ -94,7 +93,8 @@ test('workers are seen side by side', () => {
     silenceSeconds: 0.5,
     guestsRunning: 4,
     deferredBacklog: 2,
-    utilization: 0.5,
+    threads: 2,
+    idleSeconds: 1.5,
     eventLoopDelaySeconds: 0.003,
     residentBytes: 1e8,
     cpuSeconds: 1.5,

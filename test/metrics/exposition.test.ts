@@ -30,7 +30,8 @@ const worker = (name: string, state: 'alive' | 'done' | 'lost'): RunHealth['work
   silenceSeconds: 0.5,
   guestsRunning: 25,
   deferredBacklog: 3,
-  utilization: 0.75,
+  threads: 2,
+  idleSeconds: 7.5,
   eventLoopDelaySeconds: 0.002,
   residentBytes: 1e8,
   cpuSeconds: 12.5,
@@ -41,6 +42,7 @@ const health: RunHealth = {
   startSeconds: 1_700_000_001.5,
   plannedSeconds: 20,
   phases: { gathering: 1_700_000_000, running: 1_700_000_001 },
+  stages: [{ stage: 'boot', startSeconds: 1_700_000_001.5 }],
   exitStatus: 99,
   thresholds: [{ metric: 'op_duration{op:map}', expression: 'p(99) < 2ms', ok: false }],
   workers: [worker('w1', 'alive'), worker('w2', 'lost')],
@@ -65,10 +67,6 @@ const sources: MetricSources = {
   health: () => health,
   stats: liveView(layout, blocks),
   gauges: () => gauges,
-  pool: () => {
-    const time = { average: 1, p99: 2, max: 3 };
-    return { utilization: 0.5, queueSize: 0, waitTime: time, runTime: time };
-  },
 };
 blocks.forEach((block, i) => {
   for (let ns = 500; ns < 2e10; ns = Math.ceil(ns * 1.5)) block.recordOp(Op.map, Outcome.ok, ns, ns * 2);
@@ -77,6 +75,7 @@ blocks.forEach((block, i) => {
   block.count(layout.counter('trylock_attempts'), 10);
   block.count(layout.counter('deferred_queued'), 4);
   block.count(layout.counter('deferred_discarded'), 1);
+  block.count(layout.counter('thread_idle_ns'), 1_500_000_000);
 });
 
 async function scrape(port: number, path = '/metrics', method = 'GET') {
@@ -111,7 +110,7 @@ test('a scrape carries the metrics; threshold edges are exact; only two series n
     assert.equal(violations('invariant="balance",expected="no"'), '0');
     assert.equal(line('pinstorm_lock_wait_seconds_count{mode="mmap_write"}')?.split(' ')[1], '2');
     assert.ok(text.includes('pinstorm_nodejs_eventloop_lag_seconds'));
-    assert.ok(text.includes('pinstorm_piscina_utilization_ratio 0.5'));
+    assert.equal(line('pinstorm_thread_idle_seconds_total'), 'pinstorm_thread_idle_seconds_total 3');
     assert.deepEqual(
       text.split('\n').filter((l) => l.includes('r-1')),
       [
@@ -140,7 +139,9 @@ test('the coordinator says how the run, its workers and Redis are; a worker does
       ?.slice(series.length + 1);
   assert.equal(value('pinstorm_run_phase_start_timestamp_seconds{phase="running"}'), '1700000001');
   assert.equal(value('pinstorm_run_phase_start_timestamp_seconds{phase="over"}'), undefined);
+  assert.equal(value('pinstorm_stage_start_timestamp_seconds{stage="boot"}'), '1700000001.5');
   assert.equal(value('pinstorm_run_exit_status'), '99');
+  assert.equal(value('pinstorm_worker_thread_idle_seconds_total{worker="w1"}'), '7.5');
   assert.equal(value('pinstorm_run_planned_seconds'), '20');
   assert.equal(value('pinstorm_threshold_ok{metric="op_duration{op:map}",expr="p(99) < 2ms"}'), '0');
   assert.equal(value('pinstorm_workers{state="alive"}'), '1');
@@ -156,7 +157,7 @@ test('the coordinator says how the run, its workers and Redis are; a worker does
   const ofWorker = await createRegistry({ ...own, role: 'worker' }).metrics();
   assert.doesNotMatch(ofWorker, /pinstorm_(worker|redis|run_phase|run_exit|threshold)/);
   // Before the start, nothing is made up.
-  const early: RunHealth = { ...health, startSeconds: null, plannedSeconds: null, phases: {}, redis: null };
+  const early: RunHealth = { ...health, startSeconds: null, plannedSeconds: null, phases: {}, stages: [], redis: null };
   const earlyText = await createRegistry({ ...sources, health: () => early }).metrics();
   assert.doesNotMatch(earlyText, /^pinstorm_(run_start|run_planned|run_phase|redis_|guest_jobs)/m);
 });

@@ -26,7 +26,7 @@ test('the grammar', () => {
     ['lateness', 'p(0) >= 5ns', { percentile: 0 }],
     ['lateness', 'p(100) != 5ns', { percentile: 100, comparison: '!=' }],
     ['trylock_failures', 'rate < 1e3', { aggregate: 'rate', limit: 1000 }],
-    ['ops_dropped', 'count == 0', { aggregate: 'count', comparison: '==' }],
+    ['values_clamped', 'count == 0', { aggregate: 'count', comparison: '==' }],
     ['op_errors{op:map}', 'rate < 1%', { aggregate: 'rate', limit: 0.01 }],
     ['trylock_failure_ratio', 'rate < 0.5', { limit: 0.5 }],
     ['locked_vm_drift_pages', 'value == 0', { aggregate: 'value' }],

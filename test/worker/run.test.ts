@@ -186,7 +186,7 @@ describe('metrics', () => {
           const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
           assert.match(text, /^pinstorm_trylock_failures_total [1-9]/m);
           assert.match(text, /^pinstorm_guests{state="running"} [1-9]/m);
-          assert.match(text, /^pinstorm_piscina_utilization_ratio /m);
+          assert.match(text, /^pinstorm_thread_idle_seconds_total /m);
           assert.match(text, /^pinstorm_deferred_jobs_total{state="applied"} [1-9]/m);
           const lint = spawnSync('promtool', ['check', 'metrics'], { input: text, encoding: 'utf8' });
           // Where Prometheus is not installed there is no promtool to ask.
