@@ -5,7 +5,7 @@ import * as rules from './tidy/rules.ts';
 import { listFiles, parseSource, readSource, type Finding } from './tidy/source.ts';
 
 const files = listFiles('.');
-const sources = files.filter((f) => /^(src|test|bench)\/.*\.ts$/.test(f)).map(readSource);
+const sources = files.filter((f) => /^(src|test|bench|dashboards)\/.*\.ts$/.test(f)).map(readSource);
 
 function assertNone(findings: readonly Finding[]): void {
   const lines = findings.map((f) => `${f.path}:${f.line}: ${f.problem}. Fix: ${f.fix}.`);
