@@ -54,3 +54,6 @@ export class UserError extends Error {
     this.hint = hint;
   }
 }
+
+/** A text with the passwords of the URLs in it masked. */
+export const withoutPasswords = (text: string): string => text.replace(/(:\/\/[^\s/@:'"]*):[^\s/]*@/g, '$1:***@');

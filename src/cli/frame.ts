@@ -3,7 +3,7 @@
  * then default), prints help, and turns everything that goes wrong into one clear message and an exit status.
  */
 import { Argument, Command as Commander, CommanderError, Option } from 'commander';
-import { EXIT, EXIT_MEANING, UserError, type ExitCode } from '../base/errors.ts';
+import { EXIT, EXIT_MEANING, UserError, withoutPasswords, type ExitCode } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
 import { flagName, shownDefault, variableName, type AnyCommand } from './command.ts';
 import { COMMANDS, type CommandRow } from './commands/index.ts';
@@ -24,13 +24,14 @@ export async function runCommandLine(argv: readonly string[], env: Environment):
 
 /** Prints `error` on stderr the way users should see it. @returns the exit status that goes with it. */
 export function reportError(error: unknown, env: Environment): number {
+  const say = (text: string): boolean => process.stderr.write(withoutPasswords(text));
   if (error instanceof UserError) {
-    process.stderr.write(`pinstorm: error: ${error.message}\n${error.hint ? `hint: ${error.hint}\n` : ''}`);
+    say(`pinstorm: error: ${error.message}\n${error.hint ? `hint: ${error.hint}\n` : ''}`);
     return error.exitCode;
   }
   const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  if (env['PINSTORM_DEBUG'] && error instanceof Error) process.stderr.write(`${error.stack}\n`);
-  process.stderr.write(
+  if (env['PINSTORM_DEBUG'] && error instanceof Error) say(`${error.stack}\n`);
+  say(
     `pinstorm: internal error: ${what.replaceAll('\n', ' ')}\n` +
       'this is a bug in pinstorm; run with PINSTORM_DEBUG=1 for the stack\n',
   );

@@ -35,6 +35,7 @@ export interface LiveRunOptions {
   readonly threads: number;
   readonly minWorkers: number;
   readonly metricsPort: number | undefined;
+  readonly metricsHost: string;
   /** Where run directories go. */
   readonly out: string;
   readonly json: boolean;
@@ -78,9 +79,10 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
     const watch = new RunWatch(options, runId);
     if (options.metricsPort !== undefined) {
       const registry = createRegistry(watch.metricSources());
-      const { port, close } = await serveMetrics(registry, { port: options.metricsPort });
+      const { metricsHost: host } = options;
+      const { port, close } = await serveMetrics(registry, { port: options.metricsPort, host });
       cleanups.push(close);
-      status.message(`pinstorm: metrics at http://127.0.0.1:${port}/metrics`);
+      status.message(`pinstorm: metrics at http://${host.includes(':') ? `[${host}]` : host}:${port}/metrics`);
     }
     const [target, redis] = await openTarget(options.redis);
     if (redis !== undefined) cleanups.push(() => redis.close());

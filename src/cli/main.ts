@@ -1,4 +1,9 @@
+import { withoutPasswords } from '../base/errors.ts';
 import { runCommandLine, reportError } from './frame.ts';
+
+// Argument lists are public on most machines. Setting the title overwrites what they show from here on.
+const given = process.argv.slice(2).join(' ');
+if (withoutPasswords(given) !== given) process.title = `pinstorm ${withoutPasswords(given)}`;
 
 // A reader that has seen enough (`pinstorm plan ... | head`) is no error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

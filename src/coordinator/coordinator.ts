@@ -13,6 +13,7 @@ import {
   publishRun,
   removeRun,
   runKeys,
+  sliceGuests,
   StreamReader,
   WorkerMessage,
   type ControlMessage,
@@ -58,8 +59,6 @@ export type RunEnd =
   /** Something is missing: `reasons` says what. */
   | 'partial';
 
-/** Guest jobs at most; a job is a slice of consecutive guests. */
-const SLICES_MAX = 512;
 /** Time for the workers to take and build their guests before the common start. */
 const START_LEAD_MS = 250;
 const START_LEAD_PER_GUEST_MS = 0.5;
@@ -317,7 +316,7 @@ export class Coordinator {
   async #start(): Promise<void> {
     const { plan } = this.#options;
     const total = plan.guests.length;
-    const slice = Math.max(1, Math.ceil(total / SLICES_MAX));
+    const slice = sliceGuests(total);
     const jobs = Array.from({ length: Math.ceil(total / slice) }, (_, i) => ({
       id: `slice-${i}-1`,
       data: { v: 1, slice: i, from: i * slice, to: Math.min(total, (i + 1) * slice), incarnation: 1 },

@@ -6,8 +6,11 @@
 import { gunzipSync, gzipSync } from 'node:zlib';
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
+import { EXIT, UserError } from '../base/errors.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { MAX_SNAPSHOT_CHARS } from '../metrics/snapshot.ts';
+import { INVARIANTS } from '../model/oracle.ts';
+import { checkPlan } from '../scenario/plan-check.ts';
 import { isKeyPart, runPrefix } from './queue.ts';
 
 /** Hash of the runs in this Redis: run id to RunRecord. Workers started by hand look here. */
@@ -45,23 +48,47 @@ export function runKeys(runId: string): RunKeys {
 
 const id = z.string().refine(isKeyPart, 'not an identifier');
 const count = z.int().min(0);
-const line = z.string().max(2000);
+/** Text that may reach a terminal: control characters and those that turn the direction of writing become spaces. */
+const shown = (most: number) =>
+  z
+    .string()
+    .max(most)
+    // oxlint-disable-next-line no-control-regex
+    .transform((text) => text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, ' '));
+const line = shown(2000);
 
 export const RunRecord = z.strictObject({ version: z.string().max(64), planHash: z.string().length(64) });
 export type RunRecord = z.infer<typeof RunRecord>;
 
-/** A job of the guest queue: guests `from` (inclusive) to `to` (exclusive) of the plan. */
+/** A job of the guest queue: guests `from` (inclusive) to `to` (exclusive) of the plan, all of one slice. */
 export const GuestJob = z.strictObject({ v: z.literal(1), slice: count, from: count, to: count, incarnation: count });
 export type GuestJob = z.infer<typeof GuestJob>;
+
+/** Guest jobs of a run at most; a job is a slice of consecutive guests. */
+const SLICES_MAX = 512;
+
+/** Guests of a slice, the last one may have fewer. @param guests of the whole plan. */
+export const sliceGuests = (guests: number): number => Math.max(1, Math.ceil(guests / SLICES_MAX));
+
+/** Whether a job stays within its slice and the plan: then one claim of the slice covers it. */
+export function jobFits({ slice, from, to }: GuestJob, guests: number): boolean {
+  const size = sliceGuests(guests);
+  return slice * size <= from && from < to && to <= Math.min(guests, (slice + 1) * size);
+}
+
+/** Guests a worker can be told to run at a time. */
+const concurrency = z.int().min(0).max(1_000_000);
+/** The latest instant that counts as a time: the end of the year 9999, epoch milliseconds. */
+const LAST_MS = 253_402_300_799_999;
 
 export const ControlMessage = z.discriminatedUnion('t', [
   z.strictObject({
     t: z.literal('start'),
     /** Epoch milliseconds on the Redis clock. */
-    startAtMs: z.number().positive(),
+    startAtMs: z.number().positive().max(LAST_MS),
     /** Jobs at a time, by worker. A worker that is not named joined late and takes `late`. */
-    jobs: z.record(id, count),
-    late: count,
+    jobs: z.record(id, concurrency),
+    late: concurrency,
   }),
   z.strictObject({ t: z.literal('stop') }),
   z.strictObject({ t: z.literal('finish') }),
@@ -79,19 +106,22 @@ const Outcome = z.strictObject({
   lockedVmAfterPages: z.string().regex(/^\d{1,20}$/),
   phasesMs: z.strictObject({ rest: z.number(), settled: z.number(), ended: z.number() }).optional(),
 });
-const counts = z.record(z.string().max(64), count);
+const byInvariant = z.partialRecord(z.enum(INVARIANTS), count);
+const byState = z.partialRecord(z.enum(['pending', 'running', 'finished', 'failed']), z.int());
+
+const positive = z.number().min(0);
 
 export const WorkerMessage = z.discriminatedUnion('t', [
   z.strictObject({
     t: z.literal('register'),
     worker: id,
-    host: z.string().max(255),
+    host: shown(255),
     pid: count,
     version: z.string().max(64),
     planHash: z.string().max(64),
     /** Guests at a time. */
-    capacity: z.int().min(1),
-    threads: z.int().min(1),
+    capacity: z.int().min(1).max(1_000_000),
+    threads: z.int().min(1).max(1024),
     /** Difference of the worker's clock to the Redis clock, and the round trip that bounds its error. */
     clockOffsetMs: z.number(),
     roundTripMs: z.number(),
@@ -109,24 +139,24 @@ export const WorkerMessage = z.discriminatedUnion('t', [
     t: z.literal('interval'),
     worker: id,
     seq: count,
-    states: counts,
+    states: byState,
     /** Statistics since the worker's start, encoded: the newest replaces the older ones, so nothing counts twice. */
     snapshot: z.string().max(MAX_SNAPSHOT_CHARS),
-    violations: counts,
+    violations: byInvariant,
     driftPages: z.string().regex(/^-?\d{1,25}$/),
     backlog: z.int(),
-    oldestAgeSeconds: z.number().min(0),
-    eventLoopDelayP99Ns: z.number().min(0),
+    oldestAgeSeconds: positive,
+    eventLoopDelayP99Ns: positive,
     residentBytes: count,
     /** CPU time of the process since its start. */
-    cpuSeconds: z.number().min(0),
+    cpuSeconds: positive,
   }),
   z.strictObject({
     t: z.literal('final'),
     worker: id,
     checked: count,
     violationCount: count,
-    violations: z.array(z.looseObject({ invariant: z.string().max(64), guest: z.int(), detail: line })).max(1000),
+    violations: z.array(z.strictObject({ invariant: z.enum(INVARIANTS), guest: z.int(), detail: line })).max(1000),
     deferred: z.strictObject({
       queued: count,
       applied: count,
@@ -161,6 +191,9 @@ export async function postInterval(redis: Redis, keys: RunKeys, message: Interva
   await redis.xadd(keys.intervals, 'MINID', '~', oldest, '*', 'm', JSON.stringify(message));
 }
 
+/** Longest message, characters: an interval's statistics, as JSON within JSON, and 100 000 outcomes fit. */
+const MAX_MESSAGE_CHARS = 4 * MAX_SNAPSHOT_CHARS;
+
 /** Reads streams from their beginning, in order, on a connection of its own. */
 export class StreamReader<T> {
   /** Entries that did not fit the schema. */
@@ -193,6 +226,7 @@ export class StreamReader<T> {
   }
 
   #decode(text: string): T | undefined {
+    if (text.length > MAX_MESSAGE_CHARS) return undefined;
     try {
       return this.#schema.parse(JSON.parse(text));
     } catch {
@@ -205,12 +239,17 @@ export class StreamReader<T> {
   }
 }
 
-/** Largest plan accepted, bytes of JSON. */
-const MAX_PLAN_BYTES = 1 << 30;
+/** Largest plan published and accepted, bytes of JSON: some 350 000 guests. */
+const MAX_PLAN_BYTES = 1 << 28;
 
+/** @throws UserError 104 for a plan that is too large. */
 export async function publishRun(redis: Redis, runId: string, version: string, plan: RunPlan): Promise<void> {
   const record: RunRecord = { version, planHash: plan.hash };
-  await redis.set(runKeys(runId).plan, gzipSync(JSON.stringify(plan), { level: 1 }));
+  const text = JSON.stringify(plan);
+  if (text.length > MAX_PLAN_BYTES) {
+    throw new UserError(EXIT.invalid, `the plan is too large for Redis: ${text.length} bytes`, 'use fewer guests');
+  }
+  await redis.set(runKeys(runId).plan, gzipSync(text, { level: 1 }));
   await redis.hset(RUNS_KEY, runId, JSON.stringify(record));
 }
 
@@ -228,11 +267,16 @@ export async function listRuns(redis: Redis): Promise<Map<string, RunRecord>> {
   return runs;
 }
 
-/** The plan as published, not yet checked against its hash. Null when there is none. */
+/** The plan as published, checked field by field but not against its hash. Null when there is none. Throws UserError 113. */
 export async function fetchPlan(redis: Redis, runId: string): Promise<RunPlan | null> {
   const packed = await redis.getBuffer(runKeys(runId).plan);
   if (packed === null) return null;
-  return JSON.parse(gunzipSync(packed, { maxOutputLength: MAX_PLAN_BYTES }).toString('utf8')) as RunPlan;
+  try {
+    return checkPlan(JSON.parse(gunzipSync(packed, { maxOutputLength: MAX_PLAN_BYTES }).toString('utf8')));
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new UserError(EXIT.inconclusive, `the plan of run ${runId} is refused: ${why}`, 'start the run again');
+  }
 }
 
 /** Removes every key of a run. */
@@ -247,22 +291,20 @@ export async function removeRun(redis: Redis, runId: string): Promise<void> {
   await redis.hdel(RUNS_KEY, runId);
 }
 
-// A slice is claimed once per incarnation. A claim without a worker was made by the coordinator, for a rerun.
+// A slice is claimed once per incarnation, the first one freely. A later incarnation only after the coordinator ordered that
+// rerun by a claim without a worker: one that a job alone brings up is forged.
 const CLAIM = `
 if redis.call('HEXISTS', KEYS[2], ARGV[3]) == 1 then return 'fenced' end
 local held = redis.call('HGET', KEYS[1], ARGV[1])
-if held then
-  local incarnation, worker = string.match(held, '^(%d+):(.*)$')
-  if tonumber(incarnation) > tonumber(ARGV[2]) then return 'stale' end
-  if tonumber(incarnation) == tonumber(ARGV[2]) and worker ~= '' then
-    return worker == ARGV[3] and 'mine' or 'taken'
-  end
-end
+local incarnation, worker = string.match(held or '1:', '^(%d+):(.*)$')
+if tonumber(incarnation) > tonumber(ARGV[2]) then return 'stale' end
+if tonumber(incarnation) < tonumber(ARGV[2]) then return 'forged' end
+if worker ~= '' then return worker == ARGV[3] and 'mine' or 'taken' end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ':' .. ARGV[3])
 return 'ok'
 `;
 
-export type Claim = 'ok' | 'mine' | 'taken' | 'stale' | 'fenced';
+export type Claim = 'ok' | 'mine' | 'taken' | 'stale' | 'forged' | 'fenced';
 
 /** Claims a slice for a worker. Only `ok` allows to run it; the others say why not. */
 export async function claimSlice(redis: Redis, keys: RunKeys, job: GuestJob, worker: string): Promise<Claim> {

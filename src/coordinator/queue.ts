@@ -76,13 +76,22 @@ export function openProducer(target: RedisTarget, queue: QueueName): JobProducer
   };
 }
 
-/** A worker that hands data it cannot parse to the handler as null instead of stumbling over the job for ever. */
+/** Longest data of a job, characters: the largest batch of deferred updates has a tenth of it. */
+const MAX_JOB_CHARS = 4 << 20;
+
+/**
+ * Takes of a job from Redis nothing but its id and data: whoever can write there can set its options and its parent too.
+ * Data that is too long or no JSON reaches the handler as null, so that the worker does not stumble over it for ever.
+ */
 class LenientWorker extends Worker<unknown, void> {
   protected override createJob(json: JobJson, jobId: string): Job<unknown, void> {
+    const bare = { id: jobId, name: '', opts: {}, progress: 0, attemptsMade: 0, attemptsStarted: 0, timestamp: 0 };
+    const make = (data: string): Job<unknown, void> =>
+      super.createJob({ ...bare, data, failedReason: '', returnvalue: '', stalledCounter: 0 }, jobId);
     try {
-      return super.createJob(json, jobId);
+      return make(json.data.length <= MAX_JOB_CHARS ? json.data : 'null');
     } catch {
-      return super.createJob({ ...json, data: 'null' }, jobId);
+      return make('null');
     }
   }
 }
@@ -92,6 +101,8 @@ export interface JobConsumer {
   setConcurrency(jobs: number): void;
   /** Locks that were lost while a handler ran: each means a second delivery. */
   readonly lostLocks: number;
+  /** Deliveries of jobs so damaged that BullMQ itself could not read them: no handler sees these. */
+  readonly unreadable: number;
   /** Ends. `force`: without waiting for running handlers. */
   close(force: boolean): Promise<void>;
 }
@@ -106,6 +117,7 @@ export function openConsumer(
   const connection = openRedis(target, 'endless');
   const timing = options.timing ?? DEFAULT_TIMING;
   let lostLocks = 0;
+  let unreadable = 0;
   const bull = new LenientWorker(queue.name, (job) => handler(job.id ?? '', job.data), {
     connection,
     prefix: queue.prefix,
@@ -118,7 +130,8 @@ export function openConsumer(
   });
   // Connection trouble heals by itself; a lost lock is a second delivery, which handlers expect.
   bull.on('error', (error) => {
-    if (/lock/i.test(error.message)) lostLocks++;
+    if (error instanceof SyntaxError) unreadable++;
+    else if (/lock/i.test(error.message)) lostLocks++;
   });
   return {
     setConcurrency(jobs) {
@@ -126,6 +139,9 @@ export function openConsumer(
     },
     get lostLocks() {
       return lostLocks;
+    },
+    get unreadable() {
+      return unreadable;
     },
     async close(force) {
       await bull.close(force).catch(() => {});

@@ -124,7 +124,6 @@ function unreachable(target: RedisTarget, cause: Error): UserError {
     );
   }
   const code = (cause as NodeJS.ErrnoException).code;
-  // Only codes and our own words: a server's free text could repeat what was sent.
   const why =
     code === 'ECONNREFUSED'
       ? 'connection refused'
@@ -132,12 +131,17 @@ function unreachable(target: RedisTarget, cause: Error): UserError {
         ? 'no such socket'
         : code === 'ENOTFOUND' || code === 'EAI_AGAIN'
           ? 'the host name does not resolve'
-          : (code ?? text.split('\n', 1)[0] ?? '');
+          : (code ?? withoutSecrets(target, text.split('\n', 1)[0] ?? ''));
   return new UserError(
     EXIT.invalid,
     `cannot reach Redis at ${target.label}: ${why}`,
     'start it, correct --redis, or leave --redis out for a private one',
   );
+}
+
+/** A server's own words can repeat what was sent to it, the login too. */
+function withoutSecrets({ options: { password } }: RedisTarget, text: string): string {
+  return password === undefined || password === '' ? text : text.replaceAll(password, '***');
 }
 
 function checkServer(target: RedisTarget, info: string): void {

@@ -233,10 +233,11 @@ export interface MetricsServer {
  */
 export async function serveMetrics(
   registry: Registry,
-  options: { readonly port: number; readonly host?: string },
+  options: { readonly port: number; readonly host?: string | undefined },
 ): Promise<MetricsServer> {
   const { port, host = '127.0.0.1' } = options;
   const server = createServer((request, response) => void answer(registry, request, response));
+  server.maxConnections = 64;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
     server.listen(port, host, resolve);

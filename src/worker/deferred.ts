@@ -156,7 +156,7 @@ export class DeferredPipeline {
       duplicates: this.#duplicates,
       jobs: this.#jobs,
       resent: this.#resent,
-      refused: this.#refused,
+      refused: this.#refused + this.#consumer.unreadable,
     };
   }
 

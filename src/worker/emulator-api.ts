@@ -2,6 +2,7 @@
 import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
 import type { Snapshot } from '../metrics/snapshot.ts';
 import type { StatsBlock } from '../metrics/stats.ts';
+import type { InvariantName } from '../model/oracle.ts';
 
 /** One accounting update put off because the trylock failed. */
 export interface DeferredUpdate {
@@ -40,8 +41,7 @@ export interface Mark {
 
 /** A finding of the oracle. */
 export interface Violation {
-  /** Name of the invariant. */
-  readonly invariant: string;
+  readonly invariant: InvariantName;
   readonly guest: number;
   readonly detail: string;
 }

@@ -13,6 +13,7 @@ import {
   ControlMessage,
   fetchPlan,
   GuestJob,
+  jobFits,
   listRuns,
   post,
   postInterval,
@@ -41,6 +42,8 @@ export interface WorkerOptions {
   readonly capacity: number;
   /** Serves this worker's own metrics; undefined: not at all. */
   readonly metricsPort?: number | undefined;
+  /** Address of that port; default: only this machine. */
+  readonly metricsHost?: string | undefined;
   readonly timing?: QueueTiming | undefined;
   readonly createEmulator?: CreateEmulator;
 }
@@ -62,7 +65,8 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     let metrics: MetricsServer | undefined;
     try {
       if (options.metricsPort !== undefined) {
-        metrics = await serveMetrics(createRegistry(node.metricSources()), { port: options.metricsPort });
+        const { metricsPort: port, metricsHost: host } = options;
+        metrics = await serveMetrics(createRegistry(node.metricSources()), { port, host });
       }
       await node.run();
     } catch (error) {
@@ -258,14 +262,15 @@ class Node {
 
   async #runSlice(data: unknown): Promise<void> {
     const parsed = GuestJob.safeParse(data);
-    if (!parsed.success || parsed.data.from >= parsed.data.to || parsed.data.to > this.#plan.guests.length) {
+    if (!parsed.success || !jobFits(parsed.data, this.#plan.guests.length)) {
       this.#refusedJobs++;
       return;
     }
     const job = parsed.data;
     const claim = await claimSlice(this.#redis, this.#keys, job, this.#options.workerId);
     if (claim !== 'ok') {
-      this.#repeatedJobs++;
+      if (claim === 'forged') this.#refusedJobs++;
+      else this.#repeatedJobs++;
       return;
     }
     const { from, to, incarnation } = job;
@@ -364,7 +369,7 @@ class Node {
       violationCount,
       violations: violations.map(({ invariant, guest, detail }) => ({ invariant, guest, detail })),
       deferred: { ...deferred, missing: deferred.missing.map(([a, b]) => [a, b]) },
-      refusedJobs: this.#refusedJobs,
+      refusedJobs: this.#refusedJobs + (this.#guests?.unreadable ?? 0),
       repeatedJobs: this.#repeatedJobs,
     });
   }

@@ -1,6 +1,7 @@
 import { availableParallelism, hostname } from 'node:os';
 import { EXIT, UserError } from '../../base/errors.ts';
 import { defineCommand, flag, integer, text } from '../command.ts';
+import { METRICS_OPTIONS } from '../live-options.ts';
 
 export const command = defineCommand({
   description:
@@ -13,12 +14,7 @@ export const command = defineCommand({
     name: text({ placeholder: 'id', help: 'name of the worker, unique in the run; default: host and process' }),
     capacity: integer({ placeholder: 'n', help: 'guests at a time', min: 1, max: 1_000_000, default: 10_000 }),
     threads: integer({ placeholder: 'n', help: 'threads; default: cores - 1, at least 2', min: 1, max: 256 }),
-    metricsPort: integer({
-      placeholder: 'port',
-      help: "serve this worker's own metrics on this port of 127.0.0.1; 0: any free one",
-      min: 0,
-      max: 65_535,
-    }),
+    ...METRICS_OPTIONS,
     supervised: flag('end when standard input closes: for processes that start workers'),
   },
   examples: [{ command: 'pinstorm worker --redis redis://localhost', what: 'join the next run' }],
