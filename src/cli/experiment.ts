@@ -9,9 +9,11 @@ import type { RunResults } from '../report/results.ts';
 import type { Override } from '../scenario/overrides.ts';
 import { planRun } from '../scenario/plan.ts';
 import { loadScenario } from '../scenario/validate.ts';
-import { simulateAll } from '../worker/virtual-pool.ts';
-import { guestsOfHost, type HostTask } from '../worker/virtual-run.ts';
+import { simulateAll, type StopSignal } from '../worker/virtual-pool.ts';
+import { hostTasks } from '../worker/virtual-run.ts';
 import { REGISTRY } from './registry.ts';
+import type { SimulationProgress } from './simulation-progress.ts';
+import { plannedNs } from './virtual-intervals.ts';
 import { virtualResults } from './virtual-results.ts';
 
 export interface Cell {
@@ -62,15 +64,20 @@ export function figuresOf(results: RunResults): Figures {
 export interface ExperimentOptions {
   readonly repeat: number;
   readonly threads: number | undefined;
-  readonly onProgress?: (done: number, of: number) => void;
+  /** Makes what shows the progress, from the simulated time each host is to run. */
+  readonly progress?: (plannedNs: readonly (number | null)[]) => SimulationProgress;
+  readonly stop?: StopSignal;
 }
 
-/** Simulates every cell `repeat` times; repetition i of every cell has the same seed. @throws UserError for a faulty scenario. */
+/**
+ * Simulates every cell `repeat` times; repetition i of every cell has the same seed. Stopped early, it gives the repetitions that
+ * every cell has completed: paired seeds stay paired. @throws UserError for a faulty scenario.
+ */
 export async function runCells(
   file: string,
   overrides: readonly Override[],
   cells: readonly Cell[],
-  { repeat, threads, onProgress }: ExperimentOptions,
+  { repeat, threads, progress, stop }: ExperimentOptions,
 ): Promise<CellResults[]> {
   const plans = cells.map((cell): RunPlan[] => {
     const resolved = loadScenario(file, REGISTRY, [...overrides, ...cell.overrides]);
@@ -79,23 +86,26 @@ export async function runCells(
       return planRun({ ...resolved, scenario: { ...resolved.scenario, seed } }, REGISTRY);
     });
   });
-  const tasks: HostTask[] = [];
-  const slices = plans.flat().map((plan) => {
-    const { guests, ...head } = plan;
-    const from = tasks.length;
-    for (let i = 0; i < Math.min(plan.host.count, Math.max(1, guests.length)); i += 1) {
-      tasks.push({ plan: head, guests: guestsOfHost(plan, i) });
-    }
-    return { plan, from, to: tasks.length };
+  // Repetition by repetition, so that what is complete when the user stops is complete for all cells.
+  const runs = Array.from({ length: repeat }, (_, i) => plans.map((own) => own[i] as RunPlan)).flat();
+  const tasks = runs.map((plan) => hostTasks(plan));
+  const shown = progress?.(runs.flatMap((plan, i) => (tasks[i] ?? []).map(() => plannedNs(plan))));
+  const hosts = await simulateAll(tasks.flat(), { threads, onProgress: shown?.update, stop });
+  shown?.end();
+  let at = 0;
+  const results = runs.map((plan, i) => {
+    const own = hosts.slice(at, at + (tasks[i]?.length ?? 0));
+    at += own.length;
+    return virtualResults(plan, own);
   });
-  const hosts = await simulateAll(tasks, { threads, onDone: (done) => onProgress?.(done, tasks.length) });
-  const runs = slices.map(({ plan, from, to }) => virtualResults(plan, hosts.slice(from, to)));
+  const rounds = Array.from({ length: repeat }, (_, i) => results.slice(i * cells.length, (i + 1) * cells.length));
+  const complete = rounds.filter((round) => round.every(({ stoppedByUser }) => !stoppedByUser));
   return cells.map((cell, i) => {
-    const own = runs.slice(i * repeat, (i + 1) * repeat);
+    const own = complete.map((round) => round[i] as RunResults);
     const unexpected = own.flatMap(({ accounting }) => accounting.violations.filter((v) => !v.expected));
     return {
       labels: cell.labels,
-      variant: own[0]?.run.variant ?? '',
+      variant: plans[i]?.[0]?.variant ?? '',
       seeds: own.map(({ run }) => run.seed),
       figures: own.map(figuresOf),
       violations: [...new Set(unexpected.map(({ invariant }) => invariant))],

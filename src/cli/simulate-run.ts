@@ -1,5 +1,4 @@
 /** What `simulate` does with a plan: the emulated hosts, the run directory, the summary. */
-import { availableParallelism } from 'node:os';
 import { stringify } from 'yaml';
 import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
@@ -13,12 +12,14 @@ import { StatusLine } from '../report/status-line.ts';
 import { renderSummary } from '../report/summary.ts';
 import { withDefaults } from '../scenario/origins.ts';
 import type { ResolvedScenario } from '../scenario/validate.ts';
-import { simulateAll } from '../worker/virtual-pool.ts';
-import { guestsOfHost, type HostResult, type HostTask } from '../worker/virtual-run.ts';
+import { simulateAll, type StopSignal } from '../worker/virtual-pool.ts';
+import { hostTasks, type HostResult, type HostTask } from '../worker/virtual-run.ts';
+import { interruptible } from './interrupts.ts';
 import { REGISTRY } from './registry.ts';
 import { finishReport } from './report-output.ts';
 import { withHistories } from './shortest-history.ts';
-import { intervalGrid, mergeIntervals, type RunInterval } from './virtual-intervals.ts';
+import { simulationProgress } from './simulation-progress.ts';
+import { intervalGrid, mergeIntervals, plannedNs, type RunInterval } from './virtual-intervals.ts';
 import { durationOf, thresholdsOf, virtualHealth, virtualIdentity, virtualResults } from './virtual-results.ts';
 
 export interface SimulateOptions {
@@ -33,45 +34,42 @@ export interface SimulateOptions {
   readonly quiet: boolean;
 }
 
-/** Runs to the end. @returns the exit status of the verdict. @throws UserError when there is nothing to report. */
-export async function simulateRun(options: SimulateOptions): Promise<ExitCode> {
+/** Runs to the end, or to the user's interrupt. @returns the exit status of the verdict. @throws UserError without a report. */
+export function simulateRun(options: SimulateOptions): Promise<ExitCode> {
+  return interruptible((stop) => simulate(options, stop));
+}
+
+async function simulate(options: SimulateOptions, stop: StopSignal): Promise<ExitCode> {
   const { plan } = options;
   const status = new StatusLine(process.stderr, { quiet: options.quiet, term: process.env['TERM'] });
   const startedAt = new Date().toISOString();
-  const { guests: _guests, ...head } = plan;
   const layout = statsLayout(plan);
-  const grid = intervalGrid(plan, options.intervalNs);
-  const tasks = Array.from(
-    { length: Math.min(plan.host.count, Math.max(1, plan.guests.length)) },
-    (_, index): HostTask => ({
-      plan: head,
-      guests: guestsOfHost(plan, index),
-      grid,
-    }),
+  const tasks = hostTasks(plan, intervalGrid(plan, options.intervalNs));
+  const progress = simulationProgress(
+    options.quiet,
+    tasks.map(() => plannedNs(plan)),
   );
-  const simulate = (given: readonly HostTask[]): Promise<HostResult[]> =>
-    simulateAll(given, {
-      threads: options.threads ?? availableParallelism(),
-      onDone: (done) => {
-        if (tasks.length > 1 && !options.quiet) status.message(`pinstorm: ${done} of ${tasks.length} hosts simulated`);
-      },
-    }).catch((error: unknown) => {
-      if (error instanceof Error && error.name === 'ArenaFullError') {
-        throw new UserError(
-          EXIT.invalid,
-          `the scenario does not fit: ${error.message}`,
-          'use more emulated hosts, for example --set host.count=4',
-        );
-      }
-      throw error;
-    });
-  let hosts = await simulate(tasks);
+  const run = async (given: readonly HostTask[]): Promise<HostResult[]> => {
+    try {
+      return await simulateAll(given, { threads: options.threads, onProgress: progress.update, stop });
+    } catch (error) {
+      if (!(error instanceof Error && error.name === 'ArenaFullError')) throw error;
+      throw new UserError(
+        EXIT.invalid,
+        `the scenario does not fit: ${error.message}`,
+        'use more emulated hosts, for example --set host.count=4',
+      );
+    } finally {
+      progress.end();
+    }
+  };
+  let hosts = await run(tasks);
   let { intervals, judge, crossed } = judged(plan, hosts);
-  if (crossed?.stoppedAtSeconds !== undefined) {
+  if (crossed?.stoppedAtSeconds !== undefined && !stop.isSet) {
     // Hosts run side by side and know nothing of each other, so what stops all of them is found when they have run. They run
     // again up to that moment, and come to rest as guests do that are told to stop.
     const stopAtNs = Math.round(crossed.stoppedAtSeconds * 1e9);
-    hosts = await simulate(tasks.map((task) => ({ ...task, stopAtNs })));
+    hosts = await run(tasks.map((task) => ({ ...task, stopAtNs })));
     ({ intervals, judge, crossed } = judged(plan, hosts));
   }
   const results = withHistories(virtualResults(plan, hosts, judge));
@@ -156,9 +154,12 @@ function eventsOf(plan: RunPlan, hosts: readonly HostResult[], results: RunResul
       { atNs, kind: 'stop', fields: { by: 'threshold' } },
     ];
   });
+  const stopped = hosts.flatMap(({ stoppedAtNs }): SimulatedEvent[] =>
+    stoppedAtNs === null ? [] : [{ atNs: stoppedAtNs, kind: 'stop', fields: { by: 'user' } }],
+  );
   return [
     { atNs: 0, kind: 'start', fields: { guests: plan.guests.length, hosts: hosts.length } },
-    ...[...happened, ...stages, ...stops].toSorted((a, b) => a.atNs - b.atNs),
+    ...[...happened, ...stages, ...stops, ...stopped].toSorted((a, b) => a.atNs - b.atNs),
     { atNs: results.durationNs, kind: 'end', fields: { verdict, reasons } },
   ];
 }

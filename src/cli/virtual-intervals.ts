@@ -55,8 +55,8 @@ function roundStep(ns: number): number {
   return ([5, 2].find((n) => n * power <= ns) ?? 1) * power;
 }
 
-/** When the last guest must have ended; null when the plan does not say. */
-function plannedNs({ durationNs, guests }: RunPlan): number | null {
+/** When the last guest must have ended, ns; null when the plan does not say. */
+export function plannedNs({ durationNs, guests }: RunPlan): number | null {
   const end = guests.reduce((last, g) => Math.max(last, g.startNs + (g.durationNs ?? Number.POSITIVE_INFINITY)), 0);
   const planned = Math.min(end, durationNs ?? Number.POSITIVE_INFINITY);
   return Number.isFinite(planned) && planned > 0 ? planned : null;

@@ -6,6 +6,7 @@ import { parseThreshold, type Threshold } from '../metrics/threshold.ts';
 import { MODEL_COUNTERS } from '../model/env.ts';
 import { buildResults } from '../report/build.ts';
 import type { ThresholdJudge } from '../report/threshold-judge.ts';
+import { duration } from '../report/format.ts';
 import type { RunIdentity, RunResults } from '../report/results.ts';
 import { VERSION } from '../base/version.ts';
 import type { HostResult } from '../worker/virtual-run.ts';
@@ -77,7 +78,7 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judg
   return buildResults({
     run: virtualIdentity(plan),
     complete: true,
-    stoppedByUser: false,
+    stoppedByUser: hosts.some(({ stoppedAtNs }) => stoppedAtNs !== null),
     durationNs: durationOf(hosts),
     coverage: {
       guestsPlanned: plan.guests.length,
@@ -100,7 +101,7 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judg
         expected: plan.expect.includes(invariant),
         history: null,
       })),
-      notes: [...errors, ...notes(hosts), ...details.values()],
+      notes: [...errors, ...stopNotes(hosts), ...notes(hosts), ...details.values()],
       explanation:
         penalty === undefined
           ? null
@@ -109,6 +110,14 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judg
     deferredBacklogMax: Math.max(0, ...hosts.map((host) => host.deferredBacklogMax)),
     health,
   });
+}
+
+/** How far the hosts came that the user stopped, where there are several: their figures are of different spans of time. */
+function stopNotes(hosts: readonly HostResult[]): string[] {
+  const at = hosts.flatMap(({ stoppedAtNs }) => (stoppedAtNs === null ? [] : [stoppedAtNs]));
+  if (at.length === 0 || hosts.length === 1) return [];
+  const range = `${duration(Math.min(...at))} to ${duration(Math.max(...at))}`;
+  return [`stopped at ${range} of simulated time: ${at.length} of ${hosts.length} hosts; the others had ended`];
 }
 
 function notes(hosts: readonly HostResult[]): string[] {

@@ -2,51 +2,71 @@
 import { availableParallelism } from 'node:os';
 import { Piscina } from 'piscina';
 import type { HostResult, HostTask } from './virtual-run.ts';
-import { simulateHost } from './virtual-run.ts';
 
-export interface PoolOptions {
-  /** Threads; 1 = in this one. Default: one per core. */
-  readonly threads?: number | undefined;
-  /** Called after each task that is done. */
-  readonly onDone?: (done: number) => void;
-  readonly signal?: AbortSignal;
+/** Asks every host that runs or is still to run to end; may be set from any thread. */
+export class StopSignal {
+  readonly word = new Int32Array(new SharedArrayBuffer(4));
+
+  set(): void {
+    Atomics.store(this.word, 0, 1);
+  }
+
+  get isSet(): boolean {
+    return Atomics.load(this.word, 0) !== 0;
+  }
 }
 
-/** Runs the tasks; result i is that of task i, whatever the number of threads. Rejects with an AbortError on `signal`. */
+export interface PoolProgress {
+  /** Tasks that are done. */
+  readonly done: number;
+  /** How far each task is, ns of simulated time. */
+  readonly simulatedNs: Float64Array;
+}
+
+export interface PoolOptions {
+  /** Threads; default: one per core. */
+  readonly threads?: number | undefined;
+  /** Called a few times a second, and after each task that is done. */
+  readonly onProgress?: ((progress: PoolProgress) => void) | undefined;
+  readonly stop?: StopSignal | undefined;
+}
+
+const PROGRESS_MS = 200;
+
+/** Runs the tasks; result i is that of task i, whatever the number of threads. */
 export async function simulateAll(tasks: readonly HostTask[], options: PoolOptions = {}): Promise<HostResult[]> {
+  if (tasks.length === 0) return [];
+  const { onProgress, stop = new StopSignal() } = options;
   const threads = Math.min(options.threads ?? availableParallelism(), tasks.length);
+  const simulatedNs = new Float64Array(new SharedArrayBuffer(tasks.length * 8));
   let done = 0;
-  const finished = (result: HostResult): HostResult => {
-    done += 1;
-    options.onDone?.(done);
-    return result;
-  };
-  if (threads <= 1) {
-    const results: HostResult[] = [];
-    for (const task of tasks) {
-      // Between two hosts signals and timers get their turn.
-      await new Promise((resolve) => setImmediate(resolve));
-      options.signal?.throwIfAborted();
-      results.push(finished(simulateHost(task)));
-    }
-    return results;
-  }
+  const tell = (): void => onProgress?.({ done, simulatedNs });
+  // Always on threads of their own: this one has to hear signals.
   const pool = new Piscina({
     filename: new URL('./virtual-thread.js', import.meta.url).href,
     name: 'run',
     minThreads: threads,
     maxThreads: threads,
     concurrentTasksPerWorker: 1,
-    maxQueue: tasks.length,
     atomics: 'disabled',
   });
+  const timer = setInterval(tell, PROGRESS_MS);
   try {
-    return await Promise.all(
-      tasks.map(async (task) =>
-        finished((await pool.run(task, options.signal === undefined ? {} : { signal: options.signal })) as HostResult),
-      ),
-    );
+    const results: HostResult[] = [];
+    let next = 0;
+    // A lane per thread takes the tasks in order, which the pool's own queue does not promise.
+    const lane = async (): Promise<void> => {
+      for (let index = next++; index < tasks.length; index = next++) {
+        const control = { stop: stop.word, simulatedNs: simulatedNs.subarray(index, index + 1) };
+        results[index] = (await pool.run({ ...tasks[index], control })) as HostResult;
+        done += 1;
+        tell();
+      }
+    };
+    await Promise.all(Array.from({ length: threads }, lane));
+    return results;
   } finally {
+    clearInterval(timer);
     await pool.destroy();
   }
 }

@@ -27,6 +27,8 @@ import { actorPath, nothing } from './actor-path.ts';
 
 /** Blocked kworkers an emulated host has room for. */
 const KWORKERS = 16_384;
+/** How often a host looks whether it is to stop, ns of simulated time: a part of the shortest usual interval. */
+const LOOK_NS = 1e6;
 /** Violations and marks kept whole per host. */
 const KEPT = 64;
 
@@ -84,6 +86,8 @@ export interface HostResult {
   /** When the last guest's work was done, ns of simulated time. */
   readonly endNs: number;
   readonly events: number;
+  /** When it was told to stop before its end; null: it was not. */
+  readonly stoppedAtNs: number | null;
   readonly guestsFinished: number;
   /** Guests whose workload ended with an error, with the first of them. */
   readonly guestsFailed: number;
@@ -107,13 +111,33 @@ export interface HostTask {
   readonly grid?: readonly GridLine[];
   /** Guests end at their next operation after this instant, and no further guest starts. */
   readonly stopAtNs?: number;
+  readonly control?: HostControl;
   /** See HostOptions. */
   readonly stepByStep?: boolean;
+}
+
+/** What a host shares with whoever waits for it. */
+export interface HostControl {
+  /** Word 0: not 0 once the host is to stop. */
+  readonly stop: Int32Array;
+  /** Word 0: how far it is. */
+  readonly simulatedNs: Float64Array;
 }
 
 /** The guests of host `index`: dealt out in turn. */
 export function guestsOfHost(plan: RunPlan, index: number): GuestPlan[] {
   return plan.guests.filter((guest) => guest.index % plan.host.count === index);
+}
+
+/** The tasks of a run, one per emulated host. */
+export function hostTasks(plan: RunPlan, grid?: readonly GridLine[]): HostTask[] {
+  const { guests, ...head } = plan;
+  const count = Math.min(plan.host.count, Math.max(1, guests.length));
+  return Array.from({ length: count }, (_, i) => ({
+    plan: head,
+    guests: guestsOfHost(plan, i),
+    ...(grid === undefined ? {} : { grid }),
+  }));
 }
 
 interface LiveGuest {
@@ -148,6 +172,7 @@ class HostRun {
   #pending: number;
   #working = 0;
   #stopped = false;
+  #stoppedAtNs: number | null = null;
   #endNs = 0;
   #finished = 0;
   #failed = 0;
@@ -213,6 +238,7 @@ class HostRun {
     const { host } = this.#virtual;
     for (const guest of this.#task.guests) host.at(guest.startNs, () => this.#start(guest));
     this.#nextInterval(0);
+    if (this.#task.control !== undefined) this.#look(this.#task.control, 0);
     if (this.#task.stopAtNs !== undefined) host.at(this.#task.stopAtNs, () => this.#stopGuests());
     host.run();
     this.#judgeStuck();
@@ -226,6 +252,7 @@ class HostRun {
       intervals: this.#intervals,
       endNs: this.#endNs,
       events: host.events,
+      stoppedAtNs: this.#stoppedAtNs,
       guestsFinished: this.#finished,
       guestsFailed: this.#failed,
       error: this.#error,
@@ -237,6 +264,21 @@ class HostRun {
       mappingsMax: this.#mappingsMax,
       marks: this.#marks,
     };
+  }
+
+  /** Says how far the host is and looks whether it is to stop, from now on until nobody is at work. */
+  #look(control: HostControl, ns: number): void {
+    control.simulatedNs[0] = ns;
+    if (Atomics.load(control.stop, 0) !== 0) {
+      this.#stoppedAtNs = ns;
+      this.#stopGuests();
+      return;
+    }
+    // The longer it has run, the more seldom: about a thousand times in all, should it be half through.
+    const at = ns + Math.max(LOOK_NS, ns / 500);
+    this.#virtual.host.at(at, () => {
+      if (this.#pending + this.#working > 0 && !this.#virtual.host.idle) this.#look(control, at);
+    });
   }
 
   #stopGuests(): void {

@@ -25,16 +25,17 @@ export const command = defineCommand({
       what: 'what waiting for the lock costs',
     },
   ],
-  exits: [EXIT.violated],
+  exits: [EXIT.stopped, EXIT.violated],
   async run({ scenario }, options) {
     const variants = (options.variants ?? '').split(',').map((v) => v.trim());
     if (options.variants === undefined || variants.length < 2 || variants.includes('')) {
       throw new UserError(EXIT.invalid, 'compare needs at least two variants', 'for example --variants A,B,D,E');
     }
-    const [{ runCells }, { compareCells, compareText }, { experimentProgress }] = await Promise.all([
+    const [{ runCells }, { compareCells, compareText }, { interruptible }, { simulationProgress }] = await Promise.all([
       import('../experiment.ts'),
       import('../compare.ts'),
-      import('../experiment-progress.ts'),
+      import('../interrupts.ts'),
+      import('../simulation-progress.ts'),
     ]);
     const cells = variants.map((value) => ({
       labels: { variant: value },
@@ -42,20 +43,26 @@ export const command = defineCommand({
         { path: 'variant', value, origin: { kind: 'flag' as const, text: `--variants ${options.variants}` } },
       ],
     }));
-    const progress = experimentProgress(options.quiet);
-    const results = await runCells(scenario, overridesOf(options), cells, { ...options, onProgress: progress.update });
-    progress.end();
+    const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
+    const { results, stopped } = await interruptible(async (stop) => ({
+      results: await runCells(scenario, overridesOf(options), cells, { ...options, progress, stop }),
+      stopped: stop.isSet,
+    }));
+    const repetitions = results[0]?.seeds.length ?? 0;
+    if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
     const table = compareCells(results, ({ labels }) => labels['variant'] ?? '');
     const violated = results.filter(({ violations }) => violations.length > 0);
     if (options.json) {
       const facts = results.map(({ variant, seeds, violations }) => ({ variant, seeds, violations }));
-      process.stdout.write(`${JSON.stringify({ cells: facts, metrics: table }, null, 2)}\n`);
+      process.stdout.write(`${JSON.stringify({ complete: !stopped, cells: facts, metrics: table }, null, 2)}\n`);
     } else {
-      process.stdout.write(compareText(table, variants, options.repeat));
+      process.stdout.write(compareText(table, variants, repetitions));
       for (const { variant, violations } of violated) {
         process.stdout.write(`variant ${variant} violated unexpectedly: ${violations.join(', ')}\n`);
       }
     }
-    return violated.length > 0 ? EXIT.violated : EXIT.ok;
+    if (stopped) process.stderr.write(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);
+    if (violated.length > 0) return EXIT.violated;
+    return stopped ? EXIT.stopped : EXIT.ok;
   },
 });

@@ -37,25 +37,39 @@ export const command = defineCommand({
       what: 'the regression of variant B',
     },
   ],
-  exits: [],
+  exits: [EXIT.stopped],
   async run({ scenario }, options) {
     const axes: Axis[] = [...options.set];
     if (axes.length === 0)
       throw new UserError(EXIT.invalid, 'sweep needs at least one axis', 'for example --set variant=A,D,E');
-    const [{ runCells, summarise, metricsOf }, { gridOf, kneesOf, sweepCsv, sweepText }, { experimentProgress }] =
-      await Promise.all([import('../experiment.ts'), import('../sweep.ts'), import('../experiment-progress.ts')]);
+    const [
+      { runCells, summarise, metricsOf },
+      { gridOf, kneesOf, sweepCsv, sweepText },
+      { interruptible },
+      { simulationProgress },
+    ] = await Promise.all([
+      import('../experiment.ts'),
+      import('../sweep.ts'),
+      import('../interrupts.ts'),
+      import('../simulation-progress.ts'),
+    ]);
     for (const { key, values } of axes) {
       for (const value of values) {
         if (parseSet(`${key}=${value}`) === null)
           throw new UserError(EXIT.invalid, `--set ${key}=${value}: not a setting`);
       }
     }
-    const progress = experimentProgress(options.quiet);
-    const cells = await runCells(scenario, overridesOf({ ...options, set: [] }), gridOf(axes), {
-      ...options,
-      onProgress: progress.update,
-    });
-    progress.end();
+    const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
+    const { cells, stopped } = await interruptible(async (stop) => ({
+      cells: await runCells(scenario, overridesOf({ ...options, set: [] }), gridOf(axes), {
+        ...options,
+        progress,
+        stop,
+      }),
+      stopped: stop.isSet,
+    }));
+    const repetitions = cells[0]?.seeds.length ?? 0;
+    if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
     const knees = kneesOf(axes, cells, 'throughput');
     if (options.csv !== undefined) writeCsv(options.csv, sweepCsv(axes, cells));
     if (options.json) {
@@ -67,7 +81,7 @@ export const command = defineCommand({
         violations: cell.violations,
         metrics: Object.fromEntries([...units].map(([metric, unit]) => [metric, { unit, ...summarise(cell, metric) }])),
       }));
-      process.stdout.write(`${JSON.stringify({ axes, cells: rows, knees }, null, 2)}\n`);
+      process.stdout.write(`${JSON.stringify({ complete: !stopped, axes, cells: rows, knees }, null, 2)}\n`);
     } else {
       process.stdout.write(
         sweepText(
@@ -78,7 +92,9 @@ export const command = defineCommand({
         ),
       );
     }
-    return EXIT.ok;
+    if (!stopped) return EXIT.ok;
+    process.stderr.write(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);
+    return EXIT.stopped;
   },
 });
 

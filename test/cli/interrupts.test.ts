@@ -1,0 +1,114 @@
+/** Ctrl-C while simulating: real processes, real signals. */
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { runCells } from '../../src/cli/experiment.ts';
+import { progressText } from '../../src/cli/simulation-progress.ts';
+import { loadRun } from '../../src/report/load.ts';
+import { StopSignal } from '../../src/worker/virtual-pool.ts';
+import { until } from '../coordinator/until.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'pinstorm-interrupts-'));
+after(() => rmSync(dir, { recursive: true }));
+
+/** A guest at work for ten thousand simulated seconds: nothing ends by itself while a test waits. */
+const ENDLESS = ['scenarios/accounting-stress.yaml', '--duration', '10000s', '--set', 'guests.stress.duration=10000s'];
+
+interface Ended {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+function start(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
+  const child = spawn(process.execPath, ['dist/src/cli/main.js', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let [out, err] = ['', ''];
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
+  const ended = new Promise<Ended>((resolve) => child.once('close', (code) => resolve({ code, out, err })));
+  return { child, ended };
+}
+
+/** Waits until the process has used so much CPU that it is past its start and simulates. */
+async function atWork({ pid }: ChildProcess): Promise<void> {
+  await until(
+    'the simulation is under way',
+    () => {
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+      return Number(fields[11]) + Number(fields[12]) > 200;
+    },
+    60_000,
+  );
+}
+
+describe('interrupts', { concurrency: 1 }, () => {
+  it('simulate ends gracefully on the first, with a full report of what is complete', async () => {
+    const { child, ended } = start('simulate', ...ENDLESS, '--out', join(dir, 'once'));
+    await atWork(child);
+    child.kill('SIGINT');
+    const { code, out, err } = await ended;
+    assert.equal(code, 105, err);
+    assert.match(out, /VERDICT\n.*exit status 105\n.*stopped by the user/);
+    assert.match(err, /stopping; once more to stop at once/);
+    const results = loadRun(join(dir, 'once', 'latest'));
+    assert.deepEqual([results.stoppedByUser, results.accounting.balance], [true, 'exact']);
+    assert.ok(results.durationNs > 0 && results.latency.length > 0);
+    assert.match(readFileSync(join(dir, 'once', 'latest', 'events.jsonl'), 'utf8'), /"kind":"stop","by":"user"/);
+  });
+
+  it('an experiment gives the repetitions that every cell has completed', async () => {
+    const stop = new StopSignal();
+    const set = (path: string, value: string) => ({ path, value, origin: { kind: 'flag' as const, text: 'test' } });
+    const cells = ['A', 'B', 'E'].map((value) => ({ labels: { variant: value }, overrides: [set('variant', value)] }));
+    // Four hosts are the first repetition of the three cells and one of the next repetition.
+    const progress = () => ({ update: ({ done }: { done: number }) => done >= 4 && stop.set(), end: () => {} });
+    const options = { repeat: 30, threads: 1, stop, progress };
+    const results = await runCells('scenarios/huge-guest.yaml', [], cells, options);
+    const [a, b, e] = results.map(({ seeds }) => [...seeds]);
+    assert.deepEqual([b, e], [a, a]);
+    assert.ok(a !== undefined && a.length >= 1 && a.length < 30, `${a?.length} repetitions`);
+    assert.ok(results.every(({ figures }) => figures.length === a.length));
+  });
+
+  it('sweep says so when nothing is complete', async () => {
+    const { child, ended } = start('sweep', ...ENDLESS, '--set', 'variant=D,E');
+    await atWork(child);
+    child.kill('SIGTERM');
+    const { code, out, err } = await ended;
+    assert.deepEqual([code, out], [105, '']);
+    assert.match(err, /stopped by the user before a repetition was complete/);
+  });
+
+  it('the second ends at once', async () => {
+    // Its only guest sleeps until the end of the world: the first interrupt alone would simulate all of it.
+    const { child, ended } = start('simulate', ...ENDLESS, '--out', join(dir, 'twice'));
+    await atWork(child);
+    child.kill('SIGINT');
+    child.kill('SIGTERM');
+    const { code, err } = await ended;
+    assert.equal(code, 105);
+    assert.match(err, /stopped at once by the user|stopping; once more/);
+  });
+});
+
+describe('the progress of simulations', () => {
+  const of = (plannedNs: readonly (number | null)[], simulatedNs: number[], done: number, elapsedMs = 1000): string =>
+    progressText({ done, simulatedNs: Float64Array.from(simulatedNs) }, plannedNs, elapsedMs);
+
+  it('goes by simulated time and by hosts that are done', () => {
+    assert.equal(of([10e9], [2.5e9], 0), '[======                  ] 25%, 3s left');
+    assert.equal(of([10e9, 10e9], [10e9, 5e9], 1), '[==================      ] 75%, 1 of 2 hosts done, 333ms left');
+    assert.equal(of([null, null], [1e9, 0], 1), '[============            ] 50%, 1 of 2 hosts done, 1s left');
+    assert.equal(of([null], [1.5e9], 0), '1.5s simulated in 1s');
+    assert.equal(of([10e9], [0], 0), '[                        ] 0%');
+  });
+
+  it('fits into 80 columns', () => {
+    const planned = Array.from({ length: 300_000 }, () => 1e12);
+    const line = of(planned, [1], 123_456, 123_456_789_000);
+    assert.ok(line.length < 80, line);
+  });
+});
