@@ -2,7 +2,7 @@
 import { PAGE_BYTES } from '../base/units.ts';
 import { EBADF, errnoName } from '../base/errno.ts';
 import { Backing, FaultCost, PROT_RW } from '../model/address-space.ts';
-import type { Path } from '../model/env.ts';
+import type { Ctx, Path } from '../model/env.ts';
 import { PROCESS, TASK } from '../model/layout.ts';
 import { taskMm } from '../model/mm.ts';
 import { doExit } from '../model/paths/exit.ts';
@@ -17,8 +17,8 @@ import { UNMAP_ARGSZ, UNMAP_FLAG_ALL, UNMAP_FLAG_VADDR, vfioDmaDoUnmap } from '.
 import { downRead, downWrite, upRead, upWrite } from '../model/rwsem.ts';
 import { S } from '../model/steps.ts';
 import type { CaseOp, ExploreCase } from './case.ts';
+import type { BuiltActor } from './guest.ts';
 import { BUFFER_PAGE } from './machine.ts';
-import type { StepActor } from './stepper.ts';
 
 const PAGE = BigInt(PAGE_BYTES);
 const address = (page: number): bigint => BigInt(BUFFER_PAGE + page) * PAGE;
@@ -32,12 +32,69 @@ export const ENDING: ReadonlySet<CaseOp['op']> = new Set(['close', 'exec', 'exit
 /** What the world around an operation provides. */
 export interface OpWorld {
   readonly plan: ExploreCase;
-  /** Sends a fatal signal to the process of an actor. */
-  kill(actor: string): void;
+  /** Index by index with the plan's actors. */
+  readonly built: readonly BuiltActor[];
+}
+
+/** The world of whole actors. */
+export interface CaseWorld<K extends Ctx> extends OpWorld {
+  /** The actor waits to be killed; it yields right after. False: nobody will do that any more. */
+  park(k: K): boolean;
+}
+
+/** Where an actor of the case stands. */
+export interface Standing {
+  /** Index of the operation it is in, or was in last; -1 before the first. */
+  op: number;
+  ending: boolean;
+  /** It has nothing left to do and waits only to be killed. */
+  parked: boolean;
+  /** Steps taken in the current operation. */
+  opSteps: number;
+  results: string[];
+}
+
+export const standingAtStart = (): Standing => ({ op: -1, ending: false, parked: false, opSteps: 0, results: [] });
+
+/** All operations of an actor; one that somebody kills then waits for it and ends its process. The same for every driver. */
+export function* runActor<K extends Ctx>(k: K, w: CaseWorld<K>, id: number, s: Standing): Path<void> {
+  const { ops, name } = w.plan.actors[id] as ExploreCase['actors'][number];
+  const killed = (): boolean => k.arena.i32[k.current + TASK.fatalSignal] === 1;
+  for (const [index, o] of ops.entries()) {
+    s.op = index;
+    s.opSteps = 0;
+    s.ending = ENDING.has(o.op);
+    if (k.at(S.Syscall, 0)) yield;
+    if (killed()) break;
+    const ret = yield* runOp(k, w, o);
+    s.results.push(resultText(o, ret));
+    if (o.op === 'exit') return;
+  }
+  if (!w.plan.actors.some((a) => a.ops.some((o) => o.op === 'kill' && o.actor === name))) return;
+  s.parked = true;
+  while (!killed()) {
+    if (!w.park(k)) return;
+    yield;
+  }
+  s.parked = false;
+  s.ending = true;
+  yield* doExit(k);
+}
+
+/** A fatal signal to the process of an actor: whoever waits killably sees it, the others go back to sleep. */
+function kill(k: Ctx, w: OpWorld, actor: string): void {
+  const a = k.arena;
+  const processOf = (task: number): number => a.i32[task + TASK.process] as number;
+  const victim = w.built[w.plan.actors.findIndex((x) => x.name === actor)]?.task ?? 0;
+  for (const { actor: ref, task } of w.built) {
+    if (a.i32[task + TASK.exited] === 1 || processOf(task) !== processOf(victim)) continue;
+    a.i32[task + TASK.fatalSignal] = 1;
+    k.wake(ref);
+  }
 }
 
 /** Runs one operation. Its result as the kernel returns it; of an unmap, the pages removed. */
-export function* runOp(k: StepActor, w: OpWorld, o: CaseOp): Path<number> {
+export function* runOp(k: Ctx, w: OpWorld, o: CaseOp): Path<number> {
   const a = k.arena;
   switch (o.op) {
     case 'map':
@@ -124,13 +181,13 @@ export function* runOp(k: StepActor, w: OpWorld, o: CaseOp): Path<number> {
       return 0;
     default:
       if (k.at(S.Signal, 0)) yield;
-      w.kill(o.actor);
+      kill(k, w, o.actor);
       return 0;
   }
 }
 
 /** The buffer of a new program, where the old one had it. */
-function buildBuffer(k: StepActor, plan: ExploreCase): void {
+function buildBuffer(k: Ctx, plan: ExploreCase): void {
   const mm = taskMm(k.arena, k.current);
   const args = { backing: Backing.Anon4k, prot: PROT_RW, runPages: plan.contiguityPages };
   k.addressSpace.mmap(mm, BUFFER_PAGE, plan.memoryPages, args);

@@ -14,15 +14,22 @@ import { CONTAINER, DMA, FILES, STRUCT_NAMES, STRUCTS, TASK } from '../model/lay
 import { lockedVm, taskMm } from '../model/mm.ts';
 import type { Oracle, InvariantName } from '../model/oracle.ts';
 import { orders } from '../model/orders.ts';
-import { doExit } from '../model/paths/exit.ts';
 import { countableNodes } from '../model/paths/external.ts';
 import { filesOf, openGroup } from '../model/paths/files.ts';
 import { KernelBug } from '../model/paths/notify.ts';
 import { S } from '../model/steps.ts';
-import { ATTACHED_GROUP, ENDING, resultText, runOp, type OpWorld } from './case-ops.ts';
+import {
+  ATTACHED_GROUP,
+  resultText,
+  runActor,
+  runOp,
+  standingAtStart,
+  type CaseWorld,
+  type Standing,
+} from './case-ops.ts';
 import type { AllowedOutcome, CaseOp, ExploreCase } from './case.ts';
 import { isLocal, Watch, WatchedAddressSpace, WatchedOracle, type Footprint } from './footprint.ts';
-import { buildGuest, type BuiltGuest } from './guest.ts';
+import { buildGuest, type BuiltActor, type BuiltGuest } from './guest.ts';
 import type { GuestPlan } from './guest-plan.ts';
 import { Stepper, type StepActor } from './stepper.ts';
 
@@ -34,18 +41,6 @@ export interface Failure {
   readonly detail: string;
   /** Steps taken when it showed. */
   readonly step: number;
-}
-
-/** Where an actor of the case stands. */
-export interface Standing {
-  /** Index of the operation it is in, or was in last; -1 before the first. */
-  op: number;
-  ending: boolean;
-  /** It has nothing left to do and waits only to be killed. */
-  parked: boolean;
-  /** Steps taken in the current operation. */
-  opSteps: number;
-  results: string[];
 }
 
 export interface Outcome {
@@ -117,7 +112,8 @@ export interface Host {
   start(k: StepActor, index: number): Path<void>;
 }
 
-export class Execution implements OpWorld {
+export class Execution implements CaseWorld<StepActor> {
+  readonly capacity: Capacity;
   readonly arena: Arena;
   readonly watch: Watch;
   stepper: Stepper;
@@ -138,24 +134,25 @@ export class Execution implements OpWorld {
   dead = false;
 
   readonly #template: Int32Array;
-  readonly #addressSpace: WatchedAddressSpace;
+  readonly addressSpace: WatchedAddressSpace;
   readonly #guest: BuiltGuest;
   #faultsLeft = new Map<FaultSite, number>();
   #decideFault: (site: FaultSite) => boolean = () => false;
   /** Ids of the actors that are not done, ascending. */
   #live: number[] = [];
-  #killable = new Set<string>();
 
   constructor(
     readonly plan: ExploreCase,
     readonly variant: Variant,
     private readonly host: Host | null = null,
+    /** Several threads will work on it. */
+    shared = false,
   ) {
-    this.arena = Arena.create(host?.capacity ?? capacityOf(plan), false);
+    this.capacity = host?.capacity ?? capacityOf(plan);
+    this.arena = Arena.create(this.capacity, shared);
     this.watch = new Watch(this.arena);
-    this.#addressSpace = new WatchedAddressSpace(this.watch, variant);
-    this.#guest = buildGuest(this.arena, this.#addressSpace, host?.guest ?? guestPlanOf(plan), () => 0);
-    for (const { ops } of plan.actors) for (const o of ops) if (o.op === 'kill') this.#killable.add(o.actor);
+    this.addressSpace = new WatchedAddressSpace(this.watch, variant);
+    this.#guest = buildGuest(this.arena, this.addressSpace, host?.guest ?? guestPlanOf(plan), () => 0);
     this.#openGroups();
     this.oracle = this.#newOracle();
     this.stepper = this.#newStepper();
@@ -171,30 +168,34 @@ export class Execution implements OpWorld {
     return this.stepper.actors;
   }
 
-  /** Back to the start. */
-  reset(): void {
+  get built(): readonly BuiltActor[] {
+    return this.#guest.actors;
+  }
+
+  /** Back to the start, with nobody about: for a driver that runs the actors itself and then asks for `finish`. */
+  rewind(): void {
     this.arena.i32.set(this.#template);
     this.oracle = this.#newOracle();
+    this.failures = [];
+    this.dead = false;
+    this.#live = [];
+    this.standings = this.plan.actors.map(standingAtStart);
+  }
+
+  /** Back to the start. */
+  reset(): void {
+    this.rewind();
     this.stepper = this.#newStepper();
     this.#faultsLeft = new Map(Object.entries(this.plan.faults) as [FaultSite, number][]);
     this.choices = [];
     this.faults = [];
-    this.failures = [];
     this.current = -1;
     this.preemptions = 0;
-    this.dead = false;
-    this.#live = [];
-    this.standings = this.plan.actors.map(() => ({
-      op: -1,
-      ending: false,
-      parked: false,
-      opSteps: 0,
-      results: [],
-    }));
     for (const [id, { name }] of this.plan.actors.entries()) {
       const built = this.#guest.actors[id];
       if (built === undefined) throw new Error(`actor ${name} was not built`);
-      const start = (k: StepActor): Path<void> => (this.host === null ? this.#run(k, id) : this.host.start(k, id));
+      const start = (k: StepActor): Path<void> =>
+        this.host === null ? runActor(k, this, id, this.standings[id] as Standing) : this.host.start(k, id);
       this.stepper.add(name, built.task, start, built.actor);
       this.#start(id);
     }
@@ -341,17 +342,9 @@ export class Execution implements OpWorld {
     return (h1 >>> 0) * 0x20_0000 + (h2 >>> 11);
   }
 
-  kill(actor: string): void {
-    const a = this.arena;
-    const victim = this.plan.actors.findIndex((x) => x.name === actor);
-    const processOf = (id: number): number => a.i32[(this.#guest.actors[id]?.task as Ref) + TASK.process] as number;
-    for (const id of this.plan.actors.keys()) {
-      const task = this.#guest.actors[id]?.task as Ref;
-      if (a.i32[task + TASK.exited] === 1 || processOf(id) !== processOf(victim)) continue;
-      a.i32[task + TASK.fatalSignal] = 1;
-      // Who waits killably sees the signal; the others go back to sleep.
-      (this.stepper.actors[id] as StepActor).blocked = false;
-    }
+  park(k: StepActor): boolean {
+    k.blocked = true;
+    return true;
   }
 
   /** Brings a new actor to its first announced step. */
@@ -359,32 +352,6 @@ export class Execution implements OpWorld {
     const actor = this.stepper.actors[id] as StepActor;
     this.stepper.step(actor);
     if (!actor.done) this.#live.push(id);
-  }
-
-  *#run(k: StepActor, id: number): Path<void> {
-    const s = this.standings[id] as Standing;
-    const { ops, name } = this.plan.actors[id] as ExploreCase['actors'][number];
-    const a = this.arena;
-    const killed = (): boolean => a.i32[k.current + TASK.fatalSignal] === 1;
-    for (const [index, o] of ops.entries()) {
-      s.op = index;
-      s.opSteps = 0;
-      s.ending = ENDING.has(o.op);
-      if (k.at(S.Syscall, 0)) yield;
-      if (killed()) break;
-      const ret = yield* runOp(k, this, o);
-      s.results.push(resultText(o, ret));
-      if (o.op === 'exit') return;
-    }
-    if (!this.#killable.has(name)) return;
-    s.parked = true;
-    while (!killed()) {
-      k.blocked = true;
-      yield;
-    }
-    s.parked = false;
-    s.ending = true;
-    yield* doExit(k);
   }
 
   #newOracle(): Oracle {
@@ -398,7 +365,7 @@ export class Execution implements OpWorld {
       arena: this.arena,
       variant: this.variant,
       oracle: this.oracle,
-      addressSpace: this.#addressSpace,
+      addressSpace: this.addressSpace,
       pagesPerStep: 1,
       inject: (site) => this.#inject(site),
     });

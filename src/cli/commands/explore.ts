@@ -18,7 +18,9 @@ export const command = defineCommand({
     'every interleaving, of those that differ only in steps that commute one each, and ends with the verdict exhausted; with ' +
     'a bound, or at random, the verdict is bounded and says by what. The first violation of an invariant that the case does ' +
     'not expect ends the search: the shortest schedule found for it is drawn, one column per actor, with a token that ' +
-    'repeats it. A scenario is explored with its first guest and needs --max-steps or --max-schedules to come to an end.',
+    'repeats it. A scenario is explored with its first guest and needs --max-steps or --max-schedules to come to an end. ' +
+    'With --driver virtual or wall the same case runs in simulated or in real time, each actor there on a thread of its own, ' +
+    'again and again with random delays, and every outcome is looked up among those exploration finds.',
   arguments: { case: required('case or scenario file') },
   options: {
     strategy: choice({
@@ -27,11 +29,17 @@ export const command = defineCommand({
       choices: STRATEGIES,
       default: 'dfs' as const,
     }),
+    driver: choice({
+      placeholder: 'd',
+      help: 'what runs the case: an adversary, simulated time, or threads in real time',
+      choices: ['explore', 'virtual', 'wall'],
+      default: 'explore' as const,
+    }),
     variant: text({ placeholder: 'v', help: 'accounting policy, instead of the one the file names' }),
     maxSteps: integer({ placeholder: 'n', help: 'steps of one execution at most', min: 1, default: 10_000 }),
     maxSchedules: integer({
       placeholder: 'n',
-      help: `executions at most (${MAX_SCHEDULES.dfs} with dfs, ${MAX_SCHEDULES.random} otherwise)`,
+      help: `executions at most (${MAX_SCHEDULES.dfs} with dfs, ${MAX_SCHEDULES.random} at random, 200 on threads)`,
       min: 1,
     }),
     preemptions: integer({
@@ -49,12 +57,20 @@ export const command = defineCommand({
     { command: 'pinstorm explore cases/over-commit.yaml', what: 'every interleaving under the variant of the case' },
     { command: 'pinstorm explore cases/over-commit.yaml --variant D', what: 'finds how a limit is passed in 4.10' },
     {
+      command: 'pinstorm explore cases/over-commit.yaml --driver wall --max-schedules 50',
+      what: 'the same case in real time, on threads',
+    },
+    {
       command: 'pinstorm explore scenarios/boot-storm.yaml --strategy pct --max-steps 999',
       what: 'a scenario, bounded',
     },
   ],
   exits: [EXIT.stopped, EXIT.violated],
   async run({ case: file }, options) {
+    if (options.driver !== 'explore') {
+      const { caseCommand } = await import('../case-run.ts');
+      return caseCommand(file, options.driver, { ...options, executions: options.maxSchedules });
+    }
     const { loadProgram, makerOf, reportFailure, reportText, variantNamed } = await import('../explore-program.ts');
     const { searching } = await import('../../schedule/search.ts');
     const program = loadProgram(file);

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { defineCommand, flag, integer, required, text } from '../command.ts';
+import { caseFromScenarioOptions, isCaseFile } from '../case-file.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 import { LIVE_EXITS, LIVE_OPTIONS } from '../live-options.ts';
 
@@ -9,7 +10,7 @@ export const command = defineCommand({
     'locks of the model. Guests and deferred accounting travel as BullMQ jobs through Redis: one of your own with ' +
     '--redis, otherwise a private redis-server that is gone afterwards. Ctrl-C once ends the run gracefully with a ' +
     'full report, twice at once.',
-  arguments: { scenario: required('scenario file, for example scenarios/boot-storm.yaml') },
+  arguments: { scenario: required('scenario (or case) file, for example scenarios/boot-storm.yaml') },
   options: {
     ...SCENARIO_OPTIONS,
     workers: integer({ placeholder: 'n', help: 'worker processes', min: 1, max: 256, default: 1 }),
@@ -29,6 +30,7 @@ export const command = defineCommand({
   ],
   exits: LIVE_EXITS,
   async run({ scenario }, options) {
+    if (await isCaseFile(scenario)) return caseFromScenarioOptions(scenario, 'wall', options);
     const [{ loadScenario }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
       import('../../scenario/validate.ts'),
       import('../../scenario/plan.ts'),

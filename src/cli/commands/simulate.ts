@@ -1,6 +1,7 @@
 import { EXIT, UserError } from '../../base/errors.ts';
 import { parseDuration, UnitTextError } from '../../base/units-text.ts';
 import { defineCommand, flag, integer, required, text, value } from '../command.ts';
+import { caseFromScenarioOptions, isCaseFile } from '../case-file.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
@@ -8,7 +9,7 @@ export const command = defineCommand({
     'Runs a scenario in simulated kernel time: the same guests, the same model and the same report as a live run, but every ' +
     'figure is in nanoseconds of the cost profile, on emulated hosts with as many CPUs as the scenario says. The same ' +
     'scenario, seed and options give the same results.json to the byte, on any machine and any number of threads.',
-  arguments: { scenario: required('scenario file, for example scenarios/huge-guest.yaml') },
+  arguments: { scenario: required('scenario (or case) file, for example scenarios/huge-guest.yaml') },
   options: {
     ...SCENARIO_OPTIONS,
     threads: integer({
@@ -35,6 +36,7 @@ export const command = defineCommand({
   ],
   exits: [EXIT.threshold, EXIT.stopped, EXIT.violated, EXIT.inconclusive],
   async run({ scenario }, options) {
+    if (await isCaseFile(scenario)) return caseFromScenarioOptions(scenario, 'virtual', options);
     const [{ loadScenario }, { planRun }, { REGISTRY }, { simulateRun }] = await Promise.all([
       import('../../scenario/validate.ts'),
       import('../../scenario/plan.ts'),
