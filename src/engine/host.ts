@@ -11,13 +11,14 @@
  */
 import type { Ref } from '../model/arena.ts';
 import type { Path } from '../model/env.ts';
-import { EventQueue, Priority, slotOf, SLOTS_MAX, type EventKey } from './virtual-queue.ts';
+import type { ThreadGroup } from './chunk-loops.ts';
+import { EventQueue, slotOf, SLOTS_MAX, type EventKey } from './virtual-queue.ts';
 
 export const ThreadState = { Ready: 0, Running: 1, Spinning: 2, Blocked: 3, Waking: 4, Done: 5 } as const;
 export type ThreadState = (typeof ThreadState)[keyof typeof ThreadState];
 
 /** What a thread's path asked for before it yielded. */
-export const Ask = { Time: 0, Block: 1, Sleep: 2, Spin: 3 } as const;
+export const Ask = { Time: 0, Block: 1, Sleep: 2, Spin: 3, Chunks: 4 } as const;
 export type Ask = (typeof Ask)[keyof typeof Ask];
 
 const NO_EVENT = -1;
@@ -37,6 +38,10 @@ export class HostThread {
   cpu = -1;
   /** The event that may resume it; others in the queue are stale. */
   event: EventKey = NO_EVENT;
+  /** When that event is due; Infinity without one. */
+  dueNs = Number.POSITIVE_INFINITY;
+  /** Threads that may touch the same address spaces; null for one that touches none. */
+  group: ThreadGroup | null = null;
   /** What is left of the step it was interrupted in, ns. */
   remainingNs = 0;
   /** The address space it holds mmap_sem of for write, 0 none: others may spin on it. */
@@ -47,12 +52,25 @@ export class HostThread {
   spinFirst = false;
   /** When its last slice ends, ns. */
   sliceEndNs = 0;
+  /** The host repeats chunks of its pin loop: its path is not resumed. */
+  repeating = false;
 
   /** It has been woken and has a CPU again. */
   resumed(): void {}
 
   /** It has lost its CPU in the middle of its work. */
   preempted(): void {}
+
+  /**
+   * It repeats chunks of a pin loop without its path and has come to the lock of one. The chunks that nobody can disturb are
+   * done; `localNs` is when it comes to the lock again. False: its path goes on, from `localNs` on.
+   */
+  chunkDue(): boolean {
+    return false;
+  }
+
+  /** It repeats chunks and is to lose its CPU at `nowNs`: its path takes over, as far as it is by then. */
+  leaveChunks(_nowNs: number): void {}
 }
 
 export interface HostOptions {
@@ -96,7 +114,9 @@ interface Pool {
 }
 
 export class Host {
+  /** Threads that go on, and what the host does itself: the end of a time slice, the start of a guest. */
   readonly #queue = new EventQueue();
+  readonly #own = new EventQueue();
   readonly #slots: (HostThread | (() => void) | null)[] = [];
   readonly #freeSlots: number[] = [];
   readonly #cpus: Cpu[];
@@ -114,6 +134,8 @@ export class Host {
   #current: HostThread | null = null;
   /** Up to when things have happened, while no thread runs. */
   #clockNs = 0;
+  /** Threads that have not ended. */
+  #threads = 0;
   /** Events handled. */
   events = 0;
 
@@ -140,6 +162,8 @@ export class Host {
     thread.path = path;
     thread.slot = this.#slot(thread);
     thread.state = ThreadState.Waking;
+    thread.group?.threads.push(thread);
+    this.#threads += 1;
     this.#schedule(thread, Math.max(startNs, this.nowNs));
   }
 
@@ -149,20 +173,24 @@ export class Host {
       this.#free(slot);
       f();
     });
-    this.#queue.push(Math.max(ns, this.nowNs), Priority.Host, slot);
+    this.#own.push(Math.max(ns, this.nowNs), slot);
   }
 
-  /** Whether anything is left to happen. */
+  /** Whether nothing is left to happen. */
   get idle(): boolean {
-    return this.#queue.peekNs() === Number.POSITIVE_INFINITY;
+    return Math.min(this.#queue.peekNs(), this.#own.peekNs()) === Number.POSITIVE_INFINITY;
   }
 
-  /** Runs until nothing is left to happen. */
+  /** Runs until nothing is left to happen; at one instant the host comes before the threads. */
   run(): void {
     const queue = this.#queue;
-    for (let key = queue.pop(); key !== undefined; key = queue.pop()) {
+    const own = this.#own;
+    for (;;) {
+      const next = own.peekNs() <= queue.peekNs() ? own : queue;
+      const key = next.pop();
+      if (key === undefined) return;
       this.events += 1;
-      this.#clockNs = queue.poppedNs;
+      this.#clockNs = next.poppedNs;
       const target = this.#slots[slotOf(key)];
       if (target instanceof HostThread) {
         if (target.event === key) this.#due(target);
@@ -170,6 +198,56 @@ export class Host {
         target();
       }
     }
+  }
+
+  /** The next thing the host does itself: what is counted is read then. */
+  get ownNs(): number {
+    return this.#own.peekNs();
+  }
+
+  /** Whether nothing outside `group` can touch its address spaces or take a CPU from it. */
+  isAlone(group: ThreadGroup): boolean {
+    return group.queuedWork === 0 && (this.options.cpus === null || this.#threads <= this.options.cpus);
+  }
+
+  /** Until when (exclusive) nobody but the thread itself can see what it does. */
+  isolatedNs(thread: HostThread): number {
+    const anybodyNs = Math.min(this.#queue.peekNs(), this.#own.peekNs());
+    return Math.min(anybodyNs, this.quietNs(thread.group?.threads ?? [], thread));
+  }
+
+  /** When the first of `threads` goes on that does not repeat chunks, apart from `thread`. -Infinity: one watches all the time. */
+  quietNs(threads: readonly HostThread[], thread: HostThread | null): number {
+    let ns = Number.POSITIVE_INFINITY;
+    for (const other of threads) {
+      if (other === thread) continue;
+      // A spinner sees every release.
+      if (other.state === ThreadState.Spinning) return Number.NEGATIVE_INFINITY;
+      if (other.dueNs < ns && !other.repeating) ns = other.dueNs;
+    }
+    return ns;
+  }
+
+  /** `thread`, which repeats chunks, goes on at its `localNs` instead. */
+  reschedule(thread: HostThread): void {
+    this.#schedule(thread, thread.localNs);
+  }
+
+  /**
+   * Lets the path of a thread that repeated chunks catch up from its `localNs` to `nowNs`: steps that only it could see. Then it
+   * is a thread like any other.
+   */
+  catchUp(thread: HostThread, nowNs: number): void {
+    if (thread.localNs < nowNs) {
+      const current = this.#current;
+      this.#current = null;
+      thread.ask = Ask.Time;
+      thread.horizonNs = nowNs;
+      if ((thread.path as Path<void>).next().done === true || thread.ask !== Ask.Time)
+        throw new Error('a chunk does more than its own steps before its lock');
+      this.#current = current;
+    }
+    this.#schedule(thread, thread.localNs);
   }
 
   /** Threads that are left, in no state to go on by themselves: after `run` they wait for ever. */
@@ -190,13 +268,14 @@ export class Host {
   }
 
   #schedule(thread: HostThread, ns: number): void {
-    thread.event = this.#queue.push(ns, Priority.Thread, thread.slot);
+    thread.event = this.#queue.push(ns, thread.slot);
+    thread.dueNs = ns;
     // What the running thread causes may come before what it had to look out for.
     if (this.#current !== null && ns < this.#current.horizonNs) this.#current.horizonNs = ns;
   }
 
   #due(thread: HostThread): void {
-    thread.event = NO_EVENT;
+    this.#unschedule(thread);
     const now = this.nowNs;
     if (thread.state === ThreadState.Waking) {
       if (this.options.cpus !== null) {
@@ -211,15 +290,25 @@ export class Host {
       thread.resumed();
     }
     if (now > thread.localNs) thread.localNs = now;
+    if (thread.repeating && thread.chunkDue()) {
+      this.#schedule(thread, thread.localNs);
+      return;
+    }
     this.#run(thread);
+  }
+
+  #unschedule(thread: HostThread): void {
+    thread.event = NO_EVENT;
+    thread.dueNs = Number.POSITIVE_INFINITY;
   }
 
   #run(thread: HostThread): void {
     const queue = this.#queue;
     for (;;) {
       thread.ask = Ask.Time;
-      thread.horizonNs = queue.peekNs();
+      thread.horizonNs = Math.min(queue.peekNs(), this.#own.peekNs());
       this.#current = thread;
+      thread.group?.settle();
       const { done } = (thread.path as Path<void>).next();
       this.#current = null;
       this.#clockNs = thread.localNs;
@@ -232,7 +321,8 @@ export class Host {
       }
       switch (thread.ask as Ask) {
         case Ask.Time:
-          if (thread.localNs < queue.peekNs() && this.options.stepByStep !== true) continue;
+          if (thread.localNs < Math.min(queue.peekNs(), this.#own.peekNs()) && this.options.stepByStep !== true)
+            continue;
           this.#schedule(thread, thread.localNs);
           return;
         case Ask.Block:
@@ -246,6 +336,9 @@ export class Host {
           return;
         case Ask.Spin:
           thread.state = ThreadState.Spinning;
+          return;
+        case Ask.Chunks:
+          this.#schedule(thread, thread.localNs);
           return;
       }
     }
@@ -264,7 +357,7 @@ export class Host {
   #arm(c: Cpu, ns: number): void {
     if (c.armed) return;
     c.armed = true;
-    this.#queue.push(Math.max(ns, this.nowNs), Priority.Host, c.timerSlot);
+    this.#own.push(Math.max(ns, this.nowNs), c.timerSlot);
   }
 
   /** No CPU is free: to the end of the run queue; whoever has had its slice may now be interrupted. */
@@ -290,6 +383,10 @@ export class Host {
   #leave(thread: HostThread, state: ThreadState): void {
     thread.state = state;
     const { cpu } = thread;
+    if (state === ThreadState.Done) {
+      this.#threads -= 1;
+      thread.group?.threads.splice(thread.group.threads.indexOf(thread), 1);
+    }
     if (cpu >= 0) {
       thread.cpu = -1;
       this.#hand(cpu);
@@ -330,9 +427,10 @@ export class Host {
       this.#stopSpinning(thread, now);
       return;
     }
+    thread.leaveChunks(now);
     thread.preempted();
     thread.remainingNs = Math.max(0, thread.localNs - now);
-    thread.event = NO_EVENT;
+    this.#unschedule(thread);
     thread.cpu = -1;
     this.#hand(cpu);
     this.#enqueue(thread);
@@ -415,6 +513,13 @@ export class Host {
     line.user = thread;
     line.freeNs = Math.max(line.freeNs, ns) + lineNs;
     return line.freeNs;
+  }
+
+  /** When `thread` would have the cache line of the lock word of `mm` if it used it at `ns`. */
+  lockWordAt(thread: HostThread, mm: Ref, ns: number): number {
+    const { lineNs } = this.options;
+    const line = lineNs === 0 ? undefined : this.#lines.get(mm);
+    return line === undefined || line.user === thread ? ns : Math.max(line.freeNs, ns) + lineNs;
   }
 
   /** Whether `thread` can use the lock word of `mm` without a transfer. */

@@ -1,23 +1,19 @@
 /**
- * The event queue of the virtual driver: total order (time, priority, sequence), so that nothing depends on how a heap
- * breaks ties. The heap orders by time alone; events of one instant are taken out together and handed on in key order.
+ * The event queue of the virtual driver: total order (time, slot, sequence), so that nothing depends on how a heap breaks
+ * ties, nor on when an event was queued: whoever runs ahead queues its events at other moments than whoever goes step by
+ * step. The heap orders by time alone; events of one instant are taken out together and handed on in key order.
  */
 import FlatQueue from 'flatqueue';
 
 /** Slots (threads and callbacks) one queue tells apart, and events it can order in its life. */
 export const SLOTS_MAX = 2 ** 18;
 const SEQUENCES_MAX = 2 ** 34;
-const PRIORITY = SLOTS_MAX * SEQUENCES_MAX;
 
-/** Events of the host itself (end of a time slice, start of a guest) come before those of threads at the same instant. */
-export const Priority = { Host: 0, Thread: 1 } as const;
-export type Priority = (typeof Priority)[keyof typeof Priority];
-
-/** Priority, sequence and slot of an event in one exact integer below 2^53. */
+/** Slot and sequence of an event in one exact integer below 2^53. */
 export type EventKey = number;
 
 /** The slot an event is for. */
-export const slotOf = (key: EventKey): number => key - Math.floor(key / SLOTS_MAX) * SLOTS_MAX;
+export const slotOf = (key: EventKey): number => Math.floor(key / SEQUENCES_MAX);
 
 export class EventQueue {
   readonly #heap = new FlatQueue<EventKey>();
@@ -29,10 +25,10 @@ export class EventQueue {
   poppedNs = 0;
 
   /** Queues an event; `ns` must not lie before `poppedNs`. Returns its key. */
-  push(ns: number, priority: Priority, slot: number): EventKey {
+  push(ns: number, slot: number): EventKey {
     this.#sequence += 1;
     if (this.#sequence >= SEQUENCES_MAX) throw new RangeError('more than 2^34 events in one emulated host');
-    const key = priority * PRIORITY + this.#sequence * SLOTS_MAX + slot;
+    const key = slot * SEQUENCES_MAX + this.#sequence;
     if (this.#ties.length > 0 && ns === this.#tiesNs) this.#insertTie(key);
     else this.#heap.push(key, ns);
     return key;

@@ -23,7 +23,9 @@ import type { Oracle } from '../model/oracle.ts';
 import type { Aperture } from '../model/paths/map.ts';
 import { vfioLockAcctBg } from '../model/paths/work.ts';
 import { S, STEP_NAMES, type StepId } from '../model/steps.ts';
+import type { ChunkLoop, ChunkTimes } from '../model/paths/repeat.ts';
 import type { Driver } from './actor.ts';
+import { ThreadGroup } from './chunk-loops.ts';
 import { newActor } from './guest.ts';
 import { Ask, Host, HostThread, type HostOptions } from './host.ts';
 import { APERTURE_48BIT } from './machine.ts';
@@ -35,7 +37,7 @@ const LOCK_KINDS = 4;
 const TICKS_PER_NS = 64;
 
 /** Steps that need something the CPUs of a host share. */
-const Shares = { Nothing: 0, LockWord: 1, Invalidations: 2, Memory: 3 } as const;
+const Shares = { Nothing: 0, LockWord: 1, Invalidations: 2, Memory: 3, Test: 4 } as const;
 const shares = new Uint8Array(STEP_NAMES.length);
 for (const step of [
   S.DownRead,
@@ -50,6 +52,7 @@ for (const step of [
   S.LockedVmCmpxchg,
 ])
   shares[step] = Shares.LockWord;
+shares[S.LockedVmRead] = Shares.Test;
 shares[S.IotlbSync] = Shares.Invalidations;
 /** 4 KiB pages that a clearing step writes. */
 const clearedPages = new Map<StepId, number>([
@@ -59,9 +62,12 @@ const clearedPages = new Map<StepId, number>([
 ]);
 for (const step of clearedPages.keys()) shares[step] = Shares.Memory;
 
+/** The nearest time on the grid of exact sums, ns. */
+const exact = (ns: number): number => Math.round(ns * TICKS_PER_NS) / TICKS_PER_NS;
+
 /** Costs per step id on the grid of exact sums. */
 export function exactCosts(costNs: Float64Array): Float64Array {
-  return costNs.map((ns) => Math.round(ns * TICKS_PER_NS) / TICKS_PER_NS);
+  return costNs.map(exact);
 }
 
 export interface VirtualOptions {
@@ -94,6 +100,8 @@ export class VirtualHost {
   readonly #kworkers: VirtualActor[] = [];
   /** Updates queued and not yet applied, per address space. */
   readonly #pending = new Map<Ref, number>();
+  /** By guest. */
+  readonly #groups = new Map<number, ThreadGroup>();
   deferredBacklog = 0;
   deferredBacklogMax = 0;
 
@@ -105,7 +113,24 @@ export class VirtualHost {
 
   add(actor: VirtualActor, path: Path<void>, startNs: number): void {
     this.#byIndex[this.options.arena.indexOf('actor', actor.actor)] = actor;
-    this.host.add(actor, path, startNs);
+    if (actor.guest >= 0) actor.group = this.#group(actor.guest);
+    this.host.add(actor, path, exact(startNs));
+  }
+
+  /** Writes down what pin loops have done and not told yet: before statistics are read. */
+  settle(): void {
+    for (const group of this.#groups.values()) group.settle();
+  }
+
+  /** The guest is gone. */
+  forget(guest: number): void {
+    this.#groups.delete(guest);
+  }
+
+  #group(guest: number): ThreadGroup {
+    let group = this.#groups.get(guest);
+    if (group === undefined) this.#groups.set(guest, (group = new ThreadGroup(this.options.arena, this.host)));
+    return group;
   }
 
   actor(ref: Ref): VirtualActor | undefined {
@@ -122,12 +147,16 @@ export class VirtualHost {
     this.#pending.set(mm, this.pending(mm) + 1);
     this.deferredBacklog += 1;
     if (this.deferredBacklog > this.deferredBacklogMax) this.deferredBacklogMax = this.deferredBacklog;
+    const group = this.#group(this.options.arena.i32[mm + MM.guest] as number);
+    group.queuedWork += 1;
     this.host.queueWork(
       from,
       () => {
+        group.queuedWork -= 1;
         const worker =
           this.#kworkers.pop() ?? new VirtualActor(this, newActor(this.options.arena, 0, 0), 0, -1, 0, null);
         this.#byIndex[this.options.arena.indexOf('actor', worker.actor)] = worker;
+        worker.group = group;
         return { thread: worker, path: this.#work(worker, mm, npage, queuedNs) };
       },
       queuedNs,
@@ -178,6 +207,10 @@ export class VirtualActor extends HostThread implements Driver {
   readonly #lastHoldNs = new Float64Array(LOCK_KINDS);
   #waiting = false;
   #waitStartNs = 0;
+  /** When it last tested the limit, came to a lock, and had released mmap_sem. */
+  #testNs = 0;
+  #lockStepNs = 0;
+  #releaseNs = 0;
 
   constructor(
     readonly shared: VirtualHost,
@@ -202,6 +235,7 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   at(step: number, object: Ref): boolean {
+    if (this.group !== null && this.group.looping > 0) this.group.announced(step, this.localNs);
     this.#object = object;
     if (shares[step] === Shares.Nothing) this.localNs += this.#costNs[step] as number;
     else this.#share(step, object, 1);
@@ -209,6 +243,7 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   atMany(step: number, object: Ref, count: number): boolean {
+    if (this.group !== null && this.group.looping > 0) this.group.announced(step, this.localNs);
     this.#object = object;
     if (shares[step] === Shares.Nothing) this.localNs += (this.#costNs[step] as number) * count;
     else this.#share(step, object, count);
@@ -220,7 +255,14 @@ export class VirtualActor extends HostThread implements Driver {
     const ns = (this.#costNs[step] as number) * count;
     const start = this.localNs;
     switch (shares[step]) {
+      case Shares.Test:
+        this.localNs = start + ns;
+        this.#testNs = this.localNs;
+        break;
       case Shares.LockWord:
+        if (step === S.UpWrite) {
+          if (this.group !== null && this.group.looping > 0) this.group.charged(this, object, start);
+        } else this.#lockStepNs = start;
         this.localNs = this.#host.lockWord(this, object, start) + ns;
         if (this.localNs > start + ns) this.disturbances += 1;
         break;
@@ -230,6 +272,25 @@ export class VirtualActor extends HostThread implements Driver {
       default:
         this.localNs = Math.max(start + ns, this.#host.memory(start, (clearedPages.get(step) as number) * count));
     }
+  }
+
+  startChunks(loop: ChunkLoop): boolean {
+    if (this.group === null || this.faults !== null || this.#stepByStep) return false;
+    if (!this.group.start(this, loop)) return false;
+    this.ask = Ask.Chunks;
+    return true;
+  }
+
+  override chunkDue(): boolean {
+    return this.group !== null && this.group.due(this);
+  }
+
+  override leaveChunks(nowNs: number): void {
+    this.group?.leave(this, nowNs);
+  }
+
+  chunkTimes(): ChunkTimes {
+    return { testNs: this.#testNs, lockNs: this.#lockStepNs, releaseNs: this.#releaseNs };
   }
 
   aheadNs(): number {
@@ -294,6 +355,7 @@ export class VirtualActor extends HostThread implements Driver {
     this.#stats.record(lockHoldSeries(kind), held, 1);
     if (kind !== LockKind.MmapWrite) return;
     this.ownedMm = 0;
+    this.#releaseNs = this.localNs;
     this.#host.released(this.#object, this.localNs);
   }
 
@@ -338,9 +400,10 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   sleepUntil(ns: number): void {
-    if (ns <= this.localNs) return;
+    const untilNs = exact(ns);
+    if (untilNs <= this.localNs) return;
     this.ask = Ask.Sleep;
-    this.sleepUntilNs = ns;
+    this.sleepUntilNs = untilNs;
   }
 
   stopping(): boolean {
@@ -351,7 +414,8 @@ export class VirtualActor extends HostThread implements Driver {
     this.arena.i32[this.guestMm + MM.stop] = 1;
   }
 
-  recordOp(op: number, ret: number, actualNs: number, lagNs: number): void {
+  recordOp(op: number, ret: number, actualNs: number, late: number): void {
+    const lagNs = exact(late);
     this.operations += 1;
     if (ret < 0) this.failedOperations += 1;
     else if (op === Op.map) this.shared.options.onMapped(this.guest);

@@ -12,6 +12,7 @@ import type { Variant } from './kernels/variant.ts';
 import type { Oracle } from './oracle.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { Aperture } from './paths/map.ts';
+import type { ChunkLoop, ChunkTimes } from './paths/repeat.ts';
 
 /** A kernel path. It yields where another CPU may run, or where the actor must wait; the result is its return value. */
 export type Path<T> = Generator<void, T, void>;
@@ -78,6 +79,13 @@ export interface Ctx {
   usedNs(): number;
   /** Uses time for steps that are not announced one by one. */
   spend(ns: number): void;
+  /**
+   * Hands a run of alike chunks over to a driver that can repeat them although others come between. True: the path yields, and
+   * finds in `loop` how far it came. False, or no such method: it goes on itself.
+   */
+  startChunks?(loop: ChunkLoop): boolean;
+  /** When the actor last did the steps that matter in a chunk, on the clock of `usedNs`; of drivers with `startChunks`. */
+  chunkTimes?(): ChunkTimes;
   /** How long the last hold of a lock of this kind was, modelled ns. */
   lastHoldNs(kind: LockKind): number;
   /** `times` further holds of a lock, of `ns` each. */

@@ -299,6 +299,7 @@ class HostRun {
   }
 
   #takeInterval(endNs: number | null): void {
+    this.#virtual.settle();
     const now = Snapshot.take(this.#stats.layout, [this.#stats]);
     let driftPages = this.#driftPages;
     for (const { built, state } of this.#guests.values()) {
@@ -409,6 +410,7 @@ class HostRun {
       this.#byMm.delete(mm);
     }
     this.#guests.delete(guest.plan.index);
+    this.#virtual.forget(guest.plan.index);
     freeGuest(this.#arena, guest.built);
     if (guest.error === null) {
       this.#finished += 1;

@@ -55,6 +55,7 @@ export const A: Variant = {
   batched: false,
   bulkUnpin: false,
   lockedGup: false,
+  chunkReference: false,
   deferring: true,
   lockFree: false,
   reservePages: 0,

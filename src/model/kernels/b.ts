@@ -63,6 +63,7 @@ export const B: Variant = {
   identity:
     'task recorded per mapping; each accounting call does get_task_mm; trylock, else a work item (the 25 % regression)',
   recordsTask: 'thread',
+  chunkReference: true,
   foreignUnmap: 'stops',
   external: {
     zeroSizeLookup: true,

@@ -74,6 +74,7 @@ export const C: Variant = {
   id: 'C',
   kernels: 'proposed for 4.10, never merged',
   versions: [],
+  chunkReference: false,
   identity: 'B plus an is_current flag supplied by the caller (the first version of the seed patch)',
   // The flag is false for mdev drivers, and GUP goes by the flag: the slow way even in the owner's own context.
   external: { ...(B.external as ExternalRules), localGup: false },

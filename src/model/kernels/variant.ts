@@ -37,6 +37,8 @@ export interface Variant {
   readonly bulkUnpin: boolean;
   /** Where pages are not batched: each is got under mmap_sem for read (4.16) instead of without the lock. */
   readonly lockedGup: boolean;
+  /** Each chunk is pinned under an mm reference of its own (B). */
+  readonly chunkReference: boolean;
   /** A failed trylock defers the update (A-D). */
   readonly deferring: boolean;
   /** locked_vm is an atomic counter, changed without mmap_sem (J). */

@@ -195,13 +195,17 @@ function* pinLoop(k: Ctx, container: Ref, call: PinCall): Path<number> {
   const repeater = new Repeater();
   while (call.remaining > 0) {
     if (repeater.run(k, call) > 0 && repeater.busyPages === 0) continue;
+    if (repeater.loop !== null && k.startChunks?.(repeater.loop) === true) {
+      yield;
+      if (repeater.resume()) continue;
+    }
     let n: number;
     if (repeater.busyPages > 0) {
-      // The fast form met a busy lock with this chunk pinned.
+      // The fast form met a busy lock with this chunk pinned. It has tried the trylock itself unless the driver came so far.
       n = repeater.busyPages;
       call.reserved = false;
       call.counted = n;
-      const err = yield* k.variant.acctPin(k, call, n, k.variant.deferring);
+      const err = yield* k.variant.acctPin(k, call, n, k.variant.deferring && !k.exclusive);
       if (err < 0) {
         if (k.atMany(S.PutPage, 0, n)) yield;
         return err;

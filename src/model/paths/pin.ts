@@ -52,6 +52,8 @@ export interface PinCall {
   reserved: boolean;
   /** Result of the last chunk: pages accounted. */
   counted: number;
+  /** When the accounting of the last chunk began, on the clock of `usedNs`. */
+  accountNs: number;
   /** Pages charged ahead and not yet used (J-cache). */
   reserve: number;
   batch: Batch | null;
@@ -201,6 +203,7 @@ export function* pinPagesPerPage(k: Ctx, call: PinCall, loop: PerPageLoop): Path
     pages += got;
   }
   if (err === 0 && pages > 0 && !reserved) {
+    call.accountNs = k.usedNs();
     err = yield* loop.account(k, call, account);
     if (err === 0) call.counted = account;
   }
@@ -329,6 +332,7 @@ export function newPinCall(dma: Ref, prot: number): PinCall {
     lockCap: false,
     reserved: false,
     counted: 0,
+    accountNs: 0,
     reserve: 0,
     batch: null,
     run: { pages: 0, reserved: false, blockEnd: 0 },

@@ -19,13 +19,49 @@ import { BATCH_PAGES, type Batch, type PinCall } from './pin.ts';
 /** Units done in one go at most, so that stop requests are seen. */
 const UNITS_MAX = 4096;
 /** What a unit cost in earlier calls of a driver that owns its arena, by everything its cost depends on. */
-const knownUnits = new WeakMap<object, Map<string, Unit>>();
+const knownUnits = new WeakMap<object, Map<string, Unit | ChunkUnit>>();
 
 /** An undisturbed unit: its cost, and how long it held mmap_sem for write and read, ns. */
 interface Unit {
   readonly ns: number;
   readonly writeHoldNs: number;
   readonly readHoldNs: number;
+}
+
+/** When the steps that matter in a chunk are, ns. */
+export interface ChunkTimes {
+  /** The last test of the limit without the lock is made. */
+  readonly testNs: number;
+  /** The step that takes mmap_sem for write begins. */
+  readonly lockNs: number;
+  /** mmap_sem has been released. */
+  readonly releaseNs: number;
+}
+
+/** A unit that is one chunk with one write section: what a driver must know to repeat it. Times from its start, ns. */
+export interface ChunkUnit extends Unit, ChunkTimes {
+  /** Its accounting begins. */
+  readonly accountNs: number;
+}
+
+/** Alike chunks that the driver may repeat, each one write section of mmap_sem that adds `pages` to locked_vm. */
+export interface ChunkLoop {
+  readonly mm: Ref;
+  readonly pages: number;
+  readonly unit: ChunkUnit;
+  /** Where a chunk is refused, pages; Infinity without a limit. */
+  readonly limitPages: number;
+  /** Chunks still to do. */
+  left: number;
+  /** Chunks done and not yet written down, apart from locked_vm. */
+  done: number;
+  /**
+   * How it ended: all done; at the lock of a chunk that is pinned, to be accounted by the path; or at the start of a chunk
+   * that the path must do itself.
+   */
+  end: 'whole' | 'locked' | 'rewound';
+  /** Writes down what is done: counters, ledger and mapping. */
+  settle(): void;
 }
 
 export class Repeater {
@@ -37,9 +73,11 @@ export class Repeater {
   #unitPages = 0;
   #chunkPages = 0;
   /** What one undisturbed unit is like; null unknown. */
-  #unit: Unit | null = null;
+  #unit: Unit | ChunkUnit | null = null;
   /** Pages of a chunk that was pinned here but whose accounting met a busy lock: the caller accounts it. */
   busyPages = 0;
+  /** What is left of a run of alike chunks, for a driver that repeats them although others come between; null = nothing. */
+  loop: ChunkLoop | null = null;
 
   /**
    * Called before each chunk. Returns the pages done; `call` and the mapping are up to date. With `busyPages` set that
@@ -47,21 +85,18 @@ export class Repeater {
    */
   run(k: Ctx, call: PinCall): number {
     this.busyPages = 0;
+    this.loop = null;
     const page = call.vaddrPage;
     if (page < this.#unitEnd && page > this.#unitStart) return 0;
     if (page === this.#unitEnd && k.disturbances === this.#disturbedAtStart) {
-      this.#unit = {
-        ns: k.usedNs() - this.#usedAtStart,
-        writeHoldNs: k.lastHoldNs(LockKind.MmapWrite),
-        readHoldNs: k.lastHoldNs(LockKind.MmapRead),
-      };
+      this.#unit = this.#measured(k, call);
       if (k.exclusive) this.#known(k).set(this.#key(k, call), this.#unit);
     }
     this.#unitStart = -1;
     this.#unitEnd = -1;
     // What a reserve of pages holds back is not the same from chunk to chunk.
     if (k.variant.reservePages > 0) return 0;
-    if (call.mm === 0 || k.aheadNs() <= 0 || k.arena.i32[call.dma + DMA.vpfnCount] !== 0) return 0;
+    if (call.mm === 0 || (k.aheadNs() <= 0 && !k.exclusive) || k.arena.i32[call.dma + DMA.vpfnCount] !== 0) return 0;
     // A batched kernel refills before it sees that a chunk is over, so its unit begins with a fresh batch.
     const { batch } = call;
     if (batch !== null && (batch.runs.length === 0 || batch.next > 0 || batch.used > 0)) return 0;
@@ -80,7 +115,9 @@ export class Repeater {
     // The end is done step by step: only there is no page after the chunk to look at, and no full batch after the unit.
     const after = batch !== null ? BATCH_PAGES : 1;
     const unit = this.#unit;
-    const done = unit === null ? 0 : this.#repeat(k, call, unit, Math.floor((alike - after) / unitPages));
+    const unitsMax = Math.floor((alike - after) / unitPages);
+    const done = unit === null ? 0 : this.#repeat(k, call, unit, unitsMax);
+    if (done === 0 && unit !== null && 'accountNs' in unit) this.loop = this.#loop(k, call, unit, unitsMax);
     if (batch !== null && (done > 0 || this.busyPages > 0)) this.#restoreBatch(k, call, batch, page, done);
     if (done > 0 || this.busyPages > 0) return done;
     this.#unitStart = page;
@@ -90,9 +127,53 @@ export class Repeater {
     return 0;
   }
 
-  #known(k: Ctx): Map<string, Unit> {
+  /** After a loop of the driver. False: the next chunk is the caller's, with `busyPages` from its accounting on. */
+  resume(): boolean {
+    const { loop } = this;
+    this.loop = null;
+    this.#unitStart = -1;
+    this.#unitEnd = -1;
+    if (loop === null || loop.end === 'rewound') return false;
+    if (loop.end === 'locked') this.busyPages = loop.pages;
+    return loop.end === 'whole';
+  }
+
+  /** The unit that has just been done step by step. */
+  #measured(k: Ctx, call: PinCall): Unit | ChunkUnit {
+    const start = this.#usedAtStart;
+    const unit = {
+      ns: k.usedNs() - start,
+      writeHoldNs: k.lastHoldNs(LockKind.MmapWrite),
+      readHoldNs: k.lastHoldNs(LockKind.MmapRead),
+    };
+    const v = k.variant;
+    const times = k.chunkTimes?.();
+    if (times === undefined || v.batched || v.lockedGup || v.lockFree || v.chunkReference) return unit;
+    return {
+      ...unit,
+      testNs: times.testNs - start,
+      accountNs: call.accountNs - start,
+      lockNs: times.lockNs - start,
+      releaseNs: times.releaseNs - start,
+    };
+  }
+
+  #loop(k: Ctx, call: PinCall, unit: ChunkUnit, chunks: number): ChunkLoop {
+    const pages = this.#chunkPages;
+    const settle = (): void => {
+      if (loop.done === 0) return;
+      count(k, unit, loop.done, 0, loop.done);
+      pinned(k, call, loop.done * pages, pages);
+      loop.done = 0;
+    };
+    const limitPages = call.lockCap ? Number.POSITIVE_INFINITY : Number(call.limitPages);
+    const loop: ChunkLoop = { mm: call.mm, pages, unit, limitPages, left: chunks, done: 0, end: 'whole', settle };
+    return loop;
+  }
+
+  #known(k: Ctx): Map<string, Unit | ChunkUnit> {
     let known = knownUnits.get(k.arena);
-    if (known === undefined) knownUnits.set(k.arena, (known = new Map<string, Unit>()));
+    if (known === undefined) knownUnits.set(k.arena, (known = new Map<string, Unit | ChunkUnit>()));
     return known;
   }
 
@@ -120,6 +201,7 @@ export class Repeater {
   }
 
   #repeat(k: Ctx, call: PinCall, unit: Unit, unitsMax: number): number {
+    if (k.aheadNs() <= 0) return 0;
     const { mm } = call;
     const a = k.arena;
     const chunkPages = this.#chunkPages;
@@ -165,25 +247,33 @@ export class Repeater {
     }
     const attempts = chunks + (this.busyPages > 0 ? 1 : 0);
     if (attempts === 0) return 0;
-    k.count(C.chunks, chunks);
-    if (!v.lockFree) {
-      k.count(C.mmap_write_acquisitions, chunks);
-      k.heldAgain(LockKind.MmapWrite, chunks, unit.writeHoldNs);
-    }
-    if (v.deferring) {
-      k.count(C.trylock_attempts, attempts);
-      if (this.busyPages > 0) k.count(C.trylock_failures, 1);
-    }
-    if (reads > 0) {
-      k.count(C.mmap_read_acquisitions, reads);
-      k.heldAgain(LockKind.MmapRead, reads, unit.readHoldNs);
-    }
+    count(k, unit, chunks, reads, attempts);
     k.spend((unit.ns * attempts) / chunksPerUnit);
     const pages = chunks * chunkPages;
-    k.count(C.pages_pinned, pages);
-    if (pages > 0) advance(k, call, pages, chunkPages);
+    if (this.busyPages > 0) k.count(C.trylock_failures, v.deferring ? 1 : 0);
+    pinned(k, call, pages, chunkPages);
     return pages;
   }
+}
+
+/** The counts of so many chunks, reads and attempts to lock. */
+function count(k: Ctx, unit: Unit, chunks: number, reads: number, attempts: number): void {
+  const v = k.variant;
+  k.count(C.chunks, chunks);
+  if (!v.lockFree) {
+    k.count(C.mmap_write_acquisitions, chunks);
+    k.heldAgain(LockKind.MmapWrite, chunks, unit.writeHoldNs);
+  }
+  if (v.deferring) k.count(C.trylock_attempts, attempts);
+  if (reads > 0) {
+    k.count(C.mmap_read_acquisitions, reads);
+    k.heldAgain(LockKind.MmapRead, reads, unit.readHoldNs);
+  }
+}
+
+function pinned(k: Ctx, call: PinCall, pages: number, chunkPages: number): void {
+  k.count(C.pages_pinned, pages);
+  if (pages > 0) advance(k, call, pages, chunkPages);
 }
 
 /** What recordChunk and the loop do for each chunk, for many alike ones. */
