@@ -172,14 +172,14 @@ export class ThreadGroup {
     const sectionEndNs = lockNs + unit.releaseNs - unit.lockNs;
     const chunkEndNs = lockNs + unit.ns - unit.lockNs;
     const headroom = account.guardPages - account.pages;
-    if (sectionEndNs >= untilNs || chunkEndNs > ownNs || headroom < pages) return undefined;
+    if (sectionEndNs >= untilNs || chunkEndNs >= ownNs || headroom < pages) return undefined;
     this.host.lockWord(run.thread, loop.mm, run.lockNs);
     let chunks = 1;
     if (sectionEndNs + unit.ns < untilNs) {
       chunks += Math.min(
         loop.left - 1,
-        further(sectionEndNs, untilNs, unit.ns, false),
-        further(chunkEndNs, ownNs, unit.ns, true),
+        further(sectionEndNs, untilNs, unit.ns),
+        further(chunkEndNs, ownNs, unit.ns),
         Math.floor(headroom / pages) - 1,
       );
     }
@@ -287,9 +287,8 @@ export class ThreadGroup {
   }
 }
 
-/** How many more periods fit after `endNs` before `untilNs`, up to and with it if `inclusive`. */
-function further(endNs: number, untilNs: number, periodNs: number, inclusive: boolean): number {
+/** How many more periods end before `untilNs`, after one that ends at `endNs`. */
+function further(endNs: number, untilNs: number, periodNs: number): number {
   if (untilNs === Number.POSITIVE_INFINITY || periodNs === 0) return Number.MAX_SAFE_INTEGER;
-  const n = Math.floor((untilNs - endNs) / periodNs);
-  return !inclusive && endNs + n * periodNs >= untilNs ? n - 1 : n;
+  return Math.ceil((untilNs - endNs) / periodNs) - 1;
 }

@@ -76,7 +76,9 @@ function planOf(c: Case): RunPlan {
 
 function simulate(c: Case, stepByStep = false): HostResult {
   const plan = planOf(c);
-  return simulateHost({ plan, guests: guestsOfHost(plan, 0), stepByStep });
+  // Odd instants: the statistics of each interval must be the same too.
+  const grid = [{ fromNs: 5_003, everyNs: 9_991, toNs: 500_000 }];
+  return simulateHost({ plan, guests: guestsOfHost(plan, 0), grid, stepByStep });
 }
 
 const mapper = (container: number, iterations: number, pages = 256): Partial<ActorPlan> => ({
@@ -166,7 +168,7 @@ describe('running ahead changes nothing', () => {
       ...others,
     ],
   });
-  for (const id of ['A', 'B', 'C', 'D', '4.10.17', 'E', 'E2', 'F', 'G', 'H2', 'J']) {
+  for (const id of ['A', 'B', 'D', 'E', 'F', 'H2']) {
     for (const [name, c] of [
       ['together', pinners(4, null)],
       ['with a line that wanders', { ...pinners(3, null), costNs: { line_transfer: 70 } }],
