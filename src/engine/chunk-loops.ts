@@ -209,7 +209,8 @@ export class ThreadGroup {
   /** A path of the group announces `step` at `nowNs`: loops that might notice its effect give way first. */
   announced(step: number, nowNs: number): void {
     if (harmless[step] === 1) return;
-    for (const run of [...this.#runs]) this.#rewind(run, nowNs);
+    // Each takes itself out of the list.
+    for (const run of this.#runs.slice()) this.#rewind(run, nowNs);
   }
 
   /** The path of `thread` has changed locked_vm of `mm` at `nowNs`. */
@@ -262,7 +263,7 @@ export class ThreadGroup {
 
   /** Takes loops that charge `account` and would be refused now back to their paths, unless they have made their test. */
   #nearLimit(account: Account, by: HostThread, nowNs: number, all: boolean): void {
-    for (const run of [...this.#runs]) {
+    for (const run of this.#runs.slice()) {
       if (run.account !== account || run.thread === by) continue;
       if (!all && account.pages + run.loop.pages <= run.loop.limitPages) continue;
       const testNs = run.startNs + run.loop.unit.testNs;
