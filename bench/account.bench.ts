@@ -8,6 +8,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { monotonicMs } from '../src/coordinator/redis.ts';
 import type { GuestPlan, RunPlan } from '../src/engine/guest-plan.ts';
 import { DEFAULT_PROFILE } from '../src/engine/profile.ts';
 import { actualSeries, Op, Outcome } from '../src/metrics/ops.ts';
@@ -114,7 +115,7 @@ async function modelled(threads: number, oneMm: boolean): Promise<Rate> {
     };
     void drain();
   });
-  const start = Date.now() + 500;
+  const start = monotonicMs() + 500;
   const outcomes = await Promise.all(plan.guests.map((guest) => emulator.startGuest(guest, 0, start)));
   for (const o of outcomes) if (o.state !== 'completed') throw new Error(`a guest ${o.state}: ${o.error ?? ''}`);
   const stats = emulator.snapshot();

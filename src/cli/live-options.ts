@@ -1,6 +1,7 @@
 /** Options and exit statuses that the commands of a live run share. */
-import { EXIT, type ExitCode } from '../base/errors.ts';
-import { flag, integer, text } from './command.ts';
+import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
+import { parseDuration } from '../base/units-text.ts';
+import { choice, flag, integer, text, value } from './command.ts';
 
 /** Where metrics are served: to this machine alone unless told otherwise. */
 export const METRICS_OPTIONS = {
@@ -22,6 +23,36 @@ export const LIVE_OPTIONS = {
   out: text({ placeholder: 'dir', help: 'where run directories go', default: 'runs' }),
   json: flag('print the results as one JSON document on stdout'),
 };
+
+/** How to reach Redis. */
+export const REDIS_OPTIONS = {
+  redis: text({ placeholder: 'url', help: 'redis://, rediss:// or a socket path; needed' }),
+  prefix: text({
+    placeholder: 'name',
+    help: 'what the names of all keys begin with; default: pinstorm',
+  }),
+  tlsCa: text({ placeholder: 'file', help: 'certificates to trust with rediss://, PEM' }),
+};
+
+/** What happens when workers do not hold out. */
+export const LOSS_OPTIONS = {
+  lease: value({
+    placeholder: 't',
+    help: 'a worker silent for this long is lost; default: 10s',
+    parse: (given) => {
+      const ms = parseDuration(given) / 1e6;
+      if (ms >= 500 && ms <= 3_600_000) return ms;
+      throw new UserError(EXIT.invalid, `expected a duration from 500ms to 1h, got ${JSON.stringify(given)}`);
+    },
+  }),
+  onWorkerLoss: choice({
+    placeholder: 'what',
+    help: 'rerun: its guests run again on workers with room; partial: the run ends without them',
+    choices: ['rerun', 'partial'],
+    default: 'rerun',
+  }),
+};
+export const DEFAULT_LEASE_MS = 10_000;
 
 export const LIVE_EXITS: readonly ExitCode[] = [
   EXIT.threshold,

@@ -8,17 +8,20 @@ import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
 import { WorkerProcesses } from '../coordinator/children.ts';
-import { Coordinator, type RunEnd } from '../coordinator/coordinator.ts';
+import type { RunEnd } from '../coordinator/coordinator-api.ts';
+import { Coordinator } from '../coordinator/coordinator.ts';
 import { startPrivateRedis, type PrivateRedis } from '../coordinator/private-redis.ts';
 import { checkRedis, parseRedisUrl, type RedisTarget } from '../coordinator/redis.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { createRegistry, serveMetrics } from '../metrics/exposition.ts';
 import { styleFor } from '../report/format.ts';
+import { findBegun } from '../report/load.ts';
 import { machineFacts, RUN_DIRECTORY_VERSION, RunDirectory } from '../report/run-dir.ts';
 import { StatusLine } from '../report/status-line.ts';
 import { renderSummary } from '../report/summary.ts';
 import { withDefaults } from '../scenario/origins.ts';
 import type { ResolvedScenario } from '../scenario/validate.ts';
+import { DEFAULT_LEASE_MS } from './live-options.ts';
 import { REGISTRY } from './registry.ts';
 import { finishReport } from './report-output.ts';
 import { RunWatch } from './run-watch.ts';
@@ -29,6 +32,12 @@ export interface LiveRunOptions {
   readonly plan: RunPlan;
   /** Undefined: a private one. */
   readonly redis: string | undefined;
+  readonly prefix: string | undefined;
+  readonly tlsCa: string | undefined;
+  /** A run whose coordinator is gone, to go on with. */
+  readonly resume?: string | undefined;
+  readonly lease: number | undefined;
+  readonly onWorkerLoss: 'rerun' | 'partial';
   /** Worker processes to start on this machine. */
   readonly workers: number;
   /** Threads of each of them. */
@@ -42,12 +51,14 @@ export interface LiveRunOptions {
   readonly quiet: boolean;
 }
 
+/** Guests of a lost worker wait this long for another one to come, ms. */
+const REJOIN_MS = 30_000;
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 
 /** Runs to the end. @returns the exit status of the verdict. @throws UserError when there is nothing to report. */
 export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
   const { plan } = options;
-  const runId = `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
+  const runId = options.resume ?? `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
   const status = new StatusLine(process.stderr, { quiet: options.quiet, term: process.env['TERM'] });
   const cleanups: (() => Promise<void>)[] = [];
   let stopNow: ((error: UserError) => void) | undefined;
@@ -84,19 +95,24 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
       cleanups.push(close);
       status.message(`pinstorm: metrics at http://${host.includes(':') ? `[${host}]` : host}:${port}/metrics`);
     }
-    const [target, redis] = await openTarget(options.redis);
+    const [target, redis] = await openTarget(options);
     if (redis !== undefined) cleanups.push(() => redis.close());
     if (interrupts > 0) return EXIT.stopped;
 
     let directory: RunDirectory | undefined;
+    const begun = options.resume === undefined ? null : findBegun(options.out, runId, watch.replay);
+    if (begun !== null) watch.resume(begun);
+    // Nobody will join a run on a private Redis.
+    const rejoinMs = options.workers > 0 ? 0 : REJOIN_MS;
+    const { minWorkers, onWorkerLoss, lease: leaseMs = DEFAULT_LEASE_MS } = options;
     const coordinator = new Coordinator(
-      { target, plan, runId, minWorkers: options.minWorkers },
+      { target, plan, runId, resume: options.resume !== undefined, minWorkers, leaseMs, onWorkerLoss, rejoinMs },
       {
-        started(startAtMs) {
-          watch.start(startAtMs);
+        started(startAtMs, inMs) {
+          watch.start(startAtMs, inMs);
           const scenario = stringify(withDefaults(options.resolved, REGISTRY));
-          directory = new RunDirectory(options.out, runRecord(), scenario, plan);
-          directory.event(0, 'start', { runId, guests: plan.guests.length });
+          directory = new RunDirectory(options.out, runRecord(), scenario, plan, begun ?? undefined);
+          if (begun === null) directory.event(0, 'start', { runId, guests: plan.guests.length });
         },
         progress() {
           const { delta, gauges, guests, progress, crossed } = watch.interval();
@@ -109,13 +125,14 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
           status.message(`pinstorm: stopping, a threshold is crossed: ${metric} ${expression}`);
           coordinator.stop('threshold');
         },
-        guest(outcome, worker) {
-          directory?.guest(watch.guestRow(outcome, worker));
+        guest(outcome, worker, replayed) {
+          if (!replayed || begun === null) directory?.guest(watch.guestRow(outcome, worker));
         },
-        event(kind, fields) {
+        event(kind, fields, replayed) {
           watch.event(kind, fields);
-          directory?.event(watch.elapsedSeconds, kind, fields);
-          if (kind === 'worker_lost') status.message(`pinstorm: worker ${String(fields['worker'])} was lost`);
+          if (!replayed || begun === null) directory?.event(watch.elapsedSeconds, kind, fields);
+          const text = replayed ? undefined : said(kind, fields);
+          if (text !== undefined) status.message(`pinstorm: ${text}`);
         },
       },
     );
@@ -135,6 +152,11 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
       minShare: 1,
       health: watch.healthFacts(),
     });
+    if (options.workers === 0) {
+      status.message(
+        `pinstorm: run ${runId}; should this process die, the same command with --resume ${runId} goes on`,
+      );
+    }
     let children: WorkerProcesses | undefined;
     // Ends everything: told twice, it does it once.
     let ending: Promise<void> | undefined;
@@ -175,7 +197,7 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
     status.clear();
     if (directory === undefined) return EXIT.stopped;
 
-    const results = withHistories(watch.results(outcome, coordinator.reasons, loop.percentile(99)));
+    const results = withHistories(watch.results(outcome, coordinator, loop.percentile(99)));
     const summary = renderSummary(results, styleFor({}, {}));
     directory.event(watch.elapsedSeconds, 'end', { verdict: results.verdict.verdict, reasons: coordinator.reasons });
     directory.finish(results, summary);
@@ -186,12 +208,29 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
   }
 }
 
-async function openTarget(url: string | undefined): Promise<[RedisTarget, PrivateRedis | undefined]> {
-  if (url === undefined) {
+/** What the terminal is told of an event, if anything. */
+function said(kind: string, fields: Record<string, unknown>): string | undefined {
+  const worker = String(fields['worker']);
+  switch (kind) {
+    case 'worker_lost':
+      return `worker ${worker} was lost: ${String(fields['why'])}`;
+    case 'rerun':
+      return `${String(fields['guests'])} guests of worker ${worker} run again elsewhere`;
+    case 'resumed':
+      return `going on with ${String(fields['workers'])} workers, ${String(fields['guests'])} guests have ended`;
+    case 'redis_full':
+      return 'the memory of Redis is full: waiting';
+    default:
+      return undefined;
+  }
+}
+
+async function openTarget(options: LiveRunOptions): Promise<[RedisTarget, PrivateRedis | undefined]> {
+  if (options.redis === undefined) {
     const redis = await startPrivateRedis();
     return [redis.target, redis];
   }
-  const target = parseRedisUrl(url);
+  const target = parseRedisUrl(options.redis, options);
   await checkRedis(target);
   return [target, undefined];
 }

@@ -14,11 +14,12 @@ import { MODEL_COUNTERS } from '../model/env.ts';
 import { INVARIANTS } from '../model/oracle.ts';
 import { buildResults } from '../report/build.ts';
 import type { Coverage, RunIdentity, RunResults, ThresholdResult } from '../report/results.ts';
-import type { GuestRow } from '../report/run-dir.ts';
+import type { GuestRow, RunRecord } from '../report/run-dir.ts';
 import type { Progress } from '../report/status-line.ts';
 import { ThresholdJudge } from '../report/threshold-judge.ts';
 import { decide } from '../report/verdict.ts';
-import type { Coordinator, RunEnd } from '../coordinator/coordinator.ts';
+import type { RunEnd } from '../coordinator/coordinator-api.ts';
+import type { Coordinator } from '../coordinator/coordinator.ts';
 import type { GuestOutcome } from '../worker/emulator-api.ts';
 
 /** The generator is saturated when its actors resume later than this, p99 over the run, ns. */
@@ -36,8 +37,9 @@ export class RunWatch {
   state: RunState;
   readonly #plan: RunPlan;
   readonly #runId: string;
-  readonly #startedAt = new Date();
-  readonly #marks = new Map<string, { value: string; guests: number }>();
+  #startedAt = new Date().toISOString();
+  /** By worker, what its guests said and how many of them. */
+  readonly #marks = new Map<string, Map<string, number>>();
   readonly #thresholds: readonly Threshold[];
   readonly #judge: ThresholdJudge;
   #coordinator: Pick<Coordinator, 'phases' | 'redisHealth'> | undefined;
@@ -49,6 +51,7 @@ export class RunWatch {
   #atSeconds = 0;
   #backlogMax = 0;
   #stagesTold = 0;
+  #resumed = false;
 
   constructor({ plan }: WatchOptions, runId: string) {
     this.#plan = plan;
@@ -71,10 +74,25 @@ export class RunWatch {
     this.state = coordinator.state;
   }
 
-  /** The guests start at `startAtMs`, in a moment. */
-  start(startAtMs: number): void {
+  /** The guests start at `startAtMs` on the Redis clock, which is in `inMs`; the run was resumed when that is past. */
+  start(startAtMs: number, inMs: number): void {
     this.#startSeconds = startAtMs / 1000;
-    this.#startMs = performance.now();
+    this.#startMs = performance.now() + Math.min(0, inMs);
+  }
+
+  /** An interval that was written before the run went on: thresholds over windows know it. */
+  readonly replay = (endSeconds: number, delta: Snapshot, gauges: Readonly<Record<string, number>>): void => {
+    this.#judge.interval(endSeconds * 1e9, delta, gauges);
+  };
+
+  /** The run goes on: what was written of it counts as known. */
+  resume({ record, snapshot, endSeconds }: { record: RunRecord; snapshot: Snapshot; endSeconds: number }): void {
+    this.#startedAt = record.run.startedAt;
+    this.#snapshot = snapshot;
+    this.#atSeconds = endSeconds;
+    this.#resumed = true;
+    const { stages = [], pace } = this.#plan;
+    this.#stagesTold = stages.filter(({ startNs }) => startNs / (pace === 0 ? 1 : pace) / 1e9 <= endSeconds).length;
   }
 
   stop(): void {
@@ -94,8 +112,10 @@ export class RunWatch {
     /** The threshold that is to stop the run now. */
     crossed: ThresholdResult | null;
   } {
-    const merged = this.state.merged();
+    const merged = this.state.merged('all');
     const delta = merged.since(this.#snapshot);
+    if (this.#resumed) dropNegative(delta);
+    this.#resumed = false;
     this.#snapshot = merged;
     const seconds = this.elapsedSeconds - this.#atSeconds;
     this.#atSeconds = this.elapsedSeconds;
@@ -123,15 +143,19 @@ export class RunWatch {
   }
 
   event(kind: string, fields: Record<string, unknown>): void {
+    const worker = String(fields['worker']);
+    if (kind === 'rerun') this.#marks.delete(worker);
     if (kind !== 'mark') return;
     const key = `${String(fields['label'])}: ${String(fields['value'])}`;
-    const known = this.#marks.get(key);
-    this.#marks.set(key, { value: key, guests: (known?.guests ?? 0) + 1 });
+    const marks = this.#marks.get(worker) ?? new Map<string, number>();
+    this.#marks.set(worker, marks.set(key, (marks.get(key) ?? 0) + 1));
   }
 
   guestRow(outcome: GuestOutcome, worker: string): GuestRow {
     const { guest, incarnation, state, operations, failedOperations, error, lockedVmAfterPages, phasesMs } = outcome;
     const plan = this.#plan.guests[guest];
+    const epochMs = this.state.epochs.get(guest);
+    const laterSeconds = epochMs === undefined ? 0 : Math.max(0, epochMs / 1000 - (this.#startSeconds ?? 0));
     const seconds = (ms: number | undefined): number | null => (ms === undefined ? null : Math.max(0, ms) / 1000);
     return {
       guest,
@@ -139,7 +163,7 @@ export class RunWatch {
       incarnation,
       worker,
       state,
-      startSeconds: this.#plan.pace === 0 ? 0 : (plan?.startNs ?? 0) / this.#plan.pace / 1e9,
+      startSeconds: laterSeconds + (this.#plan.pace === 0 ? 0 : (plan?.startNs ?? 0) / this.#plan.pace / 1e9),
       restSeconds: seconds(phasesMs?.rest),
       settledSeconds: seconds(phasesMs?.settled),
       endSeconds: seconds(phasesMs?.ended),
@@ -203,7 +227,7 @@ export class RunWatch {
     const saturation = this.#saturation();
     const { lost } = this.state.guestStates;
     return decide({
-      complete: this.state.workersLost === 0,
+      complete: this.state.missing.length === 0,
       stoppedByUser: false,
       coverage: { ...this.#coverage(), guestsLost: lost },
       accounting: {
@@ -222,6 +246,7 @@ export class RunWatch {
       guestsFinished: counts.completed + counts.stopped,
       guestsFailed: counts.failed,
       guestsLost: counts.lost,
+      guestsRerun: counts.rerun,
       workersLost: this.state.workersLost,
       minShare: 1,
     };
@@ -247,7 +272,7 @@ export class RunWatch {
       pace,
       planHash: hash,
       commandLine: ['pinstorm', ...process.argv.slice(2).map(maskAddress)],
-      startedAt: this.#startedAt.toISOString(),
+      startedAt: this.#startedAt,
       version: VERSION,
     };
   }
@@ -262,15 +287,21 @@ export class RunWatch {
     };
   }
 
-  results(end: RunEnd, reasons: readonly string[], eventLoopDelayP99Ns: number): RunResults {
+  results(
+    end: RunEnd,
+    { reasons, notes }: Pick<Coordinator, 'reasons' | 'notes'>,
+    eventLoopDelayP99Ns: number,
+  ): RunResults {
     const counts = this.state.guestCounts();
-    const finals = [...this.state.workers.values()].map(({ final }) => final);
+    const counted = [...this.state.workers.values()].filter(({ superseded }) => !superseded);
+    const finals = counted.map(({ final }) => final);
+    const snapshot = this.state.merged('counted');
     const violations = this.#violations();
     const details = finals.flatMap((final) => final?.violations ?? []);
     const accounted = finals.length > 0 && finals.every((final) => final !== null);
     const violated = violations.some(({ invariant }) => invariant === 'balance');
     const penalty = details.find(({ invariant }) => invariant === 'over-penalty');
-    const saturation = this.#saturation();
+    const saturation = this.#saturation(snapshot);
     const missing = finals.reduce((sum, final) => sum + (final?.deferred.missingCount ?? 0), 0);
     const delays = [...this.state.workers.values()].map((w) => w.interval?.eventLoopDelayP99Ns ?? 0);
     return buildResults({
@@ -280,7 +311,7 @@ export class RunWatch {
       stoppedByUser: end === 'stopped',
       durationNs: Math.round(this.elapsedSeconds * 1e9),
       coverage: this.#coverage(),
-      snapshot: this.state.merged(),
+      snapshot,
       thresholds: this.#thresholds,
       judge: this.#judge,
       accounting: {
@@ -288,7 +319,13 @@ export class RunWatch {
         driftPages: this.state.driftPages,
         firstRefusal: null,
         violations,
-        notes: [...conservation(counts, reasons), ...this.#notes(), ...firstDetails(details), ...oddities(this.state)],
+        notes: [
+          ...conservation(counts, reasons),
+          ...notes,
+          ...this.#notes(),
+          ...firstDetails(details),
+          ...oddities(this.state),
+        ],
         explanation:
           penalty === undefined
             ? null
@@ -300,6 +337,7 @@ export class RunWatch {
         saturated: saturation !== null,
         saturation,
         eventLoopDelayP99Ns: Math.max(eventLoopDelayP99Ns, ...delays),
+        clocks: this.state.clocks,
       },
     });
   }
@@ -316,9 +354,9 @@ export class RunWatch {
     return { share: doneNs / totalNs, etaNs: totalNs - doneNs };
   }
 
-  #saturation(): { reason: string; advice: string } | null {
+  #saturation(snapshot = this.#snapshot): { reason: string; advice: string } | null {
     if (this.#plan.pace === 0) return null;
-    const p99 = percentile(this.#snapshot, [LATENESS], 99);
+    const p99 = percentile(snapshot, [LATENESS], 99);
     if (p99 === null || p99 <= SATURATED_LATENESS_NS) return null;
     return {
       reason: `its actors resumed ${(p99 / 1e6).toFixed(1)} ms late (p99; at most ${SATURATED_LATENESS_NS / 1e6} ms allowed)`,
@@ -327,9 +365,11 @@ export class RunWatch {
   }
 
   #notes(): string[] {
-    const notes = [...this.#marks.values()].map(({ value, guests }) =>
-      guests === 1 ? value : `${value} (${guests} guests)`,
-    );
+    const sums = new Map<string, number>();
+    for (const marks of this.#marks.values()) {
+      for (const [text, guests] of marks) sums.set(text, (sums.get(text) ?? 0) + guests);
+    }
+    const notes = [...sums].map(([text, guests]) => (guests === 1 ? text : `${text} (${guests} guests)`));
     if (notes.length <= NOTES_MAX) return notes;
     return [...notes.slice(0, NOTES_MAX), `and ${notes.length - NOTES_MAX} more: see events.jsonl`];
   }
@@ -342,15 +382,19 @@ function stageStarts({ stages = [], pace }: RunPlan): { atSeconds: number; stage
 
 /** The equation that shows that no guest fell through, when there is something to show, and what is missing. */
 function conservation(counts: GuestCounts, reasons: readonly string[]): string[] {
-  const { planned, completed, stopped, failed, lost } = counts;
-  if (completed === planned && reasons.length === 0) return [];
+  const { planned, completed, stopped, failed, lost, rerun } = counts;
+  if (completed === planned && reasons.length === 0 && rerun === 0) return [];
+  const again = rerun === 0 ? '' : `; ${rerun} of them were run again after their worker was lost`;
   const sum = `${planned} guests planned = ${completed} completed + ${stopped} stopped + ${failed} failed + ${lost} lost`;
-  return [sum, ...reasons];
+  return [`${sum}${again}`, ...reasons];
 }
 
 /** What was refused, delivered again or sent again: harmless, but not to be kept back. */
 function oddities(state: RunState): string[] {
-  const sums: Record<string, number> = { 'messages refused': state.refused + state.malformed };
+  const sums: Record<string, number> = {
+    'messages refused': state.refused + state.malformed,
+    'messages refused from workers declared lost': state.fromLost,
+  };
   for (const { final } of state.workers.values()) {
     if (final === null) continue;
     const { deferred, refusedJobs, repeatedJobs } = final;
@@ -379,6 +423,12 @@ function percentile(snapshot: Snapshot, ids: readonly SeriesId[], p: number): nu
   const data = snapshot.merged(ids);
   if (data === null || total(data.cells) === 0) return null;
   return Math.min(snapshot.layout.scale.toHistogram(data.cells).getValueAtPercentile(p), data.maxNs);
+}
+
+/** What a lost worker had measured may be in the run directory and no longer in Redis. */
+function dropNegative(delta: Snapshot): void {
+  delta.counters.forEach((n, i) => (delta.counters[i] = Math.max(0, n)));
+  for (const { cells } of delta.data.values()) cells.forEach((n, i) => (cells[i] = Math.max(0, n)));
 }
 
 /** The operation of which most ended in an interval, its rate and its p99. */

@@ -29,7 +29,12 @@ export class WorkerProcesses {
     // The user's variables are meant for the coordinator: one port for metrics cannot serve two processes. The address
     // goes by environment because it may hold a password, and argument lists are public.
     const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('PINSTORM_'));
-    const env = { ...Object.fromEntries(inherited), PINSTORM_REDIS: target.url };
+    const env = {
+      ...Object.fromEntries(inherited),
+      PINSTORM_REDIS: target.url,
+      PINSTORM_PREFIX: target.prefix,
+      ...(target.tlsCa === undefined ? {} : { PINSTORM_TLS_CA: target.tlsCa }),
+    };
     for (let i = 1; i <= count; i++) {
       const worker = `w${i}`;
       const args = [main, 'worker', '--run', runId, '--name', worker, '--supervised'];

@@ -1,73 +1,50 @@
 /**
  * The coordinator of a run: publishes the plan, waits for workers, starts all guests at one instant, follows their reports, and
  * brings the run to its end in whatever way. It touches neither the terminal nor the disk: it tells a listener.
+ *
+ * What it decides is written to the run's journal in Redis before it takes effect, with the last event known by then, and every
+ * effect may be repeated. So another process can take its place: it reads events and journal in their order, comes to the same
+ * state, repeats the effects, and goes on.
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import type { RedisHealth, RunPhase } from '../metrics/run-metrics.ts';
+import type { CoordinatorListener, CoordinatorOptions, RunEnd, Stopper } from './coordinator-api.ts';
+import { Lead } from './lead.ts';
 import {
-  post,
+  ControlMessage,
+  isBefore,
+  JournalEntry,
+  listRuns,
+  note,
+  orphanMs,
   publishRun,
+  readWhole,
   removeRun,
   runKeys,
-  sliceGuests,
   StreamReader,
+  tell,
   WorkerMessage,
-  type ControlMessage,
+  type Decision,
   type RunKeys,
 } from './protocol.ts';
 import { guestQueue, openProducer, type JobProducer } from './queue.ts';
-import { openRedis, redisTimeMs, serverLoad, type RedisTarget } from './redis.ts';
-import { RunState } from './run-state.ts';
+import { clockOffset, isFull, monotonicMs, openRedis, serverLoad } from './redis.ts';
 import type { GuestOutcome } from '../worker/emulator-api.ts';
-
-export interface CoordinatorOptions {
-  readonly target: RedisTarget;
-  readonly plan: RunPlan;
-  readonly runId: string;
-  /** The run starts when this many have registered and can hold all guests together. */
-  readonly minWorkers: number;
-  /** How long to wait for them, ms. */
-  readonly gatherMs?: number;
-  /** A worker silent for this long is lost, ms. */
-  readonly leaseMs?: number;
-  /** How long a stopped run may take to come to rest, ms. */
-  readonly graceMs?: number;
-}
-
-export interface CoordinatorListener {
-  /** All workers are there; guests start at `startAtMs`, epoch ms of the Redis clock. */
-  started(startAtMs: number): void;
-  /** About once a second while guests run, and once at the end. */
-  progress(): void;
-  /** A guest ended; one that runs again after a loss ends again. */
-  guest(outcome: GuestOutcome, worker: string): void;
-  event(
-    kind: 'worker_joined' | 'worker_lost' | 'guest_failed' | 'mark' | 'stop',
-    fields: Record<string, unknown>,
-  ): void;
-}
-
-export type RunEnd =
-  /** Every guest ended by itself and every worker gave its final account. */
-  | 'complete'
-  /** The user stopped it; the workers gave their final accounts. */
-  | 'stopped'
-  /** Something is missing: `reasons` says what. */
-  | 'partial';
+import { RunState } from './run-state.ts';
+import { Slices } from './slices.ts';
 
 /** Time for the workers to take and build their guests before the common start. */
 const START_LEAD_MS = 250;
 const START_LEAD_PER_GUEST_MS = 0.5;
-const ALIVE_MS = 120_000;
+const TICK_MS = 1000;
 
 export class Coordinator {
   readonly state: RunState;
-  /** What speaks against taking the figures for the whole run. */
-  readonly reasons: string[] = [];
   /** When each phase was entered, epoch seconds. */
   readonly phases: Partial<Record<RunPhase, number>> = { gathering: Date.now() / 1000 };
   /** As of about a second ago. */
@@ -78,14 +55,29 @@ export class Coordinator {
   readonly #keys: RunKeys;
   readonly #reader: StreamReader<WorkerMessage>;
   readonly #guests: JobProducer;
+  readonly #slices: Slices;
+  readonly #lead: Lead;
+  readonly #reasons: string[] = [];
+  /** Workers of whose end we know and that are not yet declared lost. */
+  readonly #gone = new Map<string, string>();
+  /** What follows from decisions and has not been done in Redis yet, in order. Each may be repeated. */
+  readonly #effects: (() => Promise<void>)[] = [];
   #phase: RunPhase = 'gathering';
   #phaseSinceMs = performance.now();
+  #listenedAtMs = performance.now();
   #nextTickMs = 0;
-  #stop: 'user' | 'threshold' | 'failure' | undefined;
-  #stopSent = false;
+  #strandedSinceMs: number | null = null;
+  #fullSinceMs: number | null = null;
+  /** The last start of guests, ms of the Redis clock. */
+  #epochMs = 0;
+  /** What to add to the monotonic clock to get that of Redis. */
+  #toRedisMs = 0;
+  #stopWanted: Stopper | undefined;
+  #stop: Stopper | undefined;
   #fatal: Error | undefined;
   /** Redis is out of reach: commands would only wait. */
   #redisAway = false;
+  #replaying = false;
   #interrupt: (error: Error) => void = () => {};
   readonly #interrupted = new Promise<never>((_, reject) => (this.#interrupt = reject));
 
@@ -94,22 +86,42 @@ export class Coordinator {
     this.#options = options;
     this.#listener = listener;
     this.state = new RunState(options.plan, statsLayout(options.plan));
-    this.#keys = runKeys(options.runId);
+    this.#keys = runKeys(options.target.prefix, options.runId);
     this.#redis = openRedis(options.target, 'finite');
+    this.#lead = new Lead(this.#redis, this.#keys, options);
     const keys = [this.#keys.events, this.#keys.intervals];
     this.#reader = new StreamReader(openRedis(options.target, 'finite'), keys, WorkerMessage);
-    this.#guests = openProducer(options.target, guestQueue(options.runId));
+    this.#guests = openProducer(options.target, guestQueue(options.target.prefix, options.runId));
+    this.#slices = new Slices(this.#redis, this.#keys, this.#guests, options.plan.guests.length);
+  }
+
+  /** What speaks against taking the figures for the whole run. */
+  get reasons(): string[] {
+    const missing = this.state.missing.map(
+      ({ registration, lost }) => `worker ${registration.worker} was lost: ${lost ?? ''}`,
+    );
+    return [...missing, ...this.#reasons];
+  }
+
+  /** What happened without harm to the figures. */
+  get notes(): string[] {
+    const notes = [...this.state.workers.values()]
+      .filter(({ superseded }) => superseded)
+      .map(
+        ({ registration, lost }) => `worker ${registration.worker} was lost: ${lost ?? ''}; nothing it measured counts`,
+      );
+    return [...notes, ...this.state.clockNotes];
   }
 
   /** Ends gracefully: guests end at their next operation. */
   stop(by: 'user' | 'threshold' = 'user'): void {
-    this.#stop ??= by;
+    this.#stopWanted ??= by;
   }
 
   /** A worker process is gone for sure. Before the start this ends the run with `error`. */
   workerGone(worker: string, why: string): void {
     if (this.#phase === 'gathering') this.#fatal ??= new UserError(EXIT.inconclusive, why);
-    else this.#lose(worker, why);
+    else this.#gone.set(worker, why);
   }
 
   /** Redis is gone for good: ends `run` with this error at once. */
@@ -122,24 +134,18 @@ export class Coordinator {
 
   /** Runs to the end. Throws what `redisGone` was given, or UserError 113 if the workers do not come or Redis stays away. */
   async run(): Promise<RunEnd> {
-    const { plan, runId } = this.#options;
+    const { target } = this.#options;
     try {
-      await this.#beat();
-      await publishRun(this.#redis, runId, VERSION, plan);
+      await Promise.race([this.#begin(), this.#interrupted]);
       for (;;) {
         const messages = await Promise.race([this.#reader.read(50), this.#interrupted]);
         const now = performance.now();
+        this.#forgiveSilence(now);
         for (const message of messages) this.#receive(message, now);
         this.state.malformed = this.#reader.refused;
         if (this.#fatal !== undefined) throw this.#fatal;
-        await this.#advance();
+        await Promise.race([this.#patiently(() => this.#act(now)), this.#interrupted]);
         if (this.#phase === 'over') break;
-        if (now >= this.#nextTickMs) {
-          this.#nextTickMs = now + 1000;
-          await this.#beat();
-          this.redisHealth = { ...(await serverLoad(this.#redis)), guestJobs: await this.#guests.counts() };
-          if (this.#phase !== 'gathering') this.#listener.progress();
-        }
       }
       this.#listener.progress();
       if (this.reasons.length > 0) return 'partial';
@@ -150,14 +156,15 @@ export class Coordinator {
       this.#redisAway = true;
       throw new UserError(
         EXIT.inconclusive,
-        `Redis at ${this.#options.target.label} was lost: ${error instanceof Error ? error.message : String(error)}`,
+        `Redis at ${target.label} was lost: ${error instanceof Error ? error.message : String(error)}`,
+        'the run directory holds what was measured; pinstorm report DIR shows it',
       );
     }
   }
 
   /** Tells the workers to end. Never throws. */
   async dismiss(): Promise<void> {
-    if (!this.#redisAway) await this.#tell({ t: 'exit' }).catch(() => {});
+    if (!this.#redisAway && !this.#lead.taken) await tell(this.#redis, this.#keys, { t: 'exit' }).catch(() => {});
   }
 
   /**
@@ -168,10 +175,10 @@ export class Coordinator {
     this.#reader.close();
     await this.#guests.close();
     try {
-      if (this.#redisAway) return;
-      await removeRun(this.#redis, this.#options.runId);
+      if (this.#redisAway || this.#lead.taken) return;
+      await removeRun(this.#redis, this.#options.target.prefix, this.#options.runId);
       if (remote) {
-        await this.#tell({ t: 'exit' });
+        await tell(this.#redis, this.#keys, { t: 'exit' });
         await this.#redis.expire(this.#keys.control, 60);
       }
     } catch {
@@ -181,21 +188,125 @@ export class Coordinator {
     }
   }
 
-  async #beat(): Promise<void> {
-    await this.#redis.set(this.#keys.alive, String(Math.floor(await redisTimeMs(this.#redis))), 'PX', ALIVE_MS);
+  // ---- the beginning
+
+  async #begin(): Promise<void> {
+    const { plan, runId, leaseMs, resume, target } = this.#options;
+    this.#toRedisMs = (await clockOffset(this.#redis)).toRedisMs;
+    if (resume) {
+      await this.#resume();
+    } else {
+      const record = { version: VERSION, planHash: plan.hash, leaseMs };
+      await publishRun(this.#redis, target.prefix, runId, record, plan);
+      await this.#lead.hold();
+    }
+    this.#nextTickMs = performance.now() + TICK_MS;
+    this.#listenedAtMs = performance.now();
   }
 
-  #tell(message: ControlMessage): Promise<void> {
-    return post(this.#redis, this.#keys.control, message);
+  /** Comes to the state of the coordinator whose place this one takes. Throws UserError 104 or 113 when that cannot be. */
+  async #resume(): Promise<void> {
+    const { runId, plan, target } = this.#options;
+    const record = (await listRuns(this.#redis, target.prefix)).get(runId);
+    if (record === undefined) {
+      const hint = 'pinstorm clean lists the runs; one that has ended, or that Redis lost, cannot go on';
+      throw this.#refuse(`there is no run ${runId} at ${target.label}`, hint);
+    }
+    if (record.version !== VERSION || record.planHash !== plan.hash) {
+      const what = record.version === VERSION ? 'another plan' : `pinstorm ${record.version}`;
+      throw this.#refuse(`run ${runId} was started with ${what}`, 'give the same scenario, options and version again');
+    }
+    await this.#lead.takeOver();
+    this.#replaying = true;
+    const now = performance.now();
+    const journal = await readWhole(this.#redis, this.#keys.journal, JournalEntry);
+    for (const [id, message] of await readWhole(this.#redis, this.#keys.events, WorkerMessage)) {
+      while (journal[0] !== undefined && isBefore(journal[0][1]?.after ?? '0', id)) this.#replay(journal.shift()?.[1]);
+      if (message === null) this.#reader.refused++;
+      else this.#receive(message, now);
+      this.#reader.skipTo(this.#keys.events, id);
+    }
+    for (const [, entry] of journal) this.#replay(entry);
+    this.#replaying = false;
+    // Its effects may have been left half done.
+    const told = new Set((await readWhole(this.#redis, this.#keys.control, ControlMessage)).map(([, m]) => m?.t));
+    if (this.#epochMs > 0 && !told.has('start')) this.#effects.push(() => this.#tellStart(this.#epochMs));
+    for (const { registration } of this.state.missing) {
+      this.#effects.push(async () => void (await this.#redis.hset(this.#keys.fenced, registration.worker, '1')));
+    }
+    if (this.#phase === 'running' && this.#stop === undefined) {
+      this.#effects.push(() => this.#slices.addWaiting(this.#epochMs));
+      this.#effects.push(() => this.#share());
+    }
+    if (this.#stop !== undefined) this.#effects.push(() => this.#tellStop());
+    if (this.#phase === 'finishing' && !told.has('finish')) {
+      this.#effects.push(() => tell(this.#redis, this.#keys, { t: 'finish' }));
+    }
+    this.#listener.event('resumed', { workers: this.state.workers.size, guests: this.state.outcomes.size }, false);
   }
 
-  #enter(phase: RunPhase): void {
-    this.#phase = phase;
-    this.phases[phase] = Date.now() / 1000;
-    this.#phaseSinceMs = performance.now();
+  #replay(entry: JournalEntry | null | undefined): void {
+    if (entry === null || entry === undefined) this.#reader.refused++;
+    else this.#apply(entry.decision);
+  }
+
+  #refuse(message: string, hint: string): UserError {
+    this.#lead.taken = true;
+    return new UserError(EXIT.invalid, message, hint);
+  }
+
+  // ---- the loop
+
+  /** While we did not listen ourselves nobody was silent: Redis was away, or this process was stopped. */
+  #forgiveSilence(now: number): void {
+    const gapMs = now - this.#listenedAtMs;
+    this.#listenedAtMs = now;
+    if (gapMs < TICK_MS) return;
+    for (const worker of this.state.workers.values()) worker.lastSeenMs += gapMs;
+    // Somebody may have taken the lead meanwhile: that comes before every decision.
+    this.#nextTickMs = 0;
+  }
+
+  async #act(now: number): Promise<void> {
+    if (now >= this.#nextTickMs) {
+      await this.#lead.hold();
+      this.#nextTickMs = now + TICK_MS;
+      this.redisHealth = { ...(await serverLoad(this.#redis)), guestJobs: await this.#guests.counts() };
+      if (this.#phase !== 'gathering') this.#listener.progress();
+    }
+    for (let effect = this.#effects[0]; effect !== undefined; effect = this.#effects[0]) {
+      await effect();
+      this.#effects.shift();
+    }
+    await this.#advance(now);
+  }
+
+  /** Bears with a Redis whose memory is full, for a while: nothing was done, so it can be done later. */
+  async #patiently(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+      this.#fullSinceMs = null;
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      if (this.#fullSinceMs === null) this.#event('redis_full', {});
+      this.#fullSinceMs ??= performance.now();
+      if (performance.now() - this.#fullSinceMs > orphanMs(this.#options) / 2) {
+        throw new UserError(
+          EXIT.inconclusive,
+          `the memory of Redis at ${this.#options.target.label} is full`,
+          'raise its maxmemory, or use one of your own for the run',
+        );
+      }
+      await pause(100);
+    }
+  }
+
+  #event(kind: Parameters<CoordinatorListener['event']>[0], fields: Record<string, unknown>): void {
+    this.#listener.event(kind, fields, this.#replaying);
   }
 
   #receive(message: WorkerMessage, now: number): void {
+    if (message.t === 'open') return;
     if (message.t === 'register') {
       this.#register(message, now);
       return;
@@ -213,20 +324,29 @@ export class Coordinator {
             ...(error === undefined ? {} : { error }),
             ...(phasesMs === undefined ? {} : { phasesMs }),
           };
-          if (this.state.outcome(outcome)) this.#listener.guest(outcome, message.worker);
-          if (outcome.state === 'failed') this.#listener.event('guest_failed', { ...outcome });
+          const news = this.state.outcome(message.worker, outcome);
+          if (news) this.#listener.guest(outcome, message.worker, this.#replaying);
+          if (outcome.state === 'failed') this.#event('guest_failed', { ...outcome });
         }
         break;
       case 'mark': {
-        const { guest, incarnation, label, value } = message;
-        this.#listener.event('mark', { guest, incarnation, label, value });
+        const { worker, guest, incarnation, label, value } = message;
+        this.#event('mark', { worker, guest, incarnation, label, value });
         break;
       }
       case 'final':
+        this.state.interval(sender, message.last);
         sender.final = message;
+        if (this.#phase === 'running') {
+          this.#event('worker_left', { worker: message.worker });
+          if (!this.#replaying) this.#effects.push(() => this.#share());
+        }
+        break;
+      case 'leave':
+        this.#gone.set(message.worker, 'it was asked to end');
         break;
       case 'trouble':
-        this.#lose(message.worker, message.error.split('\n', 1)[0] ?? '');
+        this.#gone.set(message.worker, message.error.split('\n', 1)[0] ?? '');
         break;
     }
   }
@@ -240,116 +360,211 @@ export class Coordinator {
       return;
     }
     this.state.register(message, now);
-    this.#listener.event('worker_joined', { worker, host, threads, capacity, clockOffsetMs });
+    this.#event('worker_joined', { worker, host, threads, capacity, clockOffsetMs });
+    if (this.#phase === 'running' && !this.#replaying) this.#effects.push(() => this.#share());
   }
 
-  /** Declares a worker lost: it is fenced, its guests without outcome are lost, the rest of the run is stopped. */
-  #lose(worker: string, why: string): void {
-    const state = this.state.workers.get(worker);
-    if (state === undefined || state.lost !== null || state.final !== null) return;
-    state.lost = why;
-    this.reasons.push(`worker ${worker} was lost: ${why}`);
-    this.#listener.event('worker_lost', { worker, why });
-    void this.#redis.hset(this.#keys.fenced, worker, '1').catch(() => {});
-    this.#stop ??= 'failure';
+  // ---- decisions
+
+  /** Writes a decision down, then draws its consequences for our state; those for Redis are `effect`. */
+  async #decide(decision: Decision, effect?: () => Promise<void>): Promise<void> {
+    await note(this.#redis, this.#keys, { after: this.#reader.last(this.#keys.events), decision });
+    this.#apply(decision);
+    if (effect !== undefined) this.#effects.push(effect);
   }
 
-  async #advance(): Promise<void> {
-    const { minWorkers, gatherMs = 60_000, leaseMs = 10_000, graceMs = 60_000 } = this.#options;
-    const { workers, outcomes, plan } = this.state;
-    const since = performance.now() - this.#phaseSinceMs;
-    if (this.#phase === 'gathering') {
-      const capacity = [...workers.values()].reduce((sum, { registration }) => sum + registration.capacity, 0);
-      if (this.#stop !== undefined) {
-        this.#enter('over');
-      } else if (workers.size >= minWorkers && capacity >= plan.guests.length) {
-        await this.#start();
-      } else if (since > gatherMs) {
-        throw new UserError(
-          EXIT.inconclusive,
-          `${workers.size} of ${minWorkers} workers came within ${gatherMs / 1000} s, with room for ${capacity} of ` +
-            `${plan.guests.length} guests`,
-          'start more workers, or give them more --capacity',
-        );
+  #apply(decision: Decision): void {
+    switch (decision.d) {
+      case 'start': {
+        this.#epochMs = decision.startAtMs;
+        this.#enter('running');
+        this.#listener.started(decision.startAtMs, decision.startAtMs - this.#redisNowMs());
+        break;
       }
+      case 'lost': {
+        const state = this.state.workers.get(decision.worker);
+        if (state !== undefined) state.lost = decision.why;
+        this.#gone.delete(decision.worker);
+        this.#event('worker_lost', { worker: decision.worker, why: decision.why });
+        break;
+      }
+      case 'rerun': {
+        const { worker, epochMs, held, free } = decision;
+        const guests = this.#slices.guestsOf(held.map(([slice]) => slice));
+        this.state.supersede(worker, guests);
+        for (const guest of [...guests, ...this.#slices.guestsOf(free.map(([slice]) => slice))]) {
+          this.state.epochs.set(guest, epochMs);
+        }
+        this.#epochMs = epochMs;
+        const incarnations = Object.fromEntries([...held, ...free]);
+        this.#event('rerun', { worker, guests: guests.length, incarnations });
+        break;
+      }
+      case 'stop':
+        this.#stop = decision.by;
+        this.#phaseSinceMs = performance.now();
+        this.#event('stop', { by: decision.by });
+        break;
+      case 'finish':
+        this.#enter('finishing');
+        break;
+      case 'reason':
+        this.#reasons.push(decision.text);
+        break;
+    }
+  }
+
+  #enter(phase: RunPhase): void {
+    this.#phase = phase;
+    this.phases[phase] = Date.now() / 1000;
+    this.#phaseSinceMs = performance.now();
+  }
+
+  #redisNowMs(): number {
+    return monotonicMs() + this.#toRedisMs;
+  }
+
+  async #advance(now: number): Promise<void> {
+    const { leaseMs, graceMs = 60_000 } = this.#options;
+    if (this.#phase === 'gathering') {
+      await this.#gather();
       return;
     }
-    const silentSinceMs = performance.now() - leaseMs;
-    for (const [worker, { lastSeenMs }] of workers) {
-      if (lastSeenMs < silentSinceMs) this.#lose(worker, `nothing heard for ${leaseMs / 1000} s`);
+    for (const { registration, lastSeenMs } of this.state.alive) {
+      if (lastSeenMs < now - leaseMs) this.#gone.set(registration.worker, `nothing heard for ${leaseMs / 1000} s`);
     }
-    const alive = [...workers.values()].filter(({ lost }) => lost === null);
-    if (this.#phase === 'running') {
-      if (this.#stop !== undefined && !this.#stopSent) await this.#sendStop();
-      const open = plan.guests.length - outcomes.size;
-      const rested = open === 0 || (this.#stopSent && this.#atRest(alive.length));
-      if (this.#stop === undefined && since > longestMs(plan) + graceMs) {
-        this.reasons.push(`guests went on ${graceMs / 1000} s past their planned end`);
-        this.#stop = 'failure';
+    for (const [worker, why] of this.#gone) {
+      const state = this.state.workers.get(worker);
+      if (state === undefined || state.lost !== null || state.final !== null) this.#gone.delete(worker);
+      else {
+        const fence = async (): Promise<void> => void (await this.#redis.hset(this.#keys.fenced, worker, '1'));
+        await this.#decide({ d: 'lost', worker, why }, fence);
       }
-      const late = this.#stopSent && performance.now() - this.#phaseSinceMs > graceMs;
-      if (late) {
-        this.reasons.push(`guests did not come to rest within ${graceMs / 1000} s of the stop`);
-        this.state.abandoned = true;
-      }
-      if (rested || late || alive.length === 0) {
-        await this.#tell({ t: 'finish' });
-        this.#enter('finishing');
-      }
-    } else if (this.#phase === 'finishing') {
-      const late = since > graceMs;
-      if (late) for (const [worker, { final }] of workers) if (final === null) this.#lose(worker, 'no final account');
-      if (late || alive.every(({ final }) => final !== null)) this.#conclude();
+    }
+    if (this.#phase === 'running') await this.#follow(now, graceMs);
+    else if (this.#phase === 'finishing') {
+      const late = now - this.#phaseSinceMs > graceMs;
+      if (late)
+        for (const { registration } of this.state.alive) this.#gone.set(registration.worker, 'no final account');
+      if (this.state.alive.length === 0) this.#conclude();
     }
   }
 
-  /** After a stop: nobody reports a running guest any more, as of an interval sent after the stop. */
-  #atRest(alive: number): boolean {
-    let rested = 0;
-    for (const { lost, interval, lastSeenMs } of this.state.workers.values()) {
-      if (lost !== null) continue;
-      if (lastSeenMs > this.#phaseSinceMs + 1500 && (interval?.states['running'] ?? 0) === 0) rested++;
+  async #gather(): Promise<void> {
+    const { minWorkers, gatherMs = 60_000, leaseMs } = this.#options;
+    const { workers, plan } = this.state;
+    // Nothing has begun: whoever ends or falls silent now has simply not come.
+    for (const [worker, { lastSeenMs }] of workers) {
+      if (this.#gone.delete(worker) || lastSeenMs < performance.now() - leaseMs) workers.delete(worker);
     }
-    return rested === alive;
+    const capacities = [...workers.values()].map(({ registration }) => registration.capacity);
+    if (this.#stopWanted !== undefined) {
+      this.#enter('over');
+    } else if (workers.size >= minWorkers && this.#slices.fit(capacities)) {
+      await this.#start();
+    } else if (performance.now() - this.#phaseSinceMs > gatherMs) {
+      throw new UserError(
+        EXIT.inconclusive,
+        `${workers.size} of ${minWorkers} workers came within ${gatherMs / 1000} s, with room for ${capacities.reduce((a, b) => a + b, 0)} of ` +
+          `${plan.guests.length} guests`,
+        'start more workers, or give them more --capacity',
+      );
+    }
   }
 
   async #start(): Promise<void> {
-    const { plan } = this.#options;
-    const total = plan.guests.length;
-    const slice = sliceGuests(total);
-    const jobs = Array.from({ length: Math.ceil(total / slice) }, (_, i) => ({
-      id: `slice-${i}-1`,
-      data: { v: 1, slice: i, from: i * slice, to: Math.min(total, (i + 1) * slice), incarnation: 1 },
-    }));
-    await this.#guests.addAll(jobs);
-    const capacity = [...this.state.workers.values()].reduce((sum, w) => sum + w.registration.capacity, 0);
-    const shares: Record<string, number> = {};
-    for (const [worker, { registration }] of this.state.workers) {
-      shares[worker] = Math.ceil((jobs.length * registration.capacity) / capacity);
-    }
-    const lead = START_LEAD_MS + START_LEAD_PER_GUEST_MS * total;
-    const startAtMs = Math.ceil((await redisTimeMs(this.#redis)) + lead);
-    await this.#tell({ t: 'start', startAtMs, jobs: shares, late: Math.ceil(jobs.length / this.state.workers.size) });
-    this.#enter('running');
-    this.#listener.started(startAtMs);
+    const total = this.state.plan.guests.length;
+    const startAtMs = Math.ceil(this.#redisNowMs() + START_LEAD_MS + START_LEAD_PER_GUEST_MS * total);
+    await this.#decide({ d: 'start', startAtMs }, () => this.#tellStart(startAtMs));
   }
 
-  async #sendStop(): Promise<void> {
-    this.#stopSent = true;
-    this.#phaseSinceMs = performance.now();
-    this.#listener.event('stop', { by: this.#stop });
-    await this.#tell({ t: 'stop' });
+  async #tellStart(startAtMs: number): Promise<void> {
+    await this.#slices.addWaiting(startAtMs);
+    await tell(this.#redis, this.#keys, { t: 'start', startAtMs });
+    await this.#share();
+  }
+
+  async #follow(now: number, graceMs: number): Promise<void> {
+    const { plan } = this.#options;
+    const { state } = this;
+    if (this.#stop === undefined) await this.#rescue(now);
+    if (this.#stop === undefined && this.#redisNowMs() - this.#epochMs > longestMs(plan) + graceMs) {
+      await this.#decide({ d: 'reason', text: `guests went on ${graceMs / 1000} s past their planned end` });
+      this.#stopWanted ??= 'failure';
+    }
+    if (this.#stop === undefined && this.#stopWanted !== undefined) {
+      await this.#decide({ d: 'stop', by: this.#stopWanted }, () => this.#tellStop());
+      return;
+    }
+    const late = this.#stop !== undefined && now - this.#phaseSinceMs > graceMs;
+    if (late) {
+      await this.#decide({ d: 'reason', text: `guests did not come to rest within ${graceMs / 1000} s of the stop` });
+      state.abandoned = true;
+    }
+    const rested = this.#stop === undefined ? state.open === 0 : this.#atRest();
+    if (rested || late) await this.#decide({ d: 'finish' }, () => tell(this.#redis, this.#keys, { t: 'finish' }));
+  }
+
+  /** Has the guests of lost workers run again where there is room, or stops the run when there is none. */
+  async #rescue(now: number): Promise<void> {
+    const { onWorkerLoss, rejoinMs } = this.#options;
+    const { alive, missing, open } = this.state;
+    if (open === 0 || (missing.length === 0 && alive.length > 0)) {
+      this.#strandedSinceMs = null;
+      return;
+    }
+    const room = alive.reduce((sum, { registration }) => sum + registration.capacity, 0);
+    if (onWorkerLoss === 'rerun' && room >= open) {
+      for (const { registration } of missing) await this.#rerun(registration.worker);
+      return;
+    }
+    this.#strandedSinceMs ??= now;
+    if (onWorkerLoss === 'rerun' && now - this.#strandedSinceMs < rejoinMs) return;
+    const why = onWorkerLoss === 'partial' ? 'as --on-worker-loss asks' : `room for ${room} is left`;
+    await this.#decide({ d: 'reason', text: `${open} guests were not run again: ${why}` });
+    this.#stopWanted ??= 'failure';
+  }
+
+  async #rerun(worker: string): Promise<void> {
+    const { held, free } = await this.#slices.reclaim(worker);
+    const { guests, pace } = this.#options.plan;
+    // They begin at once, with the distances the plan gives them.
+    const earliestNs = this.#slices
+      .guestsOf(held.map(([slice]) => slice))
+      .reduce((least, guest) => Math.min(least, guests[guest]?.startNs ?? 0), Infinity);
+    const already = Number.isFinite(earliestNs) && pace > 0 ? earliestNs / pace / 1e6 : 0;
+    const epochMs = this.#redisNowMs() + START_LEAD_MS - already;
+    await this.#decide({ d: 'rerun', worker, epochMs, held, free }, async () => {
+      await this.#slices.add([...held, ...free], epochMs);
+      await this.#share();
+    });
+  }
+
+  async #share(): Promise<void> {
+    const { alive, outcomes } = this.state;
+    await tell(this.#redis, this.#keys, { t: 'share', jobs: this.#slices.shares(alive, outcomes) });
+  }
+
+  async #tellStop(): Promise<void> {
+    await tell(this.#redis, this.#keys, { t: 'stop' });
     await this.#guests.removeWaiting();
   }
 
+  /** After a stop: nobody reports a running guest any more, as of an interval sent after the stop. */
+  #atRest(): boolean {
+    return this.state.alive.every(
+      ({ interval, lastSeenMs }) => lastSeenMs > this.#phaseSinceMs + 1500 && (interval?.states['running'] ?? 0) === 0,
+    );
+  }
+
   #conclude(): void {
-    for (const [worker, { final }] of this.state.workers) {
-      if (final === null || final.deferred.missingCount === 0) continue;
+    for (const [worker, { final, superseded }] of this.state.workers) {
+      if (final === null || superseded || final.deferred.missingCount === 0) continue;
       const ranges = final.deferred.missing.map(([a, b]) => (a === b ? `${a}` : `${a}-${b}`)).join(', ');
-      this.reasons.push(`worker ${worker}: ${final.deferred.missingCount} deferred updates missing, ids ${ranges}`);
+      this.#reasons.push(`worker ${worker}: ${final.deferred.missingCount} deferred updates missing, ids ${ranges}`);
     }
     const open = this.state.plan.guests.length - this.state.outcomes.size;
-    if (open > 0 && this.#stop === undefined) this.reasons.push(`${open} guests without an outcome`);
+    if (open > 0 && this.#stop === undefined) this.#reasons.push(`${open} guests without an outcome`);
     this.#enter('over');
   }
 }

@@ -11,10 +11,10 @@ import type { RunPlan } from '../engine/guest-plan.ts';
 import { MAX_SNAPSHOT_CHARS } from '../metrics/snapshot.ts';
 import { INVARIANTS } from '../model/oracle.ts';
 import { checkPlan } from '../scenario/plan-check.ts';
-import { isKeyPart, runPrefix } from './queue.ts';
+import { isKeyPart, runTag } from './queue.ts';
 
 /** Hash of the runs in this Redis: run id to RunRecord. Workers started by hand look here. */
-export const RUNS_KEY = '{pinstorm}:runs';
+export const runsKey = (prefix: string): string => `{${prefix}}:runs`;
 
 export interface RunKeys {
   /** The plan, JSON, gzip. */
@@ -23,26 +23,32 @@ export interface RunKeys {
   readonly control: string;
   /** Stream: registrations, outcomes, finals; never trimmed. */
   readonly events: string;
-  /** Stream: one message per worker and second; entries older than a minute are trimmed. */
+  /** Stream: a message per worker and second; the oldest are trimmed. */
   readonly intervals: string;
+  /** Stream: what the coordinator decided and after which event, so that another one can go on in its place. */
+  readonly journal: string;
   /** Hash: slice to `incarnation:worker`. */
   readonly claims: string;
   /** Hash: workers declared lost. They may not claim, and end when they see it. */
   readonly fenced: string;
-  /** Expires when the coordinator is gone. */
+  /** When the coordinator was last there, ms of the Redis clock. Expires when the workers stop waiting for it. */
   readonly alive: string;
+  /** Token of the one coordinator that may decide; expires soon after it was last there. */
+  readonly leader: string;
 }
 
-export function runKeys(runId: string): RunKeys {
-  const key = (name: string): string => `${runPrefix(runId)}:${name}`;
+export function runKeys(prefix: string, runId: string): RunKeys {
+  const key = (name: string): string => `${runTag(prefix, runId)}:${name}`;
   return {
     plan: key('plan'),
     control: key('control'),
     events: key('events'),
     intervals: key('intervals'),
+    journal: key('journal'),
     claims: key('claims'),
     fenced: key('fenced'),
     alive: key('alive'),
+    leader: key('leader'),
   };
 }
 
@@ -56,12 +62,30 @@ const shown = (most: number) =>
     // oxlint-disable-next-line no-control-regex
     .transform((text) => text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, ' '));
 const line = shown(2000);
+/** The latest instant that counts as a time: the end of the year 9999, epoch milliseconds. */
+const instantMs = z.number().positive().max(253_402_300_799_999);
 
-export const RunRecord = z.strictObject({ version: z.string().max(64), planHash: z.string().length(64) });
+export const RunRecord = z.strictObject({
+  version: z.string().max(64),
+  planHash: z.string().length(64),
+  /** A worker silent for this long is lost, ms. */
+  leaseMs: z.number().min(500).max(3_600_000),
+});
 export type RunRecord = z.infer<typeof RunRecord>;
 
+/** Workers wait this long for a coordinator that is away, and a run without one this long is dead, ms. */
+export const orphanMs = ({ leaseMs }: Pick<RunRecord, 'leaseMs'>): number => 6 * leaseMs;
+
 /** A job of the guest queue: guests `from` (inclusive) to `to` (exclusive) of the plan, all of one slice. */
-export const GuestJob = z.strictObject({ v: z.literal(1), slice: count, from: count, to: count, incarnation: count });
+export const GuestJob = z.strictObject({
+  v: z.literal(1),
+  slice: count,
+  from: count,
+  to: count,
+  incarnation: count,
+  /** What counts as the run's start for guests that run again, ms of the Redis clock. Left out: the start of the run. */
+  epochMs: instantMs.optional(),
+});
 export type GuestJob = z.infer<typeof GuestJob>;
 
 /** Guest jobs of a run at most; a job is a slice of consecutive guests. */
@@ -78,23 +102,41 @@ export function jobFits({ slice, from, to }: GuestJob, guests: number): boolean 
 
 /** Guests a worker can be told to run at a time. */
 const concurrency = z.int().min(0).max(1_000_000);
-/** The latest instant that counts as a time: the end of the year 9999, epoch milliseconds. */
-const LAST_MS = 253_402_300_799_999;
 
 export const ControlMessage = z.discriminatedUnion('t', [
   z.strictObject({
     t: z.literal('start'),
     /** Epoch milliseconds on the Redis clock. */
-    startAtMs: z.number().positive().max(LAST_MS),
-    /** Jobs at a time, by worker. A worker that is not named joined late and takes `late`. */
-    jobs: z.record(id, concurrency),
-    late: concurrency,
+    startAtMs: instantMs,
   }),
+  /** Jobs at a time, by worker. Sent again when workers come or go. */
+  z.strictObject({ t: z.literal('share'), jobs: z.record(id, concurrency) }),
   z.strictObject({ t: z.literal('stop') }),
   z.strictObject({ t: z.literal('finish') }),
   z.strictObject({ t: z.literal('exit') }),
 ]);
 export type ControlMessage = z.infer<typeof ControlMessage>;
+
+const decision = z.discriminatedUnion('d', [
+  z.strictObject({ d: z.literal('start'), startAtMs: instantMs }),
+  z.strictObject({ d: z.literal('lost'), worker: id, why: line }),
+  /** The guests of a lost worker run again: nothing it said counts. */
+  z.strictObject({
+    d: z.literal('rerun'),
+    worker: id,
+    epochMs: instantMs,
+    /** Slices it held, and slices nobody held; with their new incarnation. */
+    held: z.array(z.tuple([count, count])),
+    free: z.array(z.tuple([count, count])),
+  }),
+  z.strictObject({ d: z.literal('stop'), by: z.enum(['user', 'threshold', 'failure']) }),
+  z.strictObject({ d: z.literal('finish') }),
+  z.strictObject({ d: z.literal('reason'), text: line }),
+]);
+export type Decision = z.infer<typeof decision>;
+/** A decision and the last event that was known when it was made. */
+export const JournalEntry = z.strictObject({ after: z.string().regex(/^\d+(-\d+)?$/), decision });
+export type JournalEntry = z.infer<typeof JournalEntry>;
 
 const Outcome = z.strictObject({
   guest: count,
@@ -111,7 +153,29 @@ const byState = z.partialRecord(z.enum(['pending', 'running', 'finished', 'faile
 
 const positive = z.number().min(0);
 
+const Interval = z.strictObject({
+  t: z.literal('interval'),
+  worker: id,
+  seq: count,
+  states: byState,
+  /** Statistics since the worker's start, encoded: the newest replaces the older ones, so nothing counts twice. */
+  snapshot: z.string().max(MAX_SNAPSHOT_CHARS),
+  violations: byInvariant,
+  driftPages: z.string().regex(/^-?\d{1,25}$/),
+  backlog: z.int(),
+  oldestAgeSeconds: positive,
+  eventLoopDelayP99Ns: positive,
+  residentBytes: count,
+  /** CPU time of the process since its start. */
+  cpuSeconds: positive,
+  /** What to add to the worker's clock to get the Redis clock, now. */
+  clockOffsetMs: z.number(),
+});
+export type Interval = z.infer<typeof Interval>;
+
 export const WorkerMessage = z.discriminatedUnion('t', [
+  /** The stream's first entry. Workers do not write to a stream that is gone. */
+  z.strictObject({ t: z.literal('open') }),
   z.strictObject({
     t: z.literal('register'),
     worker: id,
@@ -135,22 +199,7 @@ export const WorkerMessage = z.discriminatedUnion('t', [
     label: line,
     value: line,
   }),
-  z.strictObject({
-    t: z.literal('interval'),
-    worker: id,
-    seq: count,
-    states: byState,
-    /** Statistics since the worker's start, encoded: the newest replaces the older ones, so nothing counts twice. */
-    snapshot: z.string().max(MAX_SNAPSHOT_CHARS),
-    violations: byInvariant,
-    driftPages: z.string().regex(/^-?\d{1,25}$/),
-    backlog: z.int(),
-    oldestAgeSeconds: positive,
-    eventLoopDelayP99Ns: positive,
-    residentBytes: count,
-    /** CPU time of the process since its start. */
-    cpuSeconds: positive,
-  }),
+  Interval,
   z.strictObject({
     t: z.literal('final'),
     worker: id,
@@ -171,24 +220,36 @@ export const WorkerMessage = z.discriminatedUnion('t', [
     /** Guest jobs refused as malformed, and those delivered again. */
     refusedJobs: count,
     repeatedJobs: count,
+    /** The last interval, because those in their own stream are trimmed. */
+    last: Interval,
   }),
+  /** The worker ends before its guests do. */
+  z.strictObject({ t: z.literal('leave'), worker: id }),
   z.strictObject({ t: z.literal('trouble'), worker: id, error: line }),
 ]);
 export type WorkerMessage = z.infer<typeof WorkerMessage>;
-export type Interval = Extract<WorkerMessage, { t: 'interval' }>;
 export type Final = Extract<WorkerMessage, { t: 'final' }>;
 export type Registration = Extract<WorkerMessage, { t: 'register' }>;
 
-export async function post(redis: Redis, key: string, message: ControlMessage | WorkerMessage): Promise<void> {
-  await redis.xadd(key, '*', 'm', JSON.stringify(message));
+/** Intervals kept, of all workers together: enough for a reader that is a few seconds behind. */
+const INTERVALS_KEPT = 4000;
+
+export async function tell(redis: Redis, keys: RunKeys, message: ControlMessage): Promise<void> {
+  await redis.xadd(keys.control, '*', 'm', JSON.stringify(message));
 }
 
-const INTERVALS_KEPT_MS = 60_000;
+/** Posts what a worker says. @returns false when the run is gone from Redis: nothing is made anew there. */
+export async function post(redis: Redis, keys: RunKeys, message: WorkerMessage): Promise<boolean> {
+  const text = JSON.stringify(message);
+  const entry =
+    message.t === 'interval'
+      ? await redis.xadd(keys.intervals, 'NOMKSTREAM', 'MAXLEN', '~', INTERVALS_KEPT, '*', 'm', text)
+      : await redis.xadd(keys.events, 'NOMKSTREAM', '*', 'm', text);
+  return entry !== null;
+}
 
-/** Posts an interval and trims old ones. @param redisNowMs this moment on the Redis clock. */
-export async function postInterval(redis: Redis, keys: RunKeys, message: Interval, redisNowMs: number): Promise<void> {
-  const oldest = Math.floor(redisNowMs - INTERVALS_KEPT_MS);
-  await redis.xadd(keys.intervals, 'MINID', '~', oldest, '*', 'm', JSON.stringify(message));
+export async function note(redis: Redis, keys: RunKeys, entry: JournalEntry): Promise<void> {
+  await redis.xadd(keys.journal, '*', 'm', JSON.stringify(entry));
 }
 
 /** Longest message, characters: an interval's statistics, as JSON within JSON, and 100 000 outcomes fit. */
@@ -210,28 +271,31 @@ export class StreamReader<T> {
     this.#schema = schema;
   }
 
-  /** The next messages, or none after `blockMs`. Rejects when Redis is away for long. */
+  /** The last entry of a stream that was read. */
+  last(key: string): string {
+    return this.#ids[this.#keys.indexOf(key)] ?? '0';
+  }
+
+  /**
+   * The next messages, or none after `blockMs`. Rejects when Redis is away for long.
+   */
   async read(blockMs: number): Promise<T[]> {
     const reply = await this.#redis.xread('COUNT', 500, 'BLOCK', blockMs, 'STREAMS', ...this.#keys, ...this.#ids);
     const messages: T[] = [];
     for (const [key, entries] of reply ?? []) {
       for (const [entryId, fields] of entries) {
         this.#ids[this.#keys.indexOf(key)] = entryId;
-        const message = this.#decode(fields?.[1] ?? '');
-        if (message === undefined) this.refused++;
+        const message = decodeEntry(fields?.[1], this.#schema);
+        if (message === null) this.refused++;
         else messages.push(message);
       }
     }
     return messages;
   }
 
-  #decode(text: string): T | undefined {
-    if (text.length > MAX_MESSAGE_CHARS) return undefined;
-    try {
-      return this.#schema.parse(JSON.parse(text));
-    } catch {
-      return undefined;
-    }
+  /** Goes on after this entry of a stream. */
+  skipTo(key: string, entry: string): void {
+    this.#ids[this.#keys.indexOf(key)] = entry;
   }
 
   close(): void {
@@ -243,20 +307,32 @@ export class StreamReader<T> {
 const MAX_PLAN_BYTES = 1 << 28;
 
 /** @throws UserError 104 for a plan that is too large. */
-export async function publishRun(redis: Redis, runId: string, version: string, plan: RunPlan): Promise<void> {
-  const record: RunRecord = { version, planHash: plan.hash };
+export async function publishRun(
+  redis: Redis,
+  prefix: string,
+  runId: string,
+  record: RunRecord,
+  plan: RunPlan,
+): Promise<void> {
+  const keys = runKeys(prefix, runId);
+  const open: WorkerMessage = { t: 'open' };
   const text = JSON.stringify(plan);
   if (text.length > MAX_PLAN_BYTES) {
     throw new UserError(EXIT.invalid, `the plan is too large for Redis: ${text.length} bytes`, 'use fewer guests');
   }
-  await redis.set(runKeys(runId).plan, gzipSync(text, { level: 1 }));
-  await redis.hset(RUNS_KEY, runId, JSON.stringify(record));
+  await redis
+    .multi()
+    .set(keys.plan, gzipSync(text, { level: 1 }))
+    .xadd(keys.events, '*', 'm', JSON.stringify(open))
+    .xadd(keys.intervals, '*', 'm', JSON.stringify(open))
+    .exec();
+  await redis.hset(runsKey(prefix), runId, JSON.stringify(record));
 }
 
 /** The runs in this Redis, by id. */
-export async function listRuns(redis: Redis): Promise<Map<string, RunRecord>> {
+export async function listRuns(redis: Redis, prefix: string): Promise<Map<string, RunRecord>> {
   const runs = new Map<string, RunRecord>();
-  for (const [runId, text] of Object.entries(await redis.hgetall(RUNS_KEY))) {
+  for (const [runId, text] of Object.entries(await redis.hgetall(runsKey(prefix)))) {
     if (!isKeyPart(runId)) continue;
     try {
       runs.set(runId, RunRecord.parse(JSON.parse(text)));
@@ -268,8 +344,8 @@ export async function listRuns(redis: Redis): Promise<Map<string, RunRecord>> {
 }
 
 /** The plan as published, checked field by field but not against its hash. Null when there is none. Throws UserError 113. */
-export async function fetchPlan(redis: Redis, runId: string): Promise<RunPlan | null> {
-  const packed = await redis.getBuffer(runKeys(runId).plan);
+export async function fetchPlan(redis: Redis, prefix: string, runId: string): Promise<RunPlan | null> {
+  const packed = await redis.getBuffer(runKeys(prefix, runId).plan);
   if (packed === null) return null;
   try {
     return checkPlan(JSON.parse(gunzipSync(packed, { maxOutputLength: MAX_PLAN_BYTES }).toString('utf8')));
@@ -279,34 +355,56 @@ export async function fetchPlan(redis: Redis, runId: string): Promise<RunPlan | 
   }
 }
 
-/** Removes every key of a run. */
-export async function removeRun(redis: Redis, runId: string): Promise<void> {
+/** Calls `visit` with the keys of a run, or of all runs, some at a time. */
+export async function scanKeys(
+  redis: Redis,
+  prefix: string,
+  runId: string | null,
+  visit: (keys: string[]) => Promise<void> | void,
+): Promise<void> {
+  // [{] keeps the brace literal and takes in the workers' own tags too.
+  const match = runId === null ? `[{]${prefix}:*` : `[{]${prefix}:${runId}[}:]*`;
   let cursor = '0';
   do {
-    // [{] keeps the brace literal and takes in the workers' prefixes too.
-    const [next, keys] = await redis.scan(cursor, 'MATCH', `[{]pinstorm:${runId}[}:]*`, 'COUNT', 1000);
+    const [next, keys] = await redis.scan(cursor, 'MATCH', match, 'COUNT', 1000);
     cursor = next;
-    if (keys.length > 0) await redis.unlink(...keys);
+    if (keys.length > 0) await visit(keys);
   } while (cursor !== '0');
-  await redis.hdel(RUNS_KEY, runId);
 }
 
-// A slice is claimed once per incarnation, the first one freely. A later incarnation only after the coordinator ordered that
-// rerun by a claim without a worker: one that a job alone brings up is forged.
-const CLAIM = `
-if redis.call('HEXISTS', KEYS[2], ARGV[3]) == 1 then return 'fenced' end
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-local incarnation, worker = string.match(held or '1:', '^(%d+):(.*)$')
-if tonumber(incarnation) > tonumber(ARGV[2]) then return 'stale' end
-if tonumber(incarnation) < tonumber(ARGV[2]) then return 'forged' end
-if worker ~= '' then return worker == ARGV[3] and 'mine' or 'taken' end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ':' .. ARGV[3])
-return 'ok'
-`;
+/** Removes every key of a run. */
+export async function removeRun(redis: Redis, prefix: string, runId: string): Promise<void> {
+  await redis.hdel(runsKey(prefix), runId);
+  await scanKeys(redis, prefix, runId, async (keys) => {
+    // One by one: in a cluster the workers' keys lie in other slots.
+    for (const key of keys) await redis.unlink(key);
+  });
+}
 
-export type Claim = 'ok' | 'mine' | 'taken' | 'stale' | 'forged' | 'fenced';
+/** All entries of a stream, in order; null for those that do not fit the schema. */
+export async function readWhole<T>(redis: Redis, key: string, schema: z.ZodType<T>): Promise<[string, T | null][]> {
+  const all: [string, T | null][] = [];
+  for (let from = '-'; ;) {
+    const page = await redis.xrange(key, from, '+', 'COUNT', 500);
+    for (const [entry, fields] of page) all.push([entry, decodeEntry(fields[1], schema)]);
+    const last = page.at(-1);
+    if (last === undefined || page.length < 500) return all;
+    from = `(${last[0]}`;
+  }
+}
 
-/** Claims a slice for a worker. Only `ok` allows to run it; the others say why not. */
-export async function claimSlice(redis: Redis, keys: RunKeys, job: GuestJob, worker: string): Promise<Claim> {
-  return (await redis.eval(CLAIM, 2, keys.claims, keys.fenced, job.slice, job.incarnation, worker)) as Claim;
+function decodeEntry<T>(text: string | undefined, schema: z.ZodType<T>): T | null {
+  if (text === undefined || text.length > MAX_MESSAGE_CHARS) return null;
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}
+
+/** Whether stream entry `a` comes before `b`. */
+export function isBefore(a: string, b: string): boolean {
+  const [aMs = 0, aSeq = 0] = a.split('-').map(Number);
+  const [bMs = 0, bSeq = 0] = b.split('-').map(Number);
+  return aMs < bMs || (aMs === bMs && aSeq < bSeq);
 }

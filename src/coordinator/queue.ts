@@ -18,12 +18,15 @@ const RUN_ID = /^[A-Za-z0-9-]{1,64}$/;
 /** Whether a text can name a run or a worker: it becomes part of Redis keys. */
 export const isKeyPart = (text: string): boolean => RUN_ID.test(text);
 
-/** Prefix of the control keys and of the guest queue of a run. */
-export const runPrefix = (runId: string): string => `{pinstorm:${runId}}`;
-export const guestQueue = (runId: string): QueueName => ({ prefix: runPrefix(runId), name: 'guests' });
+/** Hash tag of the control keys and of the guest queue of a run. */
+export const runTag = (prefix: string, runId: string): string => `{${prefix}:${runId}}`;
+export const guestQueue = (prefix: string, runId: string): QueueName => ({
+  prefix: runTag(prefix, runId),
+  name: 'guests',
+});
 /** Each worker's deferred queue has a hash tag of its own: in a cluster they spread over the shards. */
-export const deferredQueue = (runId: string, workerId: string): QueueName => ({
-  prefix: `{pinstorm:${runId}:${workerId}}`,
+export const deferredQueue = (prefix: string, runId: string, workerId: string): QueueName => ({
+  prefix: `{${prefix}:${runId}:${workerId}}`,
   name: `deferred-${workerId}`,
 });
 
@@ -33,6 +36,8 @@ export interface QueueTiming {
   readonly stalledIntervalMs: number;
 }
 export const DEFAULT_TIMING: QueueTiming = { lockDurationMs: 30_000, stalledIntervalMs: 5_000 };
+/** BullMQ's fetch loop tries again after this long when Redis refuses it, for example because its memory is full, ms. */
+const FETCH_RETRY_MS = 1000;
 
 export interface JobProducer {
   /** Adds one job; a job of that id that still exists is left as it is. Rejects when Redis stays away. */
@@ -42,6 +47,8 @@ export interface JobProducer {
   counts(): Promise<{ waiting: number; active: number; failed: number }>;
   /** Removes the jobs nobody has taken yet. */
   removeWaiting(): Promise<void>;
+  /** Removes the queue with everything in it, also jobs that are being handled. */
+  remove(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -68,6 +75,9 @@ export function openProducer(target: RedisTarget, queue: QueueName): JobProducer
     },
     async removeWaiting() {
       await bull.drain();
+    },
+    async remove() {
+      await bull.obliterate({ force: true });
     },
     async close() {
       await bull.close().catch(() => {});
@@ -97,8 +107,6 @@ class LenientWorker extends Worker<unknown, void> {
 }
 
 export interface JobConsumer {
-  /** Jobs handled at a time; takes effect at once. */
-  setConcurrency(jobs: number): void;
   /** Locks that were lost while a handler ran: each means a second delivery. */
   readonly lostLocks: number;
   /** Deliveries of jobs so damaged that BullMQ itself could not read them: no handler sees these. */
@@ -125,6 +133,7 @@ export function openConsumer(
     lockDuration: timing.lockDurationMs,
     stalledInterval: timing.stalledIntervalMs,
     maxStalledCount: 1_000_000,
+    runRetryDelay: FETCH_RETRY_MS,
     removeOnComplete: { count: 0 },
     removeOnFail: { count: 100 },
   });
@@ -134,9 +143,6 @@ export function openConsumer(
     else if (/lock/i.test(error.message)) lostLocks++;
   });
   return {
-    setConcurrency(jobs) {
-      bull.concurrency = jobs;
-    },
     get lostLocks() {
       return lostLocks;
     },

@@ -2,6 +2,8 @@
  * Where Redis is and how to reach it: address parsing, one bounded check before anything starts, and connections.
  * A password never appears in a message: `label` is the only form of the address that is printed.
  */
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { Redis, type RedisOptions } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 
@@ -10,17 +12,32 @@ export interface RedisTarget {
   readonly url: string;
   /** The address with the password masked, for messages. */
   readonly label: string;
+  /** First part of the name of every key. */
+  readonly prefix: string;
+  /** The file with the certificates to trust, or undefined for those of the system. */
+  readonly tlsCa?: string | undefined;
   readonly options: RedisOptions;
 }
 
+export interface RedisSettings {
+  readonly prefix?: string | undefined;
+  readonly tlsCa?: string | undefined;
+}
+
+export const DEFAULT_PREFIX = 'pinstorm';
+
 const FORMS = 'redis://[user:password@]host[:port][/db], rediss://... for TLS, or the path of a unix socket';
 
-/** Parses a Redis address. Throws UserError 104 naming the accepted forms. */
-export function parseRedisUrl(text: string): RedisTarget {
+/** Parses a Redis address. Throws UserError 104 naming the accepted forms, or what is wrong with the settings. */
+export function parseRedisUrl(text: string, settings: RedisSettings = {}): RedisTarget {
+  const { prefix = DEFAULT_PREFIX, tlsCa } = settings;
+  if (!/^[A-Za-z0-9_.-]{1,64}$/.test(prefix)) {
+    throw new UserError(EXIT.invalid, '--prefix: expected 1 to 64 letters, digits, dots, underscores and hyphens');
+  }
   const invalid = (why: string): UserError =>
     new UserError(EXIT.invalid, `invalid Redis address: ${why}`, `expected ${FORMS}`);
   const socket = text.startsWith('unix:') ? text.slice(text.startsWith('unix://') ? 7 : 5) : text;
-  if (socket.startsWith('/')) return { url: text, label: socket, options: { path: socket } };
+  if (socket.startsWith('/')) return { url: text, label: socket, prefix, options: { path: socket } };
   let url: URL;
   try {
     url = new URL(text);
@@ -41,10 +58,28 @@ export function parseRedisUrl(text: string): RedisTarget {
   } catch {
     throw invalid('user or password is not percent-encoded correctly');
   }
-  if (url.protocol === 'rediss:') options.tls = { servername: host };
+  if (url.protocol === 'rediss:') {
+    // The server name of TLS is a host name, never an address.
+    options.tls = { ...(isIP(host) === 0 ? { servername: host } : {}), ...(tlsCa === undefined ? {} : readCa(tlsCa)) };
+  } else if (tlsCa !== undefined) {
+    throw new UserError(EXIT.invalid, '--tls-ca is for TLS only', 'use rediss:// or leave it out');
+  }
   const user = url.password === '' ? url.username : `${url.username}:***`;
   const label = `${url.protocol}//${user === '' ? '' : `${user}@`}${url.hostname}:${port}${db === '' ? '' : `/${db}`}`;
-  return { url: text, label, options };
+  return { url: text, label, prefix, tlsCa, options };
+}
+
+function readCa(file: string): { ca: Buffer } {
+  try {
+    return { ca: readFileSync(file) };
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    throw new UserError(
+      EXIT.invalid,
+      `--tls-ca: cannot read ${file} (${code})`,
+      'give a file of certificates in PEM form',
+    );
+  }
 }
 
 /** How a connection behaves when Redis is away. */
@@ -54,18 +89,28 @@ export type Patience =
   /** Commands wait until Redis is back: for BullMQ workers and blocking reads. */
   | 'endless';
 
+/** Attempts to reconnect before a command fails: about 16 s when the connection is refused, time for a restart. */
+const RETRIES = 20;
+/** A connection that owes an answer for this long is given up and made anew, ms: the network may have been cut. */
+const ANSWER_MS = 8000;
+
 /** A connection that reconnects by itself. Errors of the connection surface through its commands. */
 export function openRedis(target: RedisTarget, patience: Patience): Redis {
   const redis = new Redis({
     ...target.options,
     connectTimeout: 5000,
-    maxRetriesPerRequest: patience === 'endless' ? null : 8,
+    maxRetriesPerRequest: patience === 'endless' ? null : RETRIES,
+    // BullMQ's blocking reads may take longer.
+    ...(patience === 'endless' ? {} : { socketTimeout: ANSWER_MS }),
     retryStrategy: (attempt) => Math.min(20 * 2 ** Math.min(attempt, 6), 1000),
   });
   // Without a listener ioredis prints each failed attempt.
   redis.on('error', () => {});
   return redis;
 }
+
+/** Whether Redis refused a command because its memory is full. */
+export const isFull = (error: unknown): boolean => error instanceof Error && /\bOOM\b|maxmemory/.test(error.message);
 
 /** Whether a command failed because Redis was out of reach, and not because Redis refused it. */
 export function isConnectionError(error: Error): boolean {
@@ -181,18 +226,29 @@ export async function redisTimeMs(redis: Redis): Promise<number> {
   return Number(seconds) * 1000 + Number(micros) / 1000;
 }
 
-/**
- * What to add to this machine's epoch milliseconds to get the Redis clock, from the fastest of a few round trips, and the
- * round trip that bounds its error, both in milliseconds.
- */
-export async function clockOffset(redis: Redis): Promise<{ offsetMs: number; roundTripMs: number }> {
-  let best = { offsetMs: 0, roundTripMs: Infinity };
+/** This machine's monotonic clock, the same in all threads, ms. It never jumps. */
+export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;
+
+export interface ClockOffset {
+  /** What to add to the monotonic clock to get the Redis clock, ms. */
+  readonly toRedisMs: number;
+  /** What to add to this machine's epoch milliseconds to get the Redis clock: its skew. */
+  readonly skewMs: number;
+  /** Bounds the error of both, ms. */
+  readonly roundTripMs: number;
+}
+
+/** Compares the clocks, by the fastest of a few round trips. */
+export async function clockOffset(redis: Redis): Promise<ClockOffset> {
+  let best: ClockOffset = { toRedisMs: 0, skewMs: 0, roundTripMs: Infinity };
   for (let i = 0; i < 5; i++) {
-    const before = performance.timeOrigin + performance.now();
+    const before = monotonicMs();
     const there = await redisTimeMs(redis);
-    const after = performance.timeOrigin + performance.now();
-    const roundTripMs = after - before;
-    if (roundTripMs < best.roundTripMs) best = { offsetMs: there - (before + after) / 2, roundTripMs };
+    const after = monotonicMs();
+    const toRedisMs = there - (before + after) / 2;
+    if (after - before < best.roundTripMs) {
+      best = { toRedisMs, skewMs: toRedisMs + monotonicMs() - Date.now(), roundTripMs: after - before };
+    }
   }
   return best;
 }

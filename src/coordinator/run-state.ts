@@ -1,6 +1,9 @@
 /**
  * What the coordinator knows of a run: the merged state of its workers. Every update is idempotent: intervals by
  * sequence number, outcomes by guest and incarnation.
+ *
+ * A lost worker's figures cannot be told apart by guest. So when its guests run again elsewhere, it is *superseded*: all of
+ * them run again, also those that had ended, and nothing it measured counts; the results are as if it had never been there.
  */
 import { actualSeries, LATENESS, OPS, OUTCOMES } from '../metrics/ops.ts';
 import type { WorkerHealth } from '../metrics/run-metrics.ts';
@@ -12,6 +15,9 @@ import type { Final, Interval, Registration } from './protocol.ts';
 
 const ACTUAL_SERIES = OPS.flatMap((_, op) => OUTCOMES.map((_outcome, outcome) => actualSeries(op, outcome)));
 
+/** A clock that is further away than this is worth a line, ms. */
+const CLOCK_NOTE_MS = 100;
+
 export interface WorkerState {
   readonly registration: Registration;
   /** Monotonic milliseconds of the last sign of life. */
@@ -22,6 +28,12 @@ export interface WorkerState {
   final: Final | null;
   /** Why it was declared lost, or null. */
   lost: string | null;
+  /** Its guests run again elsewhere, so nothing it said counts. */
+  superseded: boolean;
+}
+
+interface KnownOutcome extends GuestOutcome {
+  readonly worker: string;
 }
 
 export interface GuestCounts {
@@ -31,15 +43,23 @@ export interface GuestCounts {
   readonly failed: number;
   /** Without an outcome though the run is over, on account of a lost worker. */
   readonly lost: number;
+  /** Of the planned ones: begun again because their worker was lost. */
+  readonly rerun: number;
 }
 
 export class RunState {
   readonly plan: RunPlan;
   readonly layout: StatsLayout;
   readonly workers = new Map<string, WorkerState>();
-  readonly outcomes = new Map<number, GuestOutcome>();
-  /** Messages refused: of unknown or lost workers, or inconsistent with the plan. */
+  readonly outcomes = new Map<number, KnownOutcome>();
+  /** Guests that were begun again. */
+  readonly reruns = new Set<number>();
+  /** What counts as the run's start for guests that were begun later, ms of the Redis clock. */
+  readonly epochs = new Map<number, number>();
+  /** Messages refused: of unknown workers, or inconsistent with the plan. */
   refused = 0;
+  /** Messages of workers that had been declared lost. */
+  fromLost = 0;
   /** Guests without an outcome were given up, not stopped. */
   abandoned = false;
   /** Messages refused because they do not fit the protocol. */
@@ -60,18 +80,48 @@ export class RunState {
       snapshot: new Snapshot(this.layout),
       final: null,
       lost: null,
+      superseded: false,
     });
   }
 
   /** The worker that sent a message; null, and counted, if it is unknown or was declared lost. */
   sender(worker: string, nowMs: number): WorkerState | null {
     const state = this.workers.get(worker);
-    if (state === undefined || state.lost !== null) {
-      this.refused++;
-      return null;
+    if (state === undefined) this.refused++;
+    else if (state.lost !== null) this.fromLost++;
+    else {
+      state.lastSeenMs = nowMs;
+      return state;
     }
-    state.lastSeenMs = nowMs;
-    return state;
+    return null;
+  }
+
+  /** The workers that may still do something. */
+  get alive(): WorkerState[] {
+    return [...this.workers.values()].filter(({ lost, final }) => lost === null && final === null);
+  }
+
+  /** Lost workers whose guests have not been begun again. */
+  get missing(): WorkerState[] {
+    return [...this.workers.values()].filter(({ lost, superseded }) => lost !== null && !superseded);
+  }
+
+  /** Guests that have no outcome, or one from a lost worker. */
+  get open(): number {
+    const lost = new Set(this.missing.map(({ registration }) => registration.worker));
+    let ended = 0;
+    for (const { worker } of this.outcomes.values()) if (!lost.has(worker)) ended++;
+    return this.plan.guests.length - ended;
+  }
+
+  /** The guests of a lost worker run again: forgets what it said of them. `guests` were in its hands. */
+  supersede(worker: string, guests: Iterable<number>): void {
+    const state = this.workers.get(worker);
+    if (state !== undefined) state.superseded = true;
+    for (const guest of guests) {
+      this.reruns.add(guest);
+      if (this.outcomes.get(guest)?.worker === worker) this.outcomes.delete(guest);
+    }
   }
 
   interval(state: WorkerState, interval: Interval): void {
@@ -87,25 +137,27 @@ export class RunState {
   }
 
   /** @returns whether it is news. */
-  outcome(outcome: GuestOutcome): boolean {
+  outcome(worker: string, outcome: GuestOutcome): boolean {
     const known = this.outcomes.get(outcome.guest);
     if (outcome.guest >= this.plan.guests.length) {
       this.refused++;
       return false;
     }
     if (known !== undefined && known.incarnation >= outcome.incarnation) return false;
-    this.outcomes.set(outcome.guest, outcome);
+    this.outcomes.set(outcome.guest, { ...outcome, worker });
     return true;
   }
 
   /**
-   * The sum of all workers' statistics, lost ones up to their last interval. Updates that were pending there went down with the
+   * The sum of the workers' statistics, lost ones up to their last interval. Updates that were pending there went down with the
    * guests they belonged to: they count as discarded.
+   * @param which all: what was measured so far, which never decreases. counted: without superseded workers, for results.
    */
-  merged(): Snapshot {
+  merged(which: 'all' | 'counted'): Snapshot {
     const sum = new Snapshot(this.layout);
     const discarded = this.layout.counter('deferred_discarded');
-    for (const { snapshot, lost } of this.workers.values()) {
+    for (const { snapshot, lost, superseded } of this.workers.values()) {
+      if (superseded && which === 'counted') continue;
       sum.add(snapshot);
       if (lost === null) continue;
       const settled = snapshot.counter('deferred_applied') + snapshot.counter('deferred_discarded');
@@ -130,9 +182,30 @@ export class RunState {
 
   /** How far locked_vm is from the pages finished operations hold, of running guests, summed over workers. */
   get driftPages(): number {
-    return this.#sum((state) => Math.abs(Number(state.interval?.driftPages ?? 0)));
+    return this.#sum((state) => (state.superseded ? 0 : Math.abs(Number(state.interval?.driftPages ?? 0))));
   }
 
+  /** How far the workers' clocks are from the Redis clock at most, and have moved against it since they came, ms. */
+  get clocks(): { skewMs: number; roundTripMs: number; jumpMs: number } {
+    const clocks = { skewMs: 0, roundTripMs: 0, jumpMs: 0 };
+    for (const { registration, interval } of this.workers.values()) {
+      const { clockOffsetMs, roundTripMs } = registration;
+      clocks.skewMs = Math.max(clocks.skewMs, Math.abs(clockOffsetMs));
+      clocks.roundTripMs = Math.max(clocks.roundTripMs, roundTripMs);
+      const moved = Math.abs((interval?.clockOffsetMs ?? clockOffsetMs) - clockOffsetMs);
+      clocks.jumpMs = Math.max(clocks.jumpMs, moved);
+    }
+    return clocks;
+  }
+
+  get clockNotes(): string[] {
+    const { skewMs, jumpMs } = this.clocks;
+    if (jumpMs > CLOCK_NOTE_MS) return [`a worker's clock jumped by ${Math.round(jumpMs)} ms; no figure depends on it`];
+    if (skewMs <= CLOCK_NOTE_MS) return [];
+    return [`a worker's clock is ${Math.round(skewMs)} ms away from that of Redis; guests start by that of Redis`];
+  }
+
+  /** By invariant, of all workers: what a lost one found is found. */
   get violations(): Record<string, number> {
     const sum: Record<string, number> = {};
     for (const { interval } of this.workers.values()) {
@@ -145,7 +218,9 @@ export class RunState {
   get guestStates(): { pending: number; running: number; finished: number; failed: number; lost: number } {
     const ended = this.outcomes.size;
     const ranOn = (lost: boolean): number =>
-      this.#sum((state) => ((state.lost !== null) === lost ? (state.interval?.states['running'] ?? 0) : 0));
+      this.#sum((state) =>
+        !state.superseded && (state.lost !== null) === lost ? (state.interval?.states['running'] ?? 0) : 0,
+      );
     const running = ranOn(false);
     // As of the lost worker's last word; an outcome that came after it is no loss.
     const lost = Math.max(0, Math.min(ranOn(true), this.plan.guests.length - ended - running));
@@ -182,10 +257,11 @@ export class RunState {
     const counts = { completed: 0, stopped: 0, failed: 0 };
     for (const { state } of this.outcomes.values()) counts[state]++;
     const open = planned - this.outcomes.size;
-    // Without a lost worker, a guest without an outcome was never started: the user stopped the run.
-    if (this.workersLost === 0 && !this.abandoned)
-      return { planned, ...counts, stopped: counts.stopped + open, lost: 0 };
-    return { planned, ...counts, lost: open };
+    const rerun = this.reruns.size;
+    // Unless a worker is missing, a guest without an outcome was never started: the user stopped the run.
+    if (this.missing.length === 0 && !this.abandoned)
+      return { planned, ...counts, stopped: counts.stopped + open, lost: 0, rerun };
+    return { planned, ...counts, lost: open, rerun };
   }
 
   #sum(of: (state: WorkerState) => number): number {

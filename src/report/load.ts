@@ -2,7 +2,7 @@
  * Reads a run directory back. A finished run has results.json; of one that did not end, the results so far are rebuilt
  * from what was appended while it went, leaving out a line that was cut off.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
@@ -14,7 +14,7 @@ import { parseThreshold } from '../metrics/threshold.ts';
 import { buildResults } from './build.ts';
 import { Refusal, RESULTS_VERSION, RunResults, Violation } from './results.ts';
 import { ThresholdJudge } from './threshold-judge.ts';
-import { Interval, RUN_DIRECTORY_VERSION, RunEvent, RunRecord } from './run-dir.ts';
+import { Interval, RUN_DIRECTORY_VERSION, RunEvent, RunRecord, type BegunRun } from './run-dir.ts';
 
 /**
  * The results of the run in `directory`.
@@ -32,15 +32,39 @@ export function loadRun(directory: string): RunResults {
   return rebuild(directory, parse(directory, 'run.json', record, RunRecord, RUN_DIRECTORY_VERSION));
 }
 
-function rebuild(directory: string, record: RunRecord): RunResults {
-  const modelCounters = record.statistics.counters.filter((c) => !(OWN_COUNTERS as readonly string[]).includes(c));
-  const layout = new StatsLayout(modelCounters, { digits: record.statistics.digits });
+/** A run that has not ended, to go on with: its record and what was written so far. Null when `root` has none of that id. */
+export function findBegun(
+  root: string,
+  runId: string,
+  onInterval: OnInterval,
+): (BegunRun & { record: RunRecord; snapshot: Snapshot }) | null {
+  for (const name of existsSync(root) ? readdirSync(root) : []) {
+    const path = join(root, name);
+    if (!lstatSync(path).isDirectory()) continue;
+    const text = read(path, 'run.json');
+    if (text === null || !text.includes(runId) || read(path, 'results.json') !== null) continue;
+    const record = parse(path, 'run.json', text, RunRecord, RUN_DIRECTORY_VERSION);
+    if (record.run.id !== runId) continue;
+    const { snapshot, intervals } = measured(path, record, onInterval);
+    return { path, record, snapshot, intervals: intervals.length, endSeconds: intervals.at(-1)?.endSeconds ?? 0 };
+  }
+  return null;
+}
+
+const modelCountersOf = (record: RunRecord): string[] =>
+  record.statistics.counters.filter((c) => !(OWN_COUNTERS as readonly string[]).includes(c));
+
+type OnInterval = (endSeconds: number, delta: Snapshot, gauges: Readonly<Record<string, number>>) => void;
+
+/** The sum of what the intervals of a run added; each is told in its turn. */
+function measured(
+  directory: string,
+  record: RunRecord,
+  onInterval: OnInterval,
+): { snapshot: Snapshot; intervals: Interval[] } {
+  const layout = new StatsLayout(modelCountersOf(record), { digits: record.statistics.digits });
   const snapshot = new Snapshot(layout);
   const intervals = lines(directory, 'intervals.jsonl', Interval);
-  const thresholds = record.thresholds.map((t) => parseThreshold(t.metric, t.expression, modelCounters));
-  const { driver, pace } = record.run;
-  const scale = driver === 'virtual' || pace === 0 ? 1 : 1 / pace;
-  const judge = new ThresholdJudge(thresholds, { stages: record.stages, scale });
   const latencies = latenciesByStart(layout, read(directory, 'latency.hlog') ?? '');
   for (const { startSeconds, endSeconds, counters, gauges } of intervals) {
     const delta = latencies.get(startSeconds.toFixed(3)) ?? new Snapshot(layout);
@@ -50,13 +74,24 @@ function rebuild(directory: string, record: RunRecord): RunResults {
       if (index >= 0) delta.counters[index] = by;
     }
     snapshot.add(delta);
-    judge.interval(endSeconds * 1e9, delta, {
+    onInterval(endSeconds, delta, {
       locked_vm_drift_pages: gauges['locked_vm_drift_pages'] ?? 0,
       deferred_backlog: gauges['deferred_backlog'] ?? 0,
     });
   }
   // The log may be ahead of the intervals by one.
   for (const rest of latencies.values()) snapshot.add(rest);
+  return { snapshot, intervals };
+}
+
+function rebuild(directory: string, record: RunRecord): RunResults {
+  const thresholds = record.thresholds.map((t) => parseThreshold(t.metric, t.expression, modelCountersOf(record)));
+  const { driver, pace } = record.run;
+  const scale = driver === 'virtual' || pace === 0 ? 1 : 1 / pace;
+  const judge = new ThresholdJudge(thresholds, { stages: record.stages, scale });
+  const { snapshot, intervals } = measured(directory, record, (endSeconds, delta, gauges) => {
+    judge.interval(endSeconds * 1e9, delta, gauges);
+  });
   const events = lines(directory, 'events.jsonl', RunEvent);
   const last = intervals.at(-1);
   const of = (kind: string) => events.filter((e) => e.kind === kind);

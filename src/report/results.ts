@@ -88,6 +88,8 @@ export const Coverage = z.object({
   guestsFailed: amount,
   /** Guests that were lost with their worker and could not be run again. */
   guestsLost: amount,
+  /** Of the planned guests: begun again because their worker was lost. Nothing of what came before counts. */
+  guestsRerun: amount.optional(),
   workersLost: amount,
   /** Least share of guests that must not be lost for a verdict, 0 .. 1. */
   minShare: z.number().min(0).max(1),
@@ -117,6 +119,11 @@ export const Health = z.object({
   /** The harness' own cost per operation, from a null workload run beside the load. */
   nullOperation: Quantiles.nullable(),
   eventLoopDelayP99Ns: amount.nullable(),
+  /**
+   * The workers' clocks against that of Redis, ms: how far the furthest is away, what the round trip leaves open, and how far one
+   * has moved since it came.
+   */
+  clocks: z.object({ skewMs: amount, roundTripMs: amount, jumpMs: amount }).optional(),
   cores: amount,
   threads: amount,
   workers: amount,

@@ -8,8 +8,10 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
+  readFileSync,
   renameSync,
   symlinkSync,
+  truncateSync,
   unlinkSync,
   writeFileSync,
   writeSync,
@@ -96,6 +98,14 @@ export function machineFacts(): RunRecord['machine'] {
   };
 }
 
+/** What is in the directory of a run that goes on. */
+export interface BegunRun {
+  readonly path: string;
+  /** Intervals written, and the end of the last, seconds. */
+  readonly intervals: number;
+  readonly endSeconds: number;
+}
+
 export class RunDirectory {
   /** Where it is. */
   readonly path: string;
@@ -106,9 +116,22 @@ export class RunDirectory {
   /**
    * Creates `<root>/<UTC timestamp>-<name>` and points `<root>/latest` at it.
    * @param plan the frozen plan, JSON data.
+   * @param begun the directory of a run that goes on: it is appended to instead.
    * @throws UserError 104 when it cannot be written.
    */
-  constructor(root: string, record: RunRecord, scenarioYaml: string, plan: unknown) {
+  constructor(root: string, record: RunRecord, scenarioYaml: string, plan: unknown, begun?: BegunRun) {
+    if (begun !== undefined) {
+      this.path = begun.path;
+      this.seq = begun.intervals;
+      this.lastEndSeconds = begun.endSeconds;
+      this.files = guard(this.path, EXIT.invalid, () => ({
+        intervals: openWhole(join(this.path, 'intervals.jsonl')),
+        latency: openWhole(join(this.path, 'latency.hlog')),
+        events: openWhole(join(this.path, 'events.jsonl')),
+        guests: openWhole(join(this.path, 'guests.jsonl')),
+      }));
+      return;
+    }
     this.path = createDirectory(root, record.run);
     // The files of a simulated run say nothing of the real clock, so that they are the same bytes each time.
     const startedAt = record.clock === 'virtual' ? new Date(0).toISOString() : record.run.startedAt;
@@ -207,6 +230,13 @@ export class RunDirectory {
   private write(name: string, text: string): void {
     writeFileSync(join(this.path, name), text, { flag: 'wx' });
   }
+}
+
+/** Opens a file to append to. A line that was cut off is taken away first. */
+function openWhole(path: string): number {
+  const text = readFileSync(path);
+  truncateSync(path, text.lastIndexOf(0x0a) + 1);
+  return openSync(path, 'a');
 }
 
 function createDirectory(root: string, { startedAt, name }: RunIdentity): string {

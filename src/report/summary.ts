@@ -182,11 +182,15 @@ function health(out: Lines, { run, health: h, counters, coverage: c }: RunResult
     out.row('null operation', `p50 ${duration(h.nullOperation.p50Ns)}, p99 ${duration(h.nullOperation.p99Ns)}`);
   }
   if (h.eventLoopDelayP99Ns !== null) out.row('event-loop delay', `p99 ${duration(h.eventLoopDelayP99Ns)}`);
+  if (h.clocks !== undefined) {
+    out.row('clock skew', `${h.clocks.skewMs.toFixed(2)} ms to Redis, ±${(h.clocks.roundTripMs / 2).toFixed(2)} ms`);
+  }
   const clamped = counters['values_clamped'] ?? 0;
   if (clamped > 0) out.row('latencies out of range', whole(clamped));
   const lost = c.guestsLost > 0 ? `, ${whole(c.guestsLost)} lost` : '';
   const failed = c.guestsFailed > 0 ? `, ${whole(c.guestsFailed)} failed` : '';
-  out.row('guests', `${whole(c.guestsFinished)} of ${whole(c.guestsPlanned)} finished${failed}${lost}`);
+  const again = (c.guestsRerun ?? 0) > 0 ? `, ${whole(c.guestsRerun ?? 0)} run again` : '';
+  out.row('guests', `${whole(c.guestsFinished)} of ${whole(c.guestsPlanned)} finished${failed}${lost}${again}`);
   const plural = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
   if (run.driver === 'virtual') {
     const cpus = h.cores === 0 ? 'unlimited CPUs' : `${plural(h.cores, 'CPU')} each`;

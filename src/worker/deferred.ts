@@ -202,6 +202,8 @@ export class DeferredPipeline {
     clearInterval(this.#resender);
     clearTimeout(this.#flush);
     await this.#consumer.close(true);
+    // The queue is this worker's alone: nobody else would take it away.
+    await this.#producer.remove().catch(() => {});
     await this.#producer.close();
   }
 

@@ -57,7 +57,7 @@ export interface AccountingReport {
 
 export interface Emulator {
   readonly threads: number;
-  /** Runs a guest to its end. `startAtMs`: epoch milliseconds of this machine at which the run starts. */
+  /** Runs a guest to its end. `startAtMs`: when the run starts, ms of the machine's monotonic clock (hrtime). */
   startGuest(plan: GuestPlan, incarnation: number, startAtMs: number): Promise<GuestOutcome>;
   /** Graceful: guests end at the next operation boundary. */
   stopGuests(): void;

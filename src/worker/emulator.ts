@@ -181,7 +181,7 @@ export class WallEmulator implements Emulator {
         failedOperations: 0,
         error: undefined,
         lockedVmAfter: 0n,
-        runStartMs: startAtMs - performance.timeOrigin,
+        runStartMs: performance.now() + startAtMs - Number(process.hrtime.bigint()) / 1e6,
         restMs: 0,
         settledMs: 0,
       });

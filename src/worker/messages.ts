@@ -23,7 +23,7 @@ export type ToThread =
       readonly type: 'start';
       readonly guest: GuestPlan;
       readonly incarnation: number;
-      /** Epoch ms of the run's start. */
+      /** The run's start on the monotonic clock of the machine, ms. */
       readonly runStartMs: number;
       readonly guestMm: Ref;
       readonly bufferPage: number;

@@ -8,22 +8,32 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
+import { claimSlice } from '../coordinator/claims.ts';
 import {
-  claimSlice,
   ControlMessage,
   fetchPlan,
   GuestJob,
   jobFits,
   listRuns,
+  orphanMs,
   post,
-  postInterval,
   runKeys,
   StreamReader,
+  type Interval,
   type RunKeys,
+  type RunRecord,
+  type WorkerMessage,
 } from '../coordinator/protocol.ts';
-import { deferredQueue, guestQueue, openConsumer, type JobConsumer, type QueueTiming } from '../coordinator/queue.ts';
-import { clockOffset, isConnectionError, openRedis, type RedisTarget } from '../coordinator/redis.ts';
-import type { RunPlan } from '../engine/guest-plan.ts';
+import { deferredQueue, guestQueue, openConsumer, type JobConsumer } from '../coordinator/queue.ts';
+import {
+  clockOffset,
+  isConnectionError,
+  isFull,
+  monotonicMs,
+  openRedis,
+  type RedisTarget,
+} from '../coordinator/redis.ts';
+import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
 import { createRegistry, serveMetrics, type MetricSources, type MetricsServer } from '../metrics/exposition.ts';
 import { encodeSnapshot, liveView } from '../metrics/snapshot.ts';
 import { INVARIANTS } from '../model/oracle.ts';
@@ -44,7 +54,8 @@ export interface WorkerOptions {
   readonly metricsPort?: number | undefined;
   /** Address of that port; default: only this machine. */
   readonly metricsHost?: string | undefined;
-  readonly timing?: QueueTiming | undefined;
+  /** Asks the worker to leave the run before its end. */
+  readonly leave?: AbortSignal;
   readonly createEmulator?: CreateEmulator;
 }
 
@@ -52,16 +63,18 @@ const INTERVAL_MS = 1000;
 /** Outcomes of guests that end within this time travel together. */
 const OUTCOME_BATCH_MS = 20;
 const DRAIN_MS = 30_000;
-/** Without a coordinator for this long, the worker gives up. */
-const ORPHAN_MS = 60_000;
+/** Between attempts to write to a Redis whose memory is full. */
+const FULL_RETRY_MS = 200;
+/** What is left to say or to tidy up at the end may take this long; Redis may be gone. */
+const FAREWELL_MS = 2000;
 
 /** Runs until the coordinator says it is over. Throws UserError 113 when the worker cannot go on. */
 export async function runWorker(options: WorkerOptions): Promise<void> {
   const redis = openRedis(options.target, 'finite');
   try {
-    const plan = await loadPlan(redis, options);
+    const [plan, record] = await loadPlan(redis, options);
     const emulator = await (options.createEmulator ?? WallEmulator.create)({ plan, threads: options.threads });
-    const node = new Node(options, redis, plan, emulator);
+    const node = new Node(options, redis, plan, record, emulator);
     let metrics: MetricsServer | undefined;
     try {
       if (options.metricsPort !== undefined) {
@@ -83,15 +96,20 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   }
 }
 
-/** Waits until there is a run whose coordinator is alive. Looks twice a second. */
+/** Waits until there is a run whose coordinator is alive, one that still gathers workers before others. Looks twice a second. */
 export async function awaitRun(target: RedisTarget, signal: AbortSignal): Promise<string> {
   const redis = openRedis(target, 'finite');
   try {
     for (;;) {
-      for (const runId of (await listRuns(redis)).keys()) {
+      let underway: string | undefined;
+      for (const runId of (await listRuns(redis, target.prefix)).keys()) {
+        const keys = runKeys(target.prefix, runId);
         // What a crash left behind has no coordinator that says it is alive.
-        if ((await redis.exists(runKeys(runId).alive)) === 1) return runId;
+        if ((await redis.exists(keys.alive)) === 0) continue;
+        if ((await redis.exists(keys.control)) === 0) return runId;
+        underway ??= runId;
       }
+      if (underway !== undefined) return underway;
       await pause(500, undefined, { signal });
     }
   } finally {
@@ -99,9 +117,9 @@ export async function awaitRun(target: RedisTarget, signal: AbortSignal): Promis
   }
 }
 
-async function loadPlan(redis: Redis, { runId, target }: WorkerOptions): Promise<RunPlan> {
-  const record = (await listRuns(redis)).get(runId);
-  const plan = record === undefined ? null : await fetchPlan(redis, runId);
+async function loadPlan(redis: Redis, { runId, target }: WorkerOptions): Promise<[RunPlan, RunRecord]> {
+  const record = (await listRuns(redis, target.prefix)).get(runId);
+  const plan = record === undefined ? null : await fetchPlan(redis, target.prefix, runId);
   if (record === undefined || plan === null) {
     throw new UserError(
       EXIT.inconclusive,
@@ -120,55 +138,82 @@ async function loadPlan(redis: Redis, { runId, target }: WorkerOptions): Promise
   if (hash !== record.planHash || planHash(rest) !== hash) {
     throw new UserError(EXIT.inconclusive, `the plan of run ${runId} does not match its hash`, 'start the run again');
   }
-  return plan;
+  return [plan, record];
 }
 
 class Node {
   readonly #options: WorkerOptions;
   readonly #redis: Redis;
   readonly #plan: RunPlan;
+  readonly #record: RunRecord;
   readonly #emulator: Emulator;
   readonly #keys: RunKeys;
   readonly #control: StreamReader<ControlMessage>;
   readonly #deferred: DeferredPipeline;
   readonly #loop = monitorEventLoopDelay({ resolution: 10 });
   readonly #live = new Map<number, number>();
-  #guests: JobConsumer | undefined;
+  readonly #guests: JobConsumer[] = [];
+  /** Slices at a time, of all consumers. */
+  #slots = 0;
+  /** The run's start on the monotonic clock, ms. */
   #startAtMs = 0;
-  #offsetMs = 0;
+  /** What to add to the monotonic clock to get that of Redis, ms. */
+  #toRedisMs = 0;
   #seq = 0;
   #stopping = false;
   #over = false;
+  /** The run is not in Redis any more. */
+  #removed = false;
+  #leaving = false;
   #refusedJobs = 0;
   #repeatedJobs = 0;
   #outcomes: GuestOutcome[] = [];
   #outcomeTimer: NodeJS.Timeout | undefined;
   #posts: Promise<void> = Promise.resolve();
+  /** When Redis last answered, on the monotonic clock, ms. */
+  #contactAtMs = monotonicMs();
+  readonly #watchdog: NodeJS.Timeout;
   #failure: Error | undefined;
+  #failed: (error: Error) => void = () => {};
+  readonly #failing = new Promise<never>((_, reject) => (this.#failed = reject));
 
-  constructor(options: WorkerOptions, redis: Redis, plan: RunPlan, emulator: Emulator) {
+  constructor(options: WorkerOptions, redis: Redis, plan: RunPlan, record: RunRecord, emulator: Emulator) {
     this.#options = options;
     this.#redis = redis;
     this.#plan = plan;
+    this.#record = record;
     this.#emulator = emulator;
-    this.#keys = runKeys(options.runId);
-    this.#control = new StreamReader(openRedis(options.target, 'finite'), [this.#keys.control], ControlMessage);
-    this.#deferred = new DeferredPipeline(options.target, deferredQueue(options.runId, options.workerId), emulator, {
+    const { target, runId, workerId } = options;
+    this.#keys = runKeys(target.prefix, runId);
+    this.#control = new StreamReader(openRedis(target, 'finite'), [this.#keys.control], ControlMessage);
+    this.#deferred = new DeferredPipeline(target, deferredQueue(target.prefix, runId, workerId), emulator, {
       ...plan.deferred,
-      timing: options.timing,
+      timing: this.#timing(),
       isLive: (update) => this.#live.get(update.guest) === update.incarnation,
     });
     emulator.onMark = ({ guest, incarnation, label, value }) =>
-      this.#post({ t: 'mark', worker: options.workerId, guest, incarnation, label, value });
+      this.#post({ t: 'mark', worker: workerId, guest, incarnation, label, value });
+    this.#failing.catch(() => {});
     emulator.failure.catch((error: unknown) => this.#fail(error));
     this.#loop.enable();
+    const patienceMs = orphanMs(record);
+    // Commands can wait for long on a network that is cut.
+    this.#watchdog = setInterval(() => {
+      if (monotonicMs() - this.#contactAtMs > patienceMs) this.#fail(new Error('Redis is out of reach'));
+    }, 500);
+  }
+
+  /** A job's lock holds as long as a silent worker is waited for: then its guests are another's anyway. */
+  #timing(): { lockDurationMs: number; stalledIntervalMs: number } {
+    const { leaseMs } = this.#record;
+    return { lockDurationMs: Math.max(1000, leaseMs), stalledIntervalMs: Math.max(500, leaseMs / 2) };
   }
 
   async run(): Promise<void> {
-    const { workerId: worker, capacity, threads } = this.#options;
+    const { workerId: worker, capacity, threads, leave } = this.#options;
     const clock = await clockOffset(this.#redis);
-    this.#offsetMs = clock.offsetMs;
-    await post(this.#redis, this.#keys.events, {
+    this.#toRedisMs = clock.toRedisMs;
+    await this.#send({
       t: 'register',
       worker,
       host: hostname(),
@@ -177,24 +222,30 @@ class Node {
       planHash: this.#plan.hash,
       capacity,
       threads,
-      clockOffsetMs: clock.offsetMs,
+      clockOffsetMs: clock.skewMs,
       roundTripMs: clock.roundTripMs,
     });
+    const beatMs = Math.min(INTERVAL_MS, this.#record.leaseMs / 4);
     let nextBeatAt = performance.now();
-    for (;;) {
-      const messages = await this.#control.read(Math.max(1, Math.ceil(nextBeatAt - performance.now())));
-      for (const message of messages) await this.#obey(message);
-      if (this.#over) return;
-      if (performance.now() >= nextBeatAt) {
-        await this.#beat();
-        nextBeatAt = Math.max(nextBeatAt + INTERVAL_MS, performance.now());
+    try {
+      while (!this.#over) {
+        const waitMs = Math.max(1, Math.min(250, Math.ceil(nextBeatAt - performance.now())));
+        const messages = await Promise.race([this.#control.read(waitMs), this.#failing]);
+        this.#contactAtMs = monotonicMs();
+        for (const message of messages) await this.#obey(message);
+        if (this.#over) return;
+        if (leave?.aborted === true && !this.#leaving) await Promise.race([this.#leave(), this.#failing]);
+        if (performance.now() >= nextBeatAt) {
+          await Promise.race([this.#beat(), this.#failing]);
+          nextBeatAt = Math.max(nextBeatAt + beatMs, performance.now());
+        }
+        if (this.#deferred.failure !== undefined) this.#fail(this.#deferred.failure);
       }
-      this.#failure ??= this.#deferred.failure;
-      if (this.#failure !== undefined) {
-        const text = this.#failure.stack ?? this.#failure.message;
-        await post(this.#redis, this.#keys.events, { t: 'trouble', worker, error: text.slice(0, 2000) });
-        throw new UserError(EXIT.inconclusive, `the worker failed: ${this.#failure.message}`);
-      }
+    } catch (error) {
+      if (this.#failure === undefined) throw error;
+      const text = this.#failure.stack ?? this.#failure.message;
+      await withTime(this.#send({ t: 'trouble', worker, error: text.slice(0, 2000) }));
+      throw new UserError(EXIT.inconclusive, `the worker failed: ${this.#failure.message}`);
     }
   }
 
@@ -224,27 +275,31 @@ class Node {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#watchdog);
     clearTimeout(this.#outcomeTimer);
     this.#loop.disable();
     this.#control.close();
-    await this.#guests?.close(true);
-    await this.#deferred.close();
-    await this.#emulator.close();
+    await withTime(Promise.all(this.#guests.map((guests) => guests.close(true))));
+    await withTime(this.#deferred.close());
+    await withTime(this.#emulator.close());
   }
 
   async #obey(message: ControlMessage): Promise<void> {
-    const { workerId: worker } = this.#options;
     switch (message.t) {
       case 'start':
-        this.#startAtMs = message.startAtMs - this.#offsetMs;
-        this.#take(Object.hasOwn(message.jobs, worker) ? (message.jobs[worker] ?? 0) : message.late);
+        this.#startAtMs = message.startAtMs - this.#toRedisMs;
+        break;
+      case 'share':
+        if (Object.hasOwn(message.jobs, this.#options.workerId)) {
+          this.#take(message.jobs[this.#options.workerId] ?? 0);
+        }
         break;
       case 'stop':
         this.#stopping = true;
         this.#emulator.stopGuests();
         break;
       case 'finish':
-        await this.#finish();
+        await Promise.race([this.#finish(), this.#failing]);
         break;
       case 'exit':
         this.#over = true;
@@ -252,11 +307,15 @@ class Node {
     }
   }
 
-  #take(concurrency: number): void {
-    if (this.#guests !== undefined || concurrency === 0) return;
-    const { target, runId, timing } = this.#options;
-    this.#guests = openConsumer(target, guestQueue(runId), { concurrency, timing }, (_id, data) =>
-      this.#runSlice(data),
+  /** Takes up to `slots` slices at a time. A busy consumer would not notice a larger number, so the rest gets another one. */
+  #take(slots: number): void {
+    const more = slots - this.#slots;
+    if (more <= 0 || this.#stopping) return;
+    this.#slots = slots;
+    const { target, runId } = this.#options;
+    const options = { concurrency: more, timing: this.#timing() };
+    this.#guests.push(
+      openConsumer(target, guestQueue(target.prefix, runId), options, (_id, data) => this.#runSlice(data)),
     );
   }
 
@@ -273,8 +332,10 @@ class Node {
       else this.#repeatedJobs++;
       return;
     }
-    const { from, to, incarnation } = job;
-    await Promise.all(this.#plan.guests.slice(from, to).map((guest) => this.#runGuest(guest, incarnation)));
+    const { from, to, incarnation, epochMs } = job;
+    const laterMs = epochMs === undefined ? 0 : epochMs - this.#toRedisMs - this.#startAtMs;
+    const guests = this.#plan.guests.slice(from, to);
+    await Promise.all(guests.map((guest) => this.#runGuest(later(guest, laterMs, this.#plan), incarnation)));
   }
 
   async #runGuest(guest: RunPlan['guests'][number], incarnation: number): Promise<void> {
@@ -305,76 +366,123 @@ class Node {
   }
 
   /** Posts in order, repeats until Redis takes it: an outcome must not get lost. */
-  #post(message: Parameters<typeof post>[2]): void {
+  #post(message: WorkerMessage): void {
     const previous = this.#posts;
     this.#posts = this.#postAfter(previous, message);
   }
 
-  async #postAfter(previous: Promise<void>, message: Parameters<typeof post>[2]): Promise<void> {
+  async #postAfter(previous: Promise<void>, message: WorkerMessage): Promise<void> {
     await previous;
-    for (let attempt = 0; attempt < 5 && this.#failure === undefined; attempt++) {
+    try {
+      await this.#send(message);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Sends one message; waits while the memory of Redis is full, as long as the worker has a coordinator. */
+  async #send(message: WorkerMessage): Promise<void> {
+    for (;;) {
       try {
-        await post(this.#redis, this.#keys.events, message);
+        this.#removed ||= !(await post(this.#redis, this.#keys, message));
+        this.#contactAtMs = monotonicMs();
         return;
       } catch (error) {
-        if (attempt === 4) this.#fail(error);
+        if (!isFull(error) || this.#failure !== undefined) throw error;
+        await pause(FULL_RETRY_MS);
       }
     }
   }
 
-  async #beat(): Promise<void> {
-    const { workerId: worker } = this.#options;
+  #interval(): Interval {
     const p99 = this.#loop.percentile(99);
     const cpu = process.cpuUsage();
-    const redisNowMs = Date.now() + this.#offsetMs;
-    await postInterval(
-      this.#redis,
-      this.#keys,
-      {
-        t: 'interval',
-        worker,
-        seq: ++this.#seq,
-        states: this.#emulator.states(),
-        snapshot: encodeSnapshot(this.#emulator.snapshot()),
-        violations: Object.fromEntries(this.#emulator.violationCounts),
-        driftPages: String(this.#emulator.driftPages()),
-        backlog: this.#deferred.backlog,
-        oldestAgeSeconds: this.#deferred.oldestAgeSeconds,
-        eventLoopDelayP99Ns: Number.isFinite(p99) ? p99 : 0,
-        residentBytes: process.memoryUsage.rss(),
-        cpuSeconds: (cpu.user + cpu.system) / 1e6,
-      },
-      redisNowMs,
-    );
+    return {
+      t: 'interval',
+      worker: this.#options.workerId,
+      seq: ++this.#seq,
+      states: this.#emulator.states(),
+      snapshot: encodeSnapshot(this.#emulator.snapshot()),
+      violations: Object.fromEntries(this.#emulator.violationCounts),
+      driftPages: String(this.#emulator.driftPages()),
+      backlog: this.#deferred.backlog,
+      oldestAgeSeconds: this.#deferred.oldestAgeSeconds,
+      eventLoopDelayP99Ns: Number.isFinite(p99) ? p99 : 0,
+      residentBytes: process.memoryUsage.rss(),
+      cpuSeconds: (cpu.user + cpu.system) / 1e6,
+      clockOffsetMs: monotonicMs() + this.#toRedisMs - Date.now(),
+    };
+  }
+
+  async #beat(): Promise<void> {
+    try {
+      this.#removed ||= !(await post(this.#redis, this.#keys, this.#interval()));
+    } catch (error) {
+      // The next one says the same and more.
+      if (!isFull(error)) throw error;
+    }
     const [fenced, aliveAt] = await Promise.all([
-      this.#redis.hexists(this.#keys.fenced, worker),
+      this.#redis.hexists(this.#keys.fenced, this.#options.workerId),
       this.#redis.get(this.#keys.alive),
     ]);
+    this.#contactAtMs = monotonicMs();
     if (fenced === 1) this.#fail(new Error('the coordinator declared it lost'));
-    if (aliveAt === null || redisNowMs - Number(aliveAt) > ORPHAN_MS) this.#fail(new Error('the coordinator is gone'));
+    if (aliveAt !== null && !this.#removed) return;
+    // Was that the end of the run? Then the farewell is there.
+    for (const message of await this.#control.read(200)) await this.#obey(message);
+    if (!this.#over) this.#fail(new Error(this.#removed ? 'Redis has lost the run' : 'the coordinator is gone'));
+  }
+
+  /** Asked to end. With guests unfinished the coordinator has all of them run elsewhere; otherwise the account is closed. */
+  async #leave(): Promise<void> {
+    this.#leaving = true;
+    if (this.#live.size === 0) {
+      await this.#finish();
+    } else {
+      await this.#posts;
+      await this.#send({ t: 'leave', worker: this.#options.workerId });
+    }
+    this.#over = true;
   }
 
   async #finish(): Promise<void> {
     this.#stopping = true;
-    await this.#guests?.close(true);
+    await withTime(Promise.all(this.#guests.map((guests) => guests.close(true))));
     const deferred = await this.#deferred.drain(DRAIN_MS);
     this.#flushOutcomes();
     await this.#posts;
     const { checked, violationCount, violations } = await this.#emulator.quiesce();
-    await this.#beat();
-    await post(this.#redis, this.#keys.events, {
+    await this.#send({
       t: 'final',
       worker: this.#options.workerId,
       checked,
       violationCount,
       violations: violations.map(({ invariant, guest, detail }) => ({ invariant, guest, detail })),
       deferred: { ...deferred, missing: deferred.missing.map(([a, b]) => [a, b]) },
-      refusedJobs: this.#refusedJobs + (this.#guests?.unreadable ?? 0),
+      refusedJobs: this.#guests.reduce((sum, { unreadable }) => sum + unreadable, this.#refusedJobs),
       repeatedJobs: this.#repeatedJobs,
+      last: this.#interval(),
     });
   }
 
   #fail(error: unknown): void {
     this.#failure ??= error instanceof Error ? error : new Error(String(error));
+    this.#failed(this.#failure);
   }
+}
+
+/** A guest of which everything happens `ms` of real time later than the plan says; it lives as long as planned. */
+function later(guest: GuestPlan, ms: number, { pace, durationNs }: RunPlan): GuestPlan {
+  if (ms <= 0) return guest;
+  const untilEnd = durationNs === null ? Infinity : Math.max(0, durationNs - guest.startNs);
+  const lives = Math.min(guest.durationNs ?? Infinity, untilEnd);
+  const startNs = guest.startNs + Math.round(ms * 1e6 * (pace === 0 ? 1 : pace));
+  return { ...guest, startNs, durationNs: Number.isFinite(lives) ? lives : null };
+}
+
+/** What Redis may keep us from must not keep the process. */
+async function withTime(work: Promise<unknown>): Promise<void> {
+  const ended = new AbortController();
+  await Promise.race([work.catch(() => {}), pause(FAREWELL_MS, undefined, { signal: ended.signal }).catch(() => {})]);
+  ended.abort();
 }

@@ -109,7 +109,8 @@ export function run(task: ThreadTask): void {
       return;
     }
     const { guest } = message;
-    shared.epochMs = message.runStartMs - performance.timeOrigin;
+    // Both clocks are monotonic: a jump of the machine's time of day moves nothing.
+    shared.epochMs = performance.now() + message.runStartMs - Number(process.hrtime.bigint()) / 1e6;
     for (const built of message.actors) {
       const faults = rates.size === 0 ? null : { rate: rates, random: stream(guest.seed, `faults.${built.index}`) };
       const driver = new WallActor(
@@ -121,7 +122,9 @@ export function run(task: ThreadTask): void {
         message.guestMm,
         faults,
       );
-      const work = actorPath(driver, guest, built.index, plan.durationNs, message);
+      // Guests that run again may go on past the planned end of the run: their own duration is the limit then.
+      const runEndNs = message.incarnation > 1 ? null : plan.durationNs;
+      const work = actorPath(driver, guest, built.index, runEndNs, message);
       if (work === null) loop.add(driver, nothing(), 0);
       else loop.add(driver, guarded(driver, work.path), Math.max(work.startNs, driver.clockNs()));
     }

@@ -48,6 +48,7 @@ function hear(state: RunState, worker: string, running: number, snapshot = new S
     eventLoopDelayP99Ns: 3_000_000,
     residentBytes: 1e8,
     cpuSeconds: 1.5,
+    clockOffsetMs: 0,
   });
   return sender;
 }
@@ -65,13 +66,13 @@ test('guests of a lost worker are lost, not pending; every guest is in exactly o
   const state = stateWith(['w1', 'w2'], 10);
   hear(state, 'w1', 4);
   const w2 = hear(state, 'w2', 3);
-  state.outcome(ended(0));
-  state.outcome(ended(1, 'failed'));
+  state.outcome('w1', ended(0));
+  state.outcome('w1', ended(1, 'failed'));
   assert.deepEqual(state.guestStates, { pending: 1, running: 7, finished: 1, failed: 1, lost: 0 });
   w2.lost = 'killed';
   assert.deepEqual(state.guestStates, { pending: 1, running: 4, finished: 1, failed: 1, lost: 3 });
   // Outcomes that were on their way count as what they are.
-  for (let guest = 2; guest < 6; guest++) state.outcome(ended(guest));
+  for (let guest = 2; guest < 6; guest++) state.outcome('w1', ended(guest));
   const { pending, running, finished, failed, lost } = state.guestStates;
   assert.equal(pending + running + finished + failed + lost, 10);
   assert.equal(lost, 0);

@@ -6,15 +6,15 @@ import { after, before, describe, it } from 'node:test';
 import type { Redis } from 'ioredis';
 import { REGISTRY } from '../../src/cli/registry.ts';
 import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
+import { claimSlice } from '../../src/coordinator/claims.ts';
 import {
-  claimSlice,
   ControlMessage,
   fetchPlan,
   GuestJob,
   jobFits,
   listRuns,
   runKeys,
-  RUNS_KEY,
+  runsKey,
   sliceGuests,
   StreamReader,
   WorkerMessage,
@@ -29,6 +29,7 @@ import { CONTENTION, inDirectory, LiveRun, resultsOf } from '../worker/live-run.
 
 /** JSON as an attacker writes it: keys such as __proto__ arrive as own properties. */
 const json = (text: string): unknown => JSON.parse(text) as unknown;
+const RUNS_KEY = runsKey('pinstorm');
 const isClean = (): boolean => Object.keys(Object.prototype).length === 0 && !('polluted' in {});
 
 let redis: PrivateRedis;
@@ -98,7 +99,7 @@ describe('a guest job', () => {
   });
 
   it('with an incarnation nobody ordered is forged, and a claim that was made holds', async () => {
-    const keys = runKeys('claims');
+    const keys = runKeys('pinstorm', 'claims');
     const job = (incarnation: number): GuestJob => ({ v: 1, slice: 3, from: 3, to: 4, incarnation });
     assert.equal(await claimSlice(admin, keys, job(2), 'w1'), 'forged');
     assert.equal(await claimSlice(admin, keys, job(Number.MAX_SAFE_INTEGER), 'w1'), 'forged');
@@ -207,7 +208,7 @@ describe('messages', () => {
   });
 
   it('are refused unread when they are huge, nested a million deep, or no JSON, and the next one is read', async () => {
-    const keys = runKeys('stream');
+    const keys = runKeys('pinstorm', 'stream');
     const last = JSON.stringify({ t: 'trouble', worker: 'w1', error: 'last' });
     const deep = '['.repeat(1_000_000) + ']'.repeat(1_000_000);
     const huge = `{"t":"trouble","worker":"w1","error":"${'x'.repeat(17 << 20)}"}`;
@@ -236,7 +237,7 @@ describe('messages', () => {
 
 describe('a run in Redis', () => {
   it('whose name is a path or a pattern, or whose record is damaged, is not seen', async () => {
-    const record = JSON.stringify({ version: '0', planHash: '0'.repeat(64) });
+    const record = JSON.stringify({ version: '0', planHash: '0'.repeat(64), leaseMs: 1000 });
     for (const name of ['../../x', '*', 'a b', '', 'x'.repeat(65), '__proto__', 'a:b', '}']) {
       await admin.hset(RUNS_KEY, name, record);
     }
@@ -244,7 +245,7 @@ describe('a run in Redis', () => {
       await admin.hset(RUNS_KEY, `bad-${i}`, text);
     }
     await admin.hset(RUNS_KEY, 'good', record);
-    assert.deepEqual([...(await listRuns(admin)).keys()], ['good']);
+    assert.deepEqual([...(await listRuns(admin, 'pinstorm')).keys()], ['good']);
     await admin.del(RUNS_KEY);
   });
 
@@ -258,8 +259,8 @@ describe('a run in Redis', () => {
   };
   for (const [what, packed] of Object.entries(plans)) {
     it(`whose plan is ${what} is refused with one line`, async () => {
-      await admin.set(runKeys('r').plan, packed);
-      await assert.rejects(fetchPlan(admin, 'r'), (error: Error) => {
+      await admin.set(runKeys('pinstorm', 'r').plan, packed);
+      await assert.rejects(fetchPlan(admin, 'pinstorm', 'r'), (error: Error) => {
         assert.equal(error.name, 'UserError');
         assert.match(error.message, /^the plan of run r is refused: [ -~]{1,300}$/);
         return true;
@@ -351,7 +352,7 @@ describe('a whole run', () => {
       const run = new LiveRun(directory, ['run', 'scenario.yaml', '--threads', '2', '--redis', redis.target.url]);
       await run.loaded();
       const [runId = ''] = await admin.hkeys(RUNS_KEY);
-      const queue = guestQueue(runId);
+      const queue = guestQueue('pinstorm', runId);
       const base = `${queue.prefix}:${queue.name}`;
       const producer = openProducer(redis.target, queue);
       const slice = { v: 1, slice: 0, from: 0, to: 1, incarnation: 1 };

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, it } from 'node:test';
 import { REGISTRY } from '../../src/cli/registry.ts';
 import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
+import { monotonicMs } from '../../src/coordinator/redis.ts';
 import { planRun } from '../../src/scenario/plan.ts';
 import { validateScenario } from '../../src/scenario/validate.ts';
 import { DeferredPipeline } from '../../src/worker/deferred.ts';
@@ -27,7 +28,7 @@ async function run(name: string, deliver: (emulator: WallEmulator) => DeferredPo
   };
   const pipeline = new DeferredPipeline(redis.target, { prefix: `{${name}}`, name: 'deferred' }, port, plan.deferred);
   try {
-    const startAtMs = Date.now() + 100;
+    const startAtMs = monotonicMs() + 100;
     const ended = Promise.all(plan.guests.map((guest) => emulator.startGuest(guest, 1, startAtMs)));
     // On a busy machine the threads rarely meet; without a meeting the test would show nothing.
     await until('trylocks have failed', () => pipeline.counts().queued >= 10, 50_000);

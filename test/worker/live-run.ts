@@ -48,6 +48,8 @@ export interface Ended {
 export class LiveRun {
   readonly process: ChildProcess;
   readonly ended: Promise<Ended>;
+  /** What it has said so far. */
+  stderr = '';
   readonly #directory: string;
 
   constructor(directory: string, args: readonly string[], env: NodeJS.ProcessEnv = {}) {
@@ -58,12 +60,11 @@ export class LiveRun {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let stdout = '';
-    let stderr = '';
     this.process.stdout?.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-    this.process.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    this.process.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
     this.ended = new Promise((resolve, reject) => {
       this.process.once('error', reject);
-      this.process.once('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
+      this.process.once('close', (code, signal) => resolve({ code, signal, stdout, stderr: this.stderr }));
     });
   }
 

@@ -7,7 +7,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { startPrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { RUNS_KEY, runKeys } from '../../src/coordinator/protocol.ts';
+import { runKeys, runsKey } from '../../src/coordinator/protocol.ts';
 import { guestQueue, openProducer } from '../../src/coordinator/queue.ts';
 import { openRedis } from '../../src/coordinator/redis.ts';
 import type { RunResults } from '../../src/report/results.ts';
@@ -53,7 +53,7 @@ describe('pinstorm run', { concurrency: 1 }, () => {
 
   it('is inconclusive, and says what is missing, when a worker is killed', async () => {
     await inDirectory(CONTENTION(60), async (directory) => {
-      const run = new LiveRun(directory, [...RUN, '--workers', '2']);
+      const run = new LiveRun(directory, [...RUN, '--workers', '2', '--on-worker-loss', 'partial']);
       await run.loaded();
       const [worker] = run.pids('--supervised');
       process.kill(worker as number, 'SIGKILL');
@@ -209,9 +209,9 @@ describe('hostile input', () => {
       await inDirectory(CONTENTION(10), async (directory) => {
         const run = new LiveRun(directory, [...RUN, '--redis', redis.target.url]);
         await run.loaded();
-        const [runId] = await admin.hkeys(RUNS_KEY);
+        const [runId] = await admin.hkeys(runsKey('pinstorm'));
         assert.ok(runId !== undefined);
-        const guests = openProducer(redis.target, guestQueue(runId));
+        const guests = openProducer(redis.target, guestQueue('pinstorm', runId));
         const slice = { v: 1, slice: 0, from: 0, to: 1, incarnation: 1 };
         const jobs = [
           null,
@@ -224,7 +224,7 @@ describe('hostile input', () => {
         await guests.addAll(jobs.map((data, i) => ({ id: `evil-${i}`, data })));
         // Well-formed, but that slice was claimed before: guests must not run twice.
         await guests.add('again-0', slice);
-        const keys = runKeys(runId);
+        const keys = runKeys('pinstorm', runId);
         const outcome = { guest: 0, incarnation: 9, state: 'completed', operations: 1, failedOperations: 0 };
         for (const text of [
           '{',

@@ -1,17 +1,24 @@
 import { EXIT, UserError } from '../../base/errors.ts';
 import { defineCommand, flag, integer, required, text } from '../command.ts';
-import { LIVE_EXITS, LIVE_OPTIONS } from '../live-options.ts';
+import { LIVE_EXITS, LIVE_OPTIONS, LOSS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
   description:
     'Runs a scenario on workers that were started elsewhere with `pinstorm worker`: waits for --min-workers of them, starts ' +
-    'all guests at one instant of the Redis clock, and reports. Everything else is as with `pinstorm run`.',
+    'all guests at one instant of the Redis clock, and reports. Workers may come and go: the guests of one that is lost run ' +
+    'again on others, and what it had measured does not count. Should this process die, the workers go on, and the same ' +
+    'command with --resume and the id it printed takes its place. Everything else is as with `pinstorm run`.',
   arguments: { scenario: required('scenario file') },
   options: {
     ...SCENARIO_OPTIONS,
-    redis: text({ placeholder: 'url', help: 'redis://, rediss:// or a socket path; needed' }),
+    ...REDIS_OPTIONS,
     minWorkers: integer({ placeholder: 'n', help: 'start when this many workers are there', min: 1, default: 1 }),
+    ...LOSS_OPTIONS,
+    resume: text({
+      placeholder: 'id',
+      help: 'go on with this run, whose coordinator died; its directory is looked for in --out',
+    }),
     ...LIVE_OPTIONS,
     quiet: flag('no progress on stderr'),
   },

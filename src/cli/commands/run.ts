@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { defineCommand, flag, integer, required, text } from '../command.ts';
 import { caseFromScenarioOptions, isCaseFile } from '../case-file.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
-import { LIVE_EXITS, LIVE_OPTIONS } from '../live-options.ts';
+import { LIVE_EXITS, LIVE_OPTIONS, LOSS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
 
 export const command = defineCommand({
   description:
@@ -20,7 +20,9 @@ export const command = defineCommand({
       min: 1,
       max: 256,
     }),
+    ...REDIS_OPTIONS,
     redis: text({ placeholder: 'url', help: 'redis://, rediss:// or a socket path; default: a private one' }),
+    ...LOSS_OPTIONS,
     ...LIVE_OPTIONS,
     quiet: flag('no progress on stderr'),
   },

@@ -1,15 +1,16 @@
 import { availableParallelism, hostname } from 'node:os';
 import { EXIT, UserError } from '../../base/errors.ts';
 import { defineCommand, flag, integer, text } from '../command.ts';
-import { METRICS_OPTIONS } from '../live-options.ts';
+import { METRICS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
 
 export const command = defineCommand({
   description:
     'Emulates guests for a coordinator: registers, pulls guests from Redis, runs them on its threads, and reports. Without ' +
-    '--run it waits for the next run that appears in this Redis and takes part in it. Ends with the run.',
+    '--run it waits for the next run that appears in this Redis and takes part in it. Ends with the run. Ctrl-C or SIGTERM ' +
+    'makes it leave before: its guests then run again on other workers at once.',
   arguments: {},
   options: {
-    redis: text({ placeholder: 'url', help: 'redis://, rediss:// or a socket path; needed' }),
+    ...REDIS_OPTIONS,
     run: text({ placeholder: 'id', help: 'take part in this run only' }),
     name: text({ placeholder: 'id', help: 'name of the worker, unique in the run; default: host and process' }),
     capacity: integer({ placeholder: 'n', help: 'guests at a time', min: 1, max: 1_000_000, default: 10_000 }),
@@ -37,22 +38,28 @@ export const command = defineCommand({
     for (const [name, text_] of Object.entries({ '--name': workerId, '--run': options.run ?? 'x' })) {
       if (!isKeyPart(text_)) throw new UserError(EXIT.invalid, `${name}: expected 1 to 64 letters, digits and hyphens`);
     }
-    const target = parseRedisUrl(options.redis);
+    const target = parseRedisUrl(options.redis, options);
     await checkRedis(target);
     const ended = new AbortController();
-    const stopped = new Promise<typeof EXIT.stopped>((resolve) => {
+    let signals = 0;
+    const atOnce = new Promise<typeof EXIT.stopped>((resolve) => {
       const stop = (): void => {
         ended.abort();
-        resolve(EXIT.stopped);
+        // The first asks it to leave the run in order.
+        if ((signals += 1) > 1) resolve(EXIT.stopped);
       };
-      process.once('SIGINT', stop).once('SIGTERM', stop);
+      process.on('SIGINT', stop).on('SIGTERM', stop);
     });
-    const work = async (): Promise<typeof EXIT.ok> => {
-      const runId = options.run ?? (await awaitRun(target, ended.signal));
-      const threads = options.threads ?? Math.max(2, availableParallelism() - 1);
-      await runWorker({ ...options, target, runId, workerId, threads });
-      return EXIT.ok;
+    const work = async (): Promise<typeof EXIT.ok | typeof EXIT.stopped> => {
+      try {
+        const runId = options.run ?? (await awaitRun(target, ended.signal));
+        const threads = options.threads ?? Math.max(2, availableParallelism() - 1);
+        await runWorker({ ...options, target, runId, workerId, threads, leave: ended.signal });
+      } catch (error) {
+        if (!ended.signal.aborted) throw error;
+      }
+      return ended.signal.aborted ? EXIT.stopped : EXIT.ok;
     };
-    return Promise.race([stopped, work()]);
+    return Promise.race([atOnce, work()]);
   },
 });

@@ -1,0 +1,67 @@
+/** Which coordinator leads a run: at most one decides, and another can take its place when it is gone. */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Redis } from 'ioredis';
+import { EXIT, UserError } from '../base/errors.ts';
+import { orphanMs, type RunKeys } from './protocol.ts';
+import type { RedisTarget } from './redis.ts';
+
+const BEAT = `
+if redis.call('EXISTS', KEYS[3]) == 0 then return 'gone' end
+local leader = redis.call('GET', KEYS[1])
+if leader and leader ~= ARGV[1] then return 'taken' end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local now = redis.call('TIME')
+redis.call('SET', KEYS[2], now[1] .. string.format('%03d', math.floor(now[2] / 1000)), 'PX', ARGV[3])
+return 'ok'
+`;
+
+/** The lead is free for another coordinator when its own was not there for so long. */
+const LEADER_MS = 4000;
+const RETRY_MS = 100;
+
+export class Lead {
+  /** The run is another coordinator's: nothing in Redis is ours to change. */
+  taken = false;
+  readonly #token = randomUUID();
+
+  constructor(
+    private readonly redis: Redis,
+    private readonly keys: RunKeys,
+    private readonly options: { readonly target: RedisTarget; readonly runId: string; readonly leaseMs: number },
+  ) {}
+
+  /** taken: another coordinator leads the run. gone: Redis has lost the run. */
+  async #try(): Promise<'ok' | 'taken' | 'gone'> {
+    const { leader, alive, plan } = this.keys;
+    const aliveMs = orphanMs(this.options);
+    return (await this.redis.eval(BEAT, 3, leader, alive, plan, this.#token, LEADER_MS, aliveMs)) as 'ok';
+  }
+
+  /** Takes or keeps the lead, and tells the workers that the run has a coordinator. Throws UserError 113 when it cannot. */
+  async hold(): Promise<void> {
+    const { runId, target } = this.options;
+    const held = await this.#try();
+    if (held === 'ok') return;
+    this.taken = held === 'taken';
+    if (held === 'taken') throw new UserError(EXIT.inconclusive, `another coordinator has taken over run ${runId}`);
+    throw new UserError(
+      EXIT.inconclusive,
+      `Redis at ${target.label} has lost the data of the run`,
+      'let it keep its data (appendonly yes); the run directory holds what was measured, see pinstorm report',
+    );
+  }
+
+  /** Takes the lead of a run whose coordinator died a moment ago. Throws UserError 104 when it is alive. */
+  async takeOver(): Promise<void> {
+    const until = performance.now() + LEADER_MS + 10 * RETRY_MS;
+    while ((await this.#try()) !== 'ok') {
+      if (performance.now() > until) {
+        this.taken = true;
+        const what = `the coordinator of run ${this.options.runId} is alive`;
+        throw new UserError(EXIT.invalid, what, 'stop it first, or let it go on');
+      }
+      await pause(RETRY_MS);
+    }
+  }
+}

@@ -1,0 +1,201 @@
+/**
+ * A coordinator and workers as on many machines: separate processes that meet in a Redis of the test's own. What has to hold
+ * after every failure is checked here, for the tests and for the chaos runner alike.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { EXIT } from '../../src/base/errors.ts';
+import { runKeys } from '../../src/coordinator/protocol.ts';
+import type { RunResults } from '../../src/report/results.ts';
+import { until } from '../coordinator/until.ts';
+import { inDirectory, LiveRun, type Ended } from '../worker/live-run.ts';
+import { Server } from './server.ts';
+
+/** Six guests whose two threads get in each other's way: updates are put off. Light enough for a busy machine. */
+export const FLEET_SCENARIO = (seconds: number, guests = 6): string => `
+name: fleet
+seed: 20170322
+variant: D
+pace: 1
+guests:
+  - class: busy
+    count: ${guests}
+    containers: 2
+    memory: { size: 16MiB, backing: anon4k }
+    cap_ipc_lock: true
+    start: { spread: 300ms }
+    duration: ${seconds}s
+    actors:
+${[0, 1]
+  .map(
+    (container) => `
+      - name: mapper-${container}
+        task: thread
+        workload: map-unmap
+        options: { pages: 256 pages, slots: 4, container: ${container} }
+        arrival: { kind: closed, think: 20ms }`,
+  )
+  .join('')}
+expect: [wrap]
+`;
+
+/** Short, so that tests need not wait for long. A busy machine must not make a healthy worker look silent. */
+export const LEASE_SECONDS = 3;
+
+export interface FleetOptions {
+  readonly seconds?: number;
+  readonly guests?: number;
+  readonly workers?: number;
+  readonly coordinator?: readonly string[];
+  readonly worker?: readonly string[];
+  readonly workerEnv?: NodeJS.ProcessEnv;
+  readonly redisArgs?: readonly string[];
+}
+
+export class Fleet {
+  readonly directory: string;
+  readonly redis: Server;
+  readonly workers: LiveRun[] = [];
+  coordinator!: LiveRun;
+  readonly #options: FleetOptions;
+
+  private constructor(directory: string, redis: Server, options: FleetOptions) {
+    this.directory = directory;
+    this.redis = redis;
+    this.#options = options;
+  }
+
+  /** Starts everything, hands it to `body`, and leaves nothing behind. */
+  static async with(options: FleetOptions, body: (fleet: Fleet) => Promise<void>): Promise<void> {
+    const { seconds = 3, guests = 6, workers = 3, redisArgs = [], coordinator = [] } = options;
+    await inDirectory(FLEET_SCENARIO(seconds, guests), async (directory) => {
+      const redis = await new Server(directory, redisArgs).start();
+      try {
+        const fleet = new Fleet(directory, redis, options);
+        fleet.coordinator = fleet.coordinate(['--min-workers', `${workers}`, ...coordinator]);
+        for (let i = 0; i < workers; i++) fleet.join();
+        await body(fleet);
+      } finally {
+        await redis.close();
+      }
+    });
+  }
+
+  coordinate(args: readonly string[]): LiveRun {
+    const all = ['coordinator', 'scenario.yaml', '--lease', `${LEASE_SECONDS}s`, '--json', ...args];
+    return new LiveRun(this.directory, all, { PINSTORM_REDIS: this.redis.url });
+  }
+
+  /** One more worker. */
+  join(args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): LiveRun {
+    const name = `w${this.workers.length + 1}`;
+    const all = [
+      'worker',
+      '--name',
+      name,
+      '--threads',
+      '2',
+      '--capacity',
+      '6',
+      ...(this.#options.worker ?? []),
+      ...args,
+    ];
+    const worker = new LiveRun(this.directory, all, {
+      PINSTORM_REDIS: this.redis.url,
+      ...this.#options.workerEnv,
+      ...env,
+    });
+    this.workers.push(worker);
+    return worker;
+  }
+
+  /** The directory's name, once the coordinator has told it. */
+  get runId(): string {
+    const id = /run ([a-z0-9-]+);/.exec(this.coordinator.stderr)?.[1];
+    assert.ok(id !== undefined, this.coordinator.stderr);
+    return id;
+  }
+
+  read(file: string): string {
+    try {
+      return readFileSync(join(this.directory, 'runs', 'latest', file), 'utf8');
+    } catch {
+      return '';
+    }
+  }
+
+  async event(kind: string, timeoutMs = 20_000): Promise<void> {
+    await until(`the event ${kind}`, () => this.read('events.jsonl').includes(`"kind":"${kind}"`), timeoutMs);
+  }
+
+  /** Who runs what: `incarnation:worker` of every slice that was taken. */
+  claims(): Promise<string[]> {
+    return this.redis.admin.hvals(runKeys('pinstorm', this.runId).claims);
+  }
+
+  /** Guests are being started, some of them on the first worker. */
+  async booting(): Promise<void> {
+    await this.event('start');
+    await until('w1 has guests', async () => (await this.claims()).includes('1:w1'));
+  }
+
+  /** Workers have reported operations and updates that were put off. */
+  loaded(): Promise<void> {
+    return this.coordinator.loaded();
+  }
+
+  /** The end of the run, with its results. Everybody must have ended; nothing may be left in Redis. */
+  async ended(expected: { workers?: readonly number[]; redisLeft?: boolean } = {}): Promise<RunResults> {
+    const end = await this.coordinator.ended;
+    assert.notEqual(end.stdout, '', end.stderr);
+    const results = JSON.parse(end.stdout) as RunResults;
+    assert.equal(end.code, results.verdict.exitCode, end.stderr);
+    await this.gone(expected.workers);
+    await this.nothingLeft();
+    return results;
+  }
+
+  /** Each worker has ended, with one of these statuses. */
+  async gone(allowed: readonly number[] = [EXIT.ok]): Promise<void> {
+    for (const worker of this.workers) {
+      const { code, signal, stderr } = await worker.ended;
+      if (signal === null) assert.ok(allowed.includes(code as number), `a worker ended with ${code}: ${stderr}`);
+    }
+  }
+
+  /** No key but the farewell, which goes away by itself. */
+  async nothingLeft(): Promise<void> {
+    let left: string[] = [];
+    await until('no key of the run is left', async () => {
+      left = (await this.redis.admin.keys('*')).filter((key) => !key.endsWith(':control'));
+      return left.length === 0;
+    }).catch((error: unknown) => assert.fail(`${String(error)}: ${left.join(' ')}`));
+  }
+}
+
+/** Whatever happened: every guest ran to its end once, and no accounting update was lost or applied twice. */
+export function assertWhole(results: RunResults): void {
+  const { accounting, coverage, verdict } = results;
+  const why = JSON.stringify({ coverage, verdict, notes: accounting.notes });
+  assert.equal(coverage.guestsFinished, coverage.guestsPlanned, why);
+  assert.equal(coverage.guestsLost, 0, why);
+  assertAccounts(results);
+  assert.equal(accounting.balance, 'exact', why);
+  // On a busy machine the generator may have been late, which is said, and is not about the failure.
+  assert.ok(verdict.exitCode === EXIT.ok || verdict.exitCode === EXIT.saturated, why);
+}
+
+export function assertAccounts({ accounting, coverage }: RunResults): void {
+  const { queued, applied, discarded, lost } = accounting.deferred;
+  assert.equal(applied + discarded, queued, 'deferred updates: applied + discarded = queued');
+  assert.equal(lost, 0);
+  assert.deepEqual(
+    accounting.violations.filter(({ invariant }) => invariant !== 'wrap'),
+    [],
+  );
+  const { guestsPlanned, guestsFinished, guestsFailed, guestsLost } = coverage;
+  assert.equal(guestsFinished + guestsFailed + guestsLost, guestsPlanned, 'guests are conserved');
+}
+
+export type { Ended };
