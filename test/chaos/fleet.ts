@@ -125,7 +125,7 @@ export class Fleet {
     }
   }
 
-  async event(kind: string, timeoutMs = 20_000): Promise<void> {
+  async event(kind: string, timeoutMs = 60_000): Promise<void> {
     await until(`the event ${kind}`, () => this.read('events.jsonl').includes(`"kind":"${kind}"`), timeoutMs);
   }
 

@@ -1,7 +1,7 @@
 /** Waiting for conditions in tests: polls until true, fails at the deadline. Never a bare sleep. */
 import { setTimeout as pause } from 'node:timers/promises';
 
-export async function until(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 15_000) {
+export async function until(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 30_000) {
   const deadline = performance.now() + timeoutMs;
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
