@@ -131,6 +131,7 @@ describe('messages', () => {
     eventLoopDelayP99Ns: 0,
     residentBytes: 0,
     cpuSeconds: 0,
+    clockOffsetMs: 0,
   };
   const register = {
     t: 'register',
@@ -188,14 +189,15 @@ describe('messages', () => {
   }
 
   it('that start a run at no possible time, or with no possible concurrency, are refused', () => {
-    const start = { t: 'start', startAtMs: 1, jobs: { w1: 1 }, late: 1 };
-    assert.ok(ControlMessage.safeParse(start).success);
+    const start = { t: 'start', startAtMs: 1 };
+    const share = { t: 'share', jobs: { w1: 1 } };
+    for (const message of [start, share]) assert.ok(ControlMessage.safeParse(message).success);
     for (const message of [
       { ...start, startAtMs: 1e300 },
       { ...start, startAtMs: -1 },
-      { ...start, late: 1e9 },
-      { ...start, jobs: { '../x': 1 } },
-      { ...start, jobs: { w1: 0.5 } },
+      { ...share, jobs: { w1: 1e9 } },
+      { ...share, jobs: { '../x': 1 } },
+      { ...share, jobs: { w1: 0.5 } },
     ]) {
       assert.equal(ControlMessage.safeParse(message).success, false, JSON.stringify(message));
     }
