@@ -100,6 +100,10 @@ const plan = z.strictObject({
   thresholds: z
     .array(z.strictObject({ metric: words, expression: words, abortOnFail: z.boolean(), delayAbortEvalNs: time }))
     .max(10_000),
+  stages: z
+    .array(z.strictObject({ name, startNs: time, endNs: time.nullable() }))
+    .max(10_000)
+    .optional(),
   guests: z.array(guest).min(1).max(MAX_GUESTS),
   hash: z.string().regex(/^[0-9a-f]{64}$/),
 });

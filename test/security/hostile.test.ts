@@ -277,6 +277,7 @@ describe('a plan', () => {
   );
   // Every workload with its defaults, every kind of arrival.
   const text = `name: all
+stages: [{ name: warm-up, duration: 1s }, { name: load }]
 guests:
   - class: g
     count: 3
