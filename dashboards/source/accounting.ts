@@ -70,7 +70,7 @@ export const accounting: Board = {
         lines({
           title: 'Violations by invariant',
           description: 'Violations per second, by invariant; expected ones too.',
-          unit: 'ops',
+          unit: 'cps',
           queries: [{ expr: rate('pinstorm_invariant_violations_total', ['invariant']), legend: '{{invariant}}' }],
           span: 12,
         }),
@@ -107,7 +107,7 @@ export const accounting: Board = {
         lines({
           title: 'Trylocks',
           description: 'Attempts to take mmap_sem for writing without waiting, and those that failed, per second.',
-          unit: 'ops',
+          unit: 'cps',
           queries: [
             { expr: rate('pinstorm_trylock_attempts_total'), legend: 'attempts' },
             { expr: rate('pinstorm_trylock_failures_total'), legend: 'failures' },
@@ -118,7 +118,7 @@ export const accounting: Board = {
           title: 'Deferred updates',
           description:
             'Updates per second, by what became of them. Lost: no memory to queue it. Discarded: its guest died with its worker.',
-          unit: 'ops',
+          unit: 'cps',
           queries: [{ expr: rate('pinstorm_deferred_jobs_total', ['state']), legend: '{{state}}' }],
           span: 8,
         }),
@@ -157,14 +157,14 @@ export const accounting: Board = {
         lines({
           title: 'Limit refusals',
           description: 'Operations per second refused because locked_vm would have exceeded RLIMIT_MEMLOCK.',
-          unit: 'ops',
+          unit: 'cps',
           queries: [{ expr: rate('pinstorm_limit_refusals_total'), legend: 'refused' }],
           span: 8,
         }),
         lines({
           title: 'Pages',
           description: 'Pages pinned and unpinned per second.',
-          unit: 'short',
+          unit: 'cps',
           queries: [
             { expr: rate('pinstorm_pages_pinned_total'), legend: 'pinned' },
             { expr: rate('pinstorm_pages_unpinned_total'), legend: 'unpinned' },
@@ -176,7 +176,7 @@ export const accounting: Board = {
           description:
             'Physically contiguous chunks pinned per second, each accounted for by itself, and times an actor waited because the ' +
             'ring of deferred updates was full.',
-          unit: 'ops',
+          unit: 'cps',
           queries: [
             { expr: rate('pinstorm_chunks_total'), legend: 'chunks' },
             { expr: rate('pinstorm_ring_full_waits_total'), legend: 'ring full' },

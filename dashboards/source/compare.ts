@@ -43,7 +43,7 @@ export const compare: Board = {
             profile: 'cost profile',
             calibrated: 'calibrated',
           },
-          height: 5,
+          height: 9,
           span: 10,
         }),
         rows({
@@ -62,7 +62,7 @@ export const compare: Board = {
           joinBy: 'op',
           columns: { op: 'operation', 'Value #A': 'run', 'Value #B': 'baseline', 'Value #C': 'run / baseline' },
           units: { 'run / baseline': 'none' },
-          height: 5,
+          height: 9,
           span: 14,
         }),
         lines({

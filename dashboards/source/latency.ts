@@ -130,7 +130,7 @@ export const latency: Board = {
           title: 'Acquisitions of mmap_sem',
           description:
             'Times mmap_sem was taken for writing and for reading, and acquisitions of any lock that had to wait, per second.',
-          unit: 'ops',
+          unit: 'cps',
           queries: [
             { expr: rate('pinstorm_mmap_write_acquisitions_total'), legend: 'write' },
             { expr: rate('pinstorm_mmap_read_acquisitions_total'), legend: 'read' },

@@ -113,6 +113,7 @@ export const overview: Board = {
           unit: 'none',
           queries: [{ expr: sumOf('pinstorm_guests', ['state']), legend: '{{state}}' }],
           stacked: true,
+          colors: { pending: 'text', running: 'green', finished: 'blue', failed: 'orange', lost: 'red' },
           span: 12,
         }),
         lines({

@@ -82,6 +82,8 @@ export interface Lines extends Common {
   readonly limit?: number;
   /** Series whose names match are drawn dashed. */
   readonly dashed?: string;
+  /** Colours of series whose meaning has one, by name. */
+  readonly colors?: Readonly<Record<string, string>>;
 }
 
 export function lines(options: Lines): Builder<Panel> {
@@ -122,6 +124,9 @@ export function lines(options: Lines): Builder<Panel> {
   if (options.dashed !== undefined) {
     const style: DynamicConfigValue = { id: 'custom.lineStyle', value: { fill: 'dash', dash: [8, 6] } };
     panel.overrideByRegexp(options.dashed, [style, { id: 'custom.lineWidth', value: 1 }]);
+  }
+  for (const [name, fixedColor] of Object.entries(options.colors ?? {})) {
+    panel.overrideByName(name, [{ id: 'color', value: { mode: FieldColorModeId.Fixed, fixedColor } }]);
   }
   return panel;
 }

@@ -1,5 +1,5 @@
 import type { Board } from './board.ts';
-import { figure, lines } from './panels.ts';
+import { figure, lines, states } from './panels.ts';
 import { gauge, quantile, rate, ratio, sumOf } from './query.ts';
 
 const each = (metric: string) => [{ expr: gauge(metric), legend: '{{worker}}' }];
@@ -19,14 +19,16 @@ export const workers: Board = {
           unit: 'none',
           queries: [{ expr: sumOf('pinstorm_workers', ['state']), legend: '{{state}}' }],
           stacked: true,
+          colors: { alive: 'green', done: 'blue', lost: 'red' },
           span: 8,
         }),
-        lines({
+        states({
           title: 'Alive',
-          description: '1 unless the worker was lost.',
+          description: 'Which workers are there, and which were lost, since when.',
           unit: 'none',
           queries: each('pinstorm_worker_up'),
-          max: 1,
+          words: { '0': ['lost', 'red'], '1': ['alive', 'green'] },
+          height: 8,
           span: 8,
         }),
         lines({
@@ -59,7 +61,8 @@ export const workers: Board = {
           unit: 'percentunit',
           queries: [
             {
-              expr: `1 - ${rate('pinstorm_worker_thread_idle_seconds_total', ['worker'])} / ${sumOf('pinstorm_worker_threads', ['worker'])}`,
+              // Workers report once a second: over a window of few seconds more idle time may arrive than fits into it.
+              expr: `clamp_min(1 - ${rate('pinstorm_worker_thread_idle_seconds_total', ['worker'])} / ${sumOf('pinstorm_worker_threads', ['worker'])}, 0)`,
               legend: '{{worker}}',
             },
           ],
@@ -102,8 +105,8 @@ export const workers: Board = {
       panels: [
         lines({
           title: 'CPU',
-          description: 'Cores in use, by worker, and by the coordinator.',
-          unit: 'short',
+          description: 'By worker, and of the coordinator; 100 % is one core.',
+          unit: 'percentunit',
           queries: [
             ...eachRate('pinstorm_worker_cpu_seconds_total'),
             { expr: rate('pinstorm_process_cpu_seconds_total'), legend: 'coordinator' },
@@ -129,7 +132,8 @@ export const workers: Board = {
         }),
         lines({
           title: 'Idle threads',
-          description: 'Driver threads that have nothing to do, on average, of all there are.',
+          description:
+            'Driver threads that have nothing to do, on average, of all there are. Workers report once a second, so that it wavers over windows of few seconds.',
           unit: 'short',
           queries: [
             { expr: rate('pinstorm_thread_idle_seconds_total'), legend: 'idle' },
@@ -174,7 +178,7 @@ export const workers: Board = {
         lines({
           title: 'Commands',
           description: 'Commands per second of all clients of the server.',
-          unit: 'ops',
+          unit: 'cps',
           queries: [{ expr: rate('pinstorm_redis_commands_total'), legend: 'commands' }],
           span: 6,
         }),

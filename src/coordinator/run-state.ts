@@ -221,7 +221,8 @@ export class RunState {
       this.#sum((state) =>
         !state.superseded && (state.lost !== null) === lost ? (state.interval?.states['running'] ?? 0) : 0,
       );
-    const running = ranOn(false);
+    // Outcomes come sooner than the next interval: a guest that has ended no longer runs.
+    const running = Math.min(ranOn(false), this.plan.guests.length - ended);
     // As of the lost worker's last word; an outcome that came after it is no loss.
     const lost = Math.max(0, Math.min(ranOn(true), this.plan.guests.length - ended - running));
     let failed = 0;

@@ -78,6 +78,14 @@ test('guests of a lost worker are lost, not pending; every guest is in exactly o
   assert.equal(lost, 0);
 });
 
+test('a guest whose end is known before the next interval is not counted as running too', () => {
+  const state = stateWith(['w1'], 4);
+  hear(state, 'w1', 4);
+  state.outcome(ended(0));
+  state.outcome(ended(1));
+  assert.deepEqual(state.guestStates, { pending: 0, running: 2, finished: 2, failed: 0, lost: 0 });
+});
+
 test('workers are seen side by side', () => {
   const state = stateWith(['w1', 'w2'], 10);
   const block = new StatsBlock(layout, new SharedArrayBuffer(layout.bytes));
