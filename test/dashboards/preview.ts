@@ -23,7 +23,7 @@ await onStage(Number(seconds), Object.values(boards), async ({ prometheus, value
   });
   try {
     const page = await browser.newPage();
-    await page.setViewport({ width: WIDTH_PX, height: 900, deviceScaleFactor: 1 });
+    await page.setViewport({ width: WIDTH_PX, height: 900, deviceScaleFactor: 0.75 });
     for (const [name, board] of Object.entries(boards)) {
       const html = await drawBoard(board, prometheus, values, {
         ...range,

@@ -151,7 +151,7 @@ function page(table: readonly Row[]): string {
     '',
     '<!-- Made by test/dashboards/queries.test.ts with PINSTORM_UPDATE=1. -->',
     '',
-    `Two real runs of ${RUN_SECONDS} s (variant C, then D, two workers each) were scraped by Prometheus every 0.5 s; then every query of`,
+    `Two real runs of ${RUN_SECONDS} s (variant C, then D, two workers each) were scraped by Prometheus every second; then every query of`,
     'every panel was sent to it as Grafana would, over the time of both runs. *Series* counts those with at least one finite',
     'value, *largest* is the largest of these values. The test repeats this on every run of the tests and fails where a query',
     'returns nothing.',

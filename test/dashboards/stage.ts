@@ -10,7 +10,7 @@ import { EXIT } from '../../src/base/errors.ts';
 import { inDirectory, LiveRun } from '../worker/live-run.ts';
 import { choices, Prometheus, type Board, type Range } from './grafana.ts';
 
-export const SCRAPE_SECONDS = 0.5;
+export const SCRAPE_SECONDS = 1;
 
 /**
  * Guests that meet every kind of trouble the boards show: trylocks fail and updates are deferred (two mappers of one address
