@@ -92,7 +92,7 @@ export const overview: Board = {
         figure({
           title: 'Workers lost',
           description:
-            'Workers that died or fell silent. Their guests are lost and the run becomes inconclusive (113).',
+            'Workers that died or fell silent. Their guests run again elsewhere; where they cannot, the run is inconclusive (113).',
           unit: 'none',
           queries: [{ expr: sumOf('pinstorm_workers{state="lost"}') }],
           steps: [

@@ -81,8 +81,8 @@ test('guests of a lost worker are lost, not pending; every guest is in exactly o
 test('a guest whose end is known before the next interval is not counted as running too', () => {
   const state = stateWith(['w1'], 4);
   hear(state, 'w1', 4);
-  state.outcome(ended(0));
-  state.outcome(ended(1));
+  state.outcome('w1', ended(0));
+  state.outcome('w1', ended(1));
   assert.deepEqual(state.guestStates, { pending: 0, running: 2, finished: 2, failed: 0, lost: 0 });
 });
 
