@@ -40,7 +40,7 @@ export interface EventMark {
   readonly text: string;
 }
 
-/** A guest of the table and the timeline. */
+/** A guest of the table and the timeline. Moments are seconds of the run's clock. */
 export interface GuestLine {
   readonly guest: number;
   readonly class: string;
@@ -65,7 +65,28 @@ export interface ChartData {
   readonly slots: readonly Slot[];
   readonly spectra: Readonly<Record<string, Spectrum>>;
   readonly events: readonly EventMark[];
-  readonly guests: readonly GuestLine[];
+  readonly guests: readonly PackedGuest[];
+}
+
+/** A guest without the names of its fields: there can be ten thousand of them in a page. */
+export type PackedGuest = readonly [
+  guest: number,
+  className: string,
+  state: string,
+  worker: string,
+  start: number,
+  rest: number | null,
+  settled: number | null,
+  end: number | null,
+  operations: number,
+  failed: number,
+  lockedVm: string,
+  error: string | null,
+];
+
+export function unpackGuest(packed: PackedGuest): GuestLine {
+  const [guest, name, state, worker, start, rest, settled, end, operations, failed, lockedVm, error] = packed;
+  return { guest, class: name, state, worker, start, rest, settled, end, operations, failed, lockedVm, error };
 }
 
 /** Rows of the heatmap per doubling of the latency. */

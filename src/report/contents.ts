@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { HdrScale } from '../metrics/hdr.ts';
 import type { SeriesId } from '../metrics/ops.ts';
-import type { ChartData, EventMark, GuestLine } from './chart-data.ts';
+import type { ChartData, EventMark, PackedGuest } from './chart-data.ts';
 import { lines, loadRun, logLines, parse, read, type LogLine } from './load.ts';
 import type { RunResults } from './results.ts';
 import { GuestRow, Interval, RUN_DIRECTORY_VERSION, RunEvent, RunRecord } from './run-dir.ts';
@@ -71,7 +71,7 @@ export function readContents(directory: string): RunContents {
       slots,
       spectra: timeline.spectra(),
       events: eventMarks(events),
-      guests: guestLines(rows, plannedGuests(directory, missing), results.complete),
+      guests: packedGuests(rows, plannedGuests(directory, missing), results.complete),
     },
     scale,
     whole: timeline.whole,
@@ -144,40 +144,44 @@ function plannedGuests(directory: string, missing: string[]): z.infer<typeof Pla
 }
 
 /** Every planned guest with how it ended; of one that ran again after a loss, the last time. */
-function guestLines(
+function packedGuests(
   rows: readonly GuestRow[],
   plan: z.infer<typeof PlannedGuests> | null,
   complete: boolean,
-): GuestLine[] {
+): PackedGuest[] {
   const byGuest = new Map<number, GuestRow>();
   for (const row of rows) {
     if ((byGuest.get(row.guest)?.incarnation ?? -1) < row.incarnation) byGuest.set(row.guest, row);
   }
-  const out = [...byGuest.values()].map((row) => guestLine(row));
+  const out = [...byGuest.values()].map((row) => packGuest(row));
   if (rows.length === 0 || plan === null) return out;
   for (const { index, class: name, startNs } of plan.guests) {
     if (byGuest.has(index)) continue;
     const start = plan.pace === 0 ? 0 : startNs / plan.pace / 1e9;
-    const state = complete ? 'no outcome' : 'not ended';
-    const unknown = { worker: '', rest: null, settled: null, end: null, lockedVm: '', error: null };
-    out.push({ guest: index, class: name, state, start, operations: 0, failed: 0, ...unknown });
+    out.push([index, name, complete ? 'no outcome' : 'not ended', '', start, null, null, null, 0, 0, '', null]);
   }
-  return out.toSorted((a, b) => a.guest - b.guest);
+  return out.toSorted((a, b) => a[0] - b[0]);
 }
 
-export function guestLine(row: GuestRow): GuestLine {
-  return {
-    guest: row.guest,
-    class: row.class,
-    state: row.state,
-    worker: row.worker,
-    start: row.startSeconds,
-    rest: row.restSeconds,
-    settled: row.settledSeconds,
-    end: row.endSeconds,
-    operations: row.operations,
-    failed: row.failedOperations,
-    lockedVm: row.lockedVmAfterPages,
-    error: row.error,
-  };
+export function packGuest(row: GuestRow): PackedGuest {
+  const moments = [row.restSeconds, row.settledSeconds, row.endSeconds].map((s) => (s === null ? null : rounded(s)));
+  const [rest = null, settled = null, end = null] = moments;
+  const { guest, class: name, state, worker, startSeconds, operations, failedOperations, lockedVmAfterPages } = row;
+  const start = rounded(startSeconds);
+  return [
+    guest,
+    name,
+    state,
+    worker,
+    start,
+    rest,
+    settled,
+    end,
+    operations,
+    failedOperations,
+    lockedVmAfterPages,
+    row.error,
+  ];
 }
+
+const rounded = (seconds: number): number => Number(seconds.toPrecision(9));

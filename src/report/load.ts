@@ -139,6 +139,7 @@ function latenciesByStart(layout: StatsLayout, log: string): Map<string, Snapsho
     const buckets = new Float64Array(layout.buckets);
     let sumNs = 0;
     cells.forEach((n, cell) => {
+      if (n === 0) return;
       buckets[layout.firstEdge[cell]!]! += n;
       sumNs += (n * (scale.lowest(cell) + scale.highest(cell))) / 2;
     });

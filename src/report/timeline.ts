@@ -43,8 +43,12 @@ export class Timeline {
   #slots: OpenSlot[] = [];
   readonly #whole = new Map<SeriesId, Float64Array>();
 
+  /** The heatmap's row of each cell. */
+  readonly #rows: Int16Array;
+
   constructor(scale: HdrScale) {
     this.#scale = scale;
+    this.#rows = Int16Array.from({ length: scale.cells }, (_, cell) => rowOf(scale.lowest(cell)));
   }
 
   get length(): number {
@@ -55,10 +59,11 @@ export class Timeline {
   add(interval: TimelineInterval, series: Iterable<readonly [SeriesId, Float64Array]>): void {
     const sparse = new Map<SeriesId, Sparse>();
     for (const [id, cells] of series) {
-      sparse.set(id, toSparse(cells));
+      const own = toSparse(cells);
+      sparse.set(id, own);
       let whole = this.#whole.get(id);
       if (whole === undefined) this.#whole.set(id, (whole = new Float64Array(this.#scale.cells)));
-      for (let i = 0; i < cells.length; i += 1) whole[i]! += cells[i]!;
+      own.cells.forEach((cell, i) => (whole[cell]! += own.counts[i]!));
     }
     const { startSeconds: start, endSeconds: end, counters, gauges, guests } = interval;
     const fresh: OpenSlot = {
@@ -121,9 +126,9 @@ export class Timeline {
       return this.#scale.highest(cells.at(at)!);
     };
     const rows: number[] = [];
-    const firstRow = rowOf(this.#scale.lowest(cells[0]!));
+    const firstRow = this.#rows[cells[0]!]!;
     cells.forEach((cell, i) => {
-      const row = rowOf(this.#scale.lowest(cell)) - firstRow;
+      const row = this.#rows[cell]! - firstRow;
       while (rows.length <= row) rows.push(0);
       rows[row]! += counts[i]!;
     });
@@ -152,14 +157,16 @@ export function spectrumOf(scale: HdrScale, cells: Float64Array): Spectrum | nul
   return { count, maxNs, points };
 }
 
-function toSparse(cells: Float64Array): Sparse {
-  const out: Sparse = { cells: [], counts: [] };
-  cells.forEach((n, cell) => {
-    if (n === 0) return;
-    out.cells.push(cell);
-    out.counts.push(n);
-  });
-  return out;
+function toSparse(all: Float64Array): Sparse {
+  const cells: number[] = [];
+  const counts: number[] = [];
+  for (let cell = 0; cell < all.length; cell += 1) {
+    const n = all[cell]!;
+    if (n === 0) continue;
+    cells.push(cell);
+    counts.push(n);
+  }
+  return { cells, counts };
 }
 
 /** Adds a slot to the one before it. */

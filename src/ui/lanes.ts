@@ -1,5 +1,5 @@
 /** The timeline of the guests: a lane for each, coloured by what it was doing. */
-import type { ChartData, GuestLine } from '../report/chart-data.ts';
+import { unpackGuest, type ChartData, type GuestLine } from '../report/chart-data.ts';
 import { whole } from '../report/format.ts';
 import { color, element, moment, swatch } from './dom.ts';
 
@@ -48,8 +48,11 @@ export class Lanes {
   }
 
   draw(data: ChartData): void {
-    this.#guests = data.guests.toSorted((a, b) => a.start - b.start || a.guest - b.guest);
-    this.#span = Math.max(data.durationSeconds, ...data.guests.slice(0, 10_000).map(({ end }) => end ?? 0), 1e-9);
+    this.#guests = data.guests.map(unpackGuest).toSorted((a, b) => a.start - b.start || a.guest - b.guest);
+    this.#span = this.#guests.reduce(
+      (latest, { end }) => Math.max(latest, end ?? 0),
+      Math.max(data.durationSeconds, 1e-9),
+    );
     this.redraw();
   }
 

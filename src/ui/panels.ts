@@ -1,5 +1,5 @@
 /** Fills the places for charts that the page has, and draws them again when the data or the theme changes. */
-import type { ChartData, Slot } from '../report/chart-data.ts';
+import { unpackGuest, type ChartData, type Slot } from '../report/chart-data.ts';
 import { whole } from '../report/format.ts';
 import { choice, dataTable, element, moment } from './dom.ts';
 import { GuestTable } from './guests.ts';
@@ -119,7 +119,7 @@ const PANELS: Readonly<Record<string, MakePanel>> = {
   },
   guests: (host) => {
     const table = new GuestTable(host);
-    return { draw: (data) => table.draw(data.guests), redraw: () => {} };
+    return { draw: (data) => table.draw(data.guests.map(unpackGuest)), redraw: () => {} };
   },
 };
 
