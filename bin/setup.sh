@@ -47,9 +47,11 @@ build() {
   say 'building'
   # Stamped with the time before the build, so that a file saved meanwhile counts as newer.
   : >"$root/dist/.building"
-  # The second project is what runs in the browser: it has the DOM and not Node.js.
-  (cd "$root" && node_modules/.bin/tsc -p tsconfig.json >&2 && node_modules/.bin/tsc -p src/ui >&2) ||
-    die 70 'the build failed (see above)' 'undo local changes of the sources, or mend them'
+  # The projects of their own are what runs in the browser and what drives one: they have the DOM.
+  for project in tsconfig.json src/ui test/ui; do
+    (cd "$root" && node_modules/.bin/tsc -p "$project" >&2) ||
+      die 70 'the build failed (see above)' 'undo local changes of the sources, or mend them'
+  done
   mv "$root/dist/.building" "$root/dist/.built"
 }
 

@@ -20,6 +20,8 @@ export const METRICS_OPTIONS = {
 
 export const LIVE_OPTIONS = {
   ...METRICS_OPTIONS,
+  ui: flag('serve a page that shows the run while it goes, on 127.0.0.1, and can stop it'),
+  uiPort: integer({ placeholder: 'port', help: 'the port of that page; implies --ui', min: 0, max: 65_535 }),
   out: text({ placeholder: 'dir', help: 'where run directories go', default: 'runs' }),
   json: flag('print the results as one JSON document on stdout'),
 };

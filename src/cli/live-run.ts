@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
@@ -13,6 +14,7 @@ import { Coordinator } from '../coordinator/coordinator.ts';
 import { startPrivateRedis, type PrivateRedis } from '../coordinator/private-redis.ts';
 import { checkRedis, parseRedisUrl, type RedisTarget } from '../coordinator/redis.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
+import type { WorkerHealth } from '../metrics/run-metrics.ts';
 import { createRegistry, serveMetrics } from '../metrics/exposition.ts';
 import { styleFor } from '../report/format.ts';
 import { findBegun } from '../report/load.ts';
@@ -22,6 +24,7 @@ import { renderSummary } from '../report/summary.ts';
 import { withDefaults } from '../scenario/origins.ts';
 import type { ResolvedScenario } from '../scenario/validate.ts';
 import { DEFAULT_LEASE_MS } from './live-options.ts';
+import type { LivePage } from './live-page.ts';
 import { REGISTRY } from './registry.ts';
 import { finishReport } from './report-output.ts';
 import { RunWatch } from './run-watch.ts';
@@ -45,6 +48,9 @@ export interface LiveRunOptions {
   readonly minWorkers: number;
   readonly metricsPort: number | undefined;
   readonly metricsHost: string;
+  /** Whether the live page is served, and where; a port alone is enough. */
+  readonly ui: boolean;
+  readonly uiPort: number | undefined;
   /** Where run directories go. */
   readonly out: string;
   readonly json: boolean;
@@ -95,6 +101,21 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
       cleanups.push(close);
       status.message(`pinstorm: metrics at http://${host.includes(':') ? `[${host}]` : host}:${port}/metrics`);
     }
+    let page: LivePage | undefined;
+    if (options.ui || options.uiPort !== undefined) {
+      const { LivePage: Page } = await import('./live-page.ts');
+      page = await Page.open({
+        port: options.uiPort ?? 0,
+        run: watch.identity(),
+        scale: watch.layout.scale,
+        // As the first Ctrl-C.
+        onStop: () => {
+          if (interrupts === 0) onSignal();
+        },
+      });
+      cleanups.push(() => page?.close() ?? Promise.resolve());
+      status.message(`pinstorm: the run is shown at ${page.url}`);
+    }
     const [target, redis] = await openTarget(options);
     if (redis !== undefined) cleanups.push(() => redis.close());
     if (interrupts > 0) return EXIT.stopped;
@@ -105,6 +126,13 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
     // Nobody will join a run on a private Redis.
     const rejoinMs = options.workers > 0 ? 0 : REJOIN_MS;
     const { minWorkers, onWorkerLoss, lease: leaseMs = DEFAULT_LEASE_MS } = options;
+    /** Up to where the live page has the run. */
+    let shownSeconds = begun?.endSeconds ?? 0;
+    const workers = (): WorkerHealth[] => watch.state.workerHealth(performance.now());
+    const record = (atSeconds: number, kind: string, fields: Record<string, unknown>): void => {
+      directory?.event(atSeconds, kind, fields);
+      page?.event(atSeconds, kind, fields);
+    };
     const coordinator = new Coordinator(
       { target, plan, runId, resume: options.resume !== undefined, minWorkers, leaseMs, onWorkerLoss, rejoinMs },
       {
@@ -112,25 +140,32 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
           watch.start(startAtMs, inMs);
           const scenario = stringify(withDefaults(options.resolved, REGISTRY));
           directory = new RunDirectory(options.out, runRecord(), scenario, plan, begun ?? undefined);
-          if (begun === null) directory.event(0, 'start', { runId, guests: plan.guests.length });
+          if (begun === null) record(0, 'start', { runId, guests: plan.guests.length });
         },
         progress() {
           const { delta, gauges, guests, progress, crossed } = watch.interval();
           directory?.interval(watch.elapsedSeconds, delta, gauges, guests);
-          for (const { atSeconds, stage } of watch.stagesBegun()) directory?.event(atSeconds, 'stage', { stage });
+          const counters = Object.fromEntries(delta.layout.counterNames.map((name, i) => [name, delta.counters[i]!]));
+          const interval = { startSeconds: shownSeconds, endSeconds: watch.elapsedSeconds, counters, gauges, guests };
+          page?.interval(interval, delta, () => watch.resultsSoFar(), workers());
+          shownSeconds = watch.elapsedSeconds;
+          for (const { atSeconds, stage } of watch.stagesBegun()) record(atSeconds, 'stage', { stage });
           status.update(progress, performance.now());
           if (crossed === null) return;
           const { metric, expression } = crossed;
-          directory?.event(watch.elapsedSeconds, 'threshold', { metric, expression });
+          record(watch.elapsedSeconds, 'threshold', { metric, expression });
           status.message(`pinstorm: stopping, a threshold is crossed: ${metric} ${expression}`);
           coordinator.stop('threshold');
         },
         guest(outcome, worker, replayed) {
-          if (!replayed || begun === null) directory?.guest(watch.guestRow(outcome, worker));
+          const row = watch.guestRow(outcome, worker);
+          // What the run directory of a resumed run has, it has.
+          if (!replayed || begun === null) directory?.guest(row);
+          page?.guest(row);
         },
         event(kind, fields, replayed) {
           watch.event(kind, fields);
-          if (!replayed || begun === null) directory?.event(watch.elapsedSeconds, kind, fields);
+          if (!replayed || begun === null) record(watch.elapsedSeconds, kind, fields);
           const text = replayed ? undefined : said(kind, fields);
           if (text !== undefined) status.message(`pinstorm: ${text}`);
         },
@@ -199,11 +234,12 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
 
     const results = withHistories(watch.results(outcome, coordinator, loop.percentile(99)));
     const summary = renderSummary(results, styleFor({}, {}));
-    directory.event(watch.elapsedSeconds, 'end', { verdict: results.verdict.verdict, reasons: coordinator.reasons });
+    record(watch.elapsedSeconds, 'end', { verdict: results.verdict.verdict, reasons: coordinator.reasons });
     directory.finish(results, summary);
     if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
     else process.stdout.write(renderSummary(results, styleFor(process.stdout, process.env)));
     status.message(`pinstorm: ${finishReport(directory.path)}`);
+    await page?.end(results, workers(), join(directory.path, 'report.html'));
     return results.verdict.exitCode as ExitCode;
   }
 }

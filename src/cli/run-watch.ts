@@ -287,6 +287,14 @@ export class RunWatch {
     };
   }
 
+  /** The figures so far, while the run goes on: guests under way are neither finished nor lost. */
+  resultsSoFar(): RunResults {
+    const results = this.results('partial', { reasons: [], notes: [] }, 0);
+    const { finished, failed, lost } = this.state.guestStates;
+    const coverage = { ...results.coverage, guestsFinished: finished, guestsFailed: failed, guestsLost: lost };
+    return { ...results, coverage };
+  }
+
   results(
     end: RunEnd,
     { reasons, notes }: Pick<Coordinator, 'reasons' | 'notes'>,

@@ -94,3 +94,25 @@ export const ROWS_PER_OCTAVE = 4;
 export const rowOf = (ns: number): number => Math.floor(ROWS_PER_OCTAVE * Math.log2(Math.max(ns, 1)));
 /** The smallest latency of a row, ns. */
 export const rowStartNs = (row: number): number => 2 ** (row / ROWS_PER_OCTAVE);
+
+/** What the live page is told: changes of the data since the last message; the first one to a page holds everything. */
+export interface LiveUpdate {
+  /** Slots before this one are as they were. */
+  readonly from: number;
+  readonly slots: readonly Slot[];
+  readonly merged: number;
+  readonly durationSeconds: number;
+  /** Left out when they are as before. */
+  readonly spectra?: ChartData['spectra'];
+  readonly events: readonly EventMark[];
+  readonly guests: readonly PackedGuest[];
+  /** Whether `events` and `guests` are all there are, not those that came. */
+  readonly whole: boolean;
+  /** Parts of the page that are words, HTML made by the server. */
+  readonly fragments: Readonly<Record<string, string>>;
+  readonly state: 'waiting' | 'running' | 'stopping' | 'ended';
+  /** The state in words. */
+  readonly text: string;
+  /** Once it has ended: the verdict, and a sentence. */
+  readonly end?: { readonly verdict: string; readonly sentence: string; readonly report: string };
+}

@@ -104,14 +104,7 @@ export class Plot {
       this.#legend.replaceChildren();
       return;
     }
-    const shape = JSON.stringify([
-      spec.x,
-      spec.unit,
-      spec.logarithmic,
-      spec.xEnd,
-      lines.map((l) => l.label),
-      spec.marks,
-    ]);
+    const shape = JSON.stringify([spec.x, spec.unit, spec.logarithmic, lines.map((l) => l.label)]);
     const data = [spec.xs, ...lines.map((l) => l.values)] as unknown as UPlot.AlignedData;
     if (this.#chart !== null && shape === this.#shape) {
       this.#chart.setData(data);
@@ -151,7 +144,6 @@ export class Plot {
   #options(spec: PlotSpec, lines: readonly Line[]): UPlot.Options {
     const soft = color('--soft');
     const grid = { stroke: color('--grid'), width: 1 };
-    const span = spec.xEnd ?? (spec.xs.at(-1) ?? 1) - (spec.xs[0] ?? 0);
     const axis = { stroke: soft, font: FONT, grid, ticks: { ...grid, size: 4 } };
     const xSize = 34;
     const shares = spec.shareLines ?? [];
@@ -168,7 +160,9 @@ export class Plot {
             size: xSize,
             space: 70,
             values: (_u, at) =>
-              at.map((v) => (spec.x === 'time' ? moment(v, span) : quantity(Number(v.toPrecision(6))))),
+              at.map((v) =>
+                spec.x === 'time' ? moment(v, this.#spec?.xEnd ?? 1) : quantity(Number(v.toPrecision(6))),
+              ),
           };
     return {
       ...this.#size(),
@@ -180,7 +174,7 @@ export class Plot {
         points: { size: 7 },
       },
       scales: {
-        x: { time: false, range: (_u, low, high) => xRange(spec, low, high) },
+        x: { time: false, range: (_u, low, high) => xRange(this.#spec ?? spec, low, high) },
         y:
           spec.logarithmic === true
             ? { distr: LOGARITHMIC, log: 10 }
@@ -235,7 +229,7 @@ export class Plot {
           }),
       hooks: {
         setCursor: [(u) => this.#read(u)],
-        draw: [(u) => drawMarks(u, spec.marks ?? [])],
+        draw: [(u) => drawMarks(u, this.#spec?.marks ?? [])],
       },
     };
   }

@@ -1,6 +1,7 @@
 /** The HTML report of a run: one file that needs nothing else, made from the run directory alone. */
 import { duration } from '../format.ts';
 import { readContents, type RunContents } from '../contents.ts';
+import { guestSections, section, timeSections } from './chart-sections.ts';
 import { html, type Markup } from './markup.ts';
 import { page } from './page.ts';
 import * as sections from './sections.ts';
@@ -37,7 +38,8 @@ export function renderReport(contents: RunContents): string {
     bar: sections.pill(results),
     contents: CONTENTS,
     main: html`${sections.verdict(results, missing)}
-    ${section('thresholds', 'Thresholds', null, sections.thresholds(results))} ${chartSections()}
+    ${section('thresholds', 'Thresholds', null, sections.thresholds(results))}
+    ${timeSections(sections.latencyTable(results))} ${guestSections()}
     ${section('accounting', 'Accounting ledger', 'What locked_vm should be, what was put off, and every rule that was broken.', sections.ledger(results))}
     ${section('health', "The generator's health", 'Whether the figures are those of the model or of the machine that ran it.', sections.generatorHealth(results))}
     ${section('events', 'Events', null, sections.events(charts.events))}
@@ -47,33 +49,6 @@ export function renderReport(contents: RunContents): string {
     file, nothing is loaded from anywhere.`,
     data: charts,
   });
-}
-
-export function section(id: string, title: string, lead: string | null, body: Markup): Markup {
-  return html`<section id="${id}" aria-labelledby="${id}-title">
-    <h2 id="${id}-title">${title}</h2>
-    ${lead !== null && html`<p class="lead">${lead}</p>`} ${body}
-  </section>`;
-}
-
-/** Places that the script fills with charts, in the order of the report. */
-export function chartSections(): Markup {
-  const chart = (name: string, caption: string): Markup =>
-    html`<figure data-chart="${name}"><figcaption>${caption}</figcaption></figure>`;
-  return html` ${section(
-    'latency',
-    'Latency over time',
-    'From the intended start: what somebody who wanted the operation then has to wait. From the actual start: what the operation itself took.',
-    html`${chart('latency', 'Percentiles per slot of time, logarithmic')}
-      <div id="latency-table" data-fragment="latency"></div>`,
-  )}
-  ${section('spectrum', 'Percentile spectrum', 'How the latency grows towards the rarest samples. Where the two curves part, waiting for a start is counted only by the upper one.', chart('spectrum', 'Latency by percentile of the whole run'))}
-  ${section('heatmap', 'Latency heatmap', 'Every sample of the run: the stronger the colour, the more of them. Two bands are two kinds of operations that one percentile would blur.', chart('heatmap', 'Samples by time and latency'))}
-  ${section('locks', 'Lock wait against lock hold', 'A lock that is waited for longer than it is held is contended by more than one.', html`<div class="columns">${chart('locks-time', 'p99 of waiting and holding per slot of time')}${chart('locks-spectrum', 'Whole run, by percentile')}</div>`)}
-  ${section('deferred', 'Deferred accounting', 'An update whose trylock of mmap_sem fails is put off; until it is applied, locked_vm says something else than the truth.', html`<div class="columns">${chart('backlog', 'Updates put off and not yet applied: the largest number per slot')}${chart('trylock', 'Updates put off and applied per second; share of trylocks that failed')}</div>`)}
-  ${section('throughput', 'Throughput', null, chart('throughput', 'Operations that ended per second'))}
-  ${section('phases', 'Phases of the guests', null, html`${chart('states', 'Guests by state')}${chart('lanes', 'Each guest: waiting for its start, running, its last deferred updates being applied, its processes exiting')}`)}
-  ${section('guests', 'Guests', null, html`<div data-chart="guests"></div>`)}`;
 }
 
 function configuration({ results, record, scenario }: RunContents): Markup {

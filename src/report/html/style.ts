@@ -69,6 +69,7 @@ h3 { font-size: .95rem; margin: 1.2rem 0 .3rem; font-weight: 640; }
 p { margin: .3rem 0 .7rem; max-width: 78ch; }
 .lead { color: var(--soft); font-size: .92rem; margin-bottom: .8rem; }
 section.verdict { border-left: 6px solid var(--warn); }
+section.verdict.v-running { border-left-color: var(--link); }
 section.verdict.v-pass { border-left-color: var(--good); }
 section.verdict.v-fail { border-left-color: var(--bad); }
 section.verdict h2 { margin-top: .8rem; }
@@ -148,6 +149,8 @@ dl.facts dt { color: var(--soft); } dl.facts dd { margin: 0; overflow-wrap: anyw
 [role="tab"][aria-selected="true"] { color: var(--ink); border-bottom-color: var(--link); font-weight: 620; }
 [role="tabpanel"] { display: grid; gap: 1.25rem; grid-template-columns: minmax(0, 1fr); }
 [hidden] { display: none !important; }
+dialog { background: var(--card); color: var(--ink); border: 1px solid var(--line); border-radius: 12px; padding: 1.2rem; max-width: 28rem; }
+dialog::backdrop { background: rgb(0 0 0 / .45); }
 footer { color: var(--soft); font-size: .85rem; padding: .5rem 0 2rem; }
 
 @media (max-width: 560px) {
