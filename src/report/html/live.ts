@@ -1,6 +1,6 @@
 /** The live page of a run: the frame, and the parts that are words, which the server sends anew while the run goes on. */
 import type { ChartData, EventMark } from '../chart-data.ts';
-import { duration, percent, whole } from '../format.ts';
+import { duration, whole } from '../format.ts';
 import type { RunIdentity, RunResults } from '../results.ts';
 import { chart, guestSections, section, timeSections } from './chart-sections.ts';
 import { html, type Markup } from './markup.ts';
@@ -14,7 +14,8 @@ export interface WorkerLine {
   readonly silenceSeconds: number;
   readonly guestsRunning: number;
   readonly deferredBacklog: number;
-  readonly utilization: number;
+  readonly threads: number;
+  readonly idleSeconds: number;
   readonly eventLoopDelaySeconds: number;
   readonly residentBytes: number;
   readonly cpuSeconds: number;
@@ -127,7 +128,8 @@ function workerTable(workers: readonly WorkerLine[]): Markup {
   const heads = [
     'Last heard',
     'Guests running',
-    'Busy',
+    'Threads',
+    'Threads idle',
     'Operations',
     'Backlog',
     'Event loop p99',
@@ -151,7 +153,8 @@ function workerTable(workers: readonly WorkerLine[]): Markup {
               <td>${w.state}</td>
               <td class="n">${duration(Math.round(w.silenceSeconds * 1e9))} ago</td>
               <td class="n">${whole(w.guestsRunning)}</td>
-              <td class="n">${percent(w.utilization)}</td>
+              <td class="n">${whole(w.threads)}</td>
+              <td class="n">${duration(Math.round(w.idleSeconds * 1e9))}</td>
               <td class="n">${whole(w.operations)}</td>
               <td class="n">${whole(w.deferredBacklog)}</td>
               <td class="n">${duration(Math.round(w.eventLoopDelaySeconds * 1e9))}</td>
