@@ -7,7 +7,17 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import { assertGenerated } from '../generated.ts';
-import { fill, panelsOf, readBoards, type Prometheus, type Range, type Series } from './grafana.ts';
+import { drawBoard } from './draw.ts';
+import {
+  choices,
+  fill,
+  panelsOf,
+  readBoards,
+  type Board,
+  type Prometheus,
+  type Range,
+  type Series,
+} from './grafana.ts';
 import { onStage } from './stage.ts';
 
 const RUN_SECONDS = 7;
@@ -84,6 +94,33 @@ test('every query of every board returns data from a real run', { timeout: 120_0
     );
     const unseen = [...families].filter((name) => !asked.has(name) && !NODES_OWN.test(name));
     assert.deepEqual(unseen, [], 'exported and on no panel');
+
+    // The other way about, one operation and another quantile: the baseline is later, so that its shift is negative.
+    const { run, baseline } = values as Record<'run' | 'baseline', string>;
+    const swapped: Record<string, string> = {
+      ...values,
+      run: baseline,
+      baseline: run,
+      op: '(map|unmap)',
+      quantile: '0.5',
+    };
+    const { compare, ...others } = boards as { compare: Board } & Record<string, Board>;
+    const shift = compare.templating.list.find(({ name }) => name === 'shift')!;
+    swapped['shift'] = (await choices(shift, prometheus, swapped, range))[0]![1];
+    assert.ok(Number(swapped['shift']) < 0 && Number(values['shift']) > 0, `${values['shift']}, ${swapped['shift']}`);
+    for (const { title, targets } of panelsOf(compare)) {
+      for (const { expr, instant = false } of targets) {
+        const query = fill(expr, swapped, range);
+        const answer = instant ? await prometheus.instant(query, range.to) : await prometheus.range(query, range);
+        assert.ok(finite(answer).length > 0, `${title}, swapped: ${query}`);
+      }
+    }
+
+    // The previewer draws what was asked, without a hole.
+    for (const board of [compare, ...Object.values(others)]) {
+      const html = await drawBoard(board, prometheus, values, range);
+      assert.doesNotMatch(html, /NaN|undefined|Infinity|No data/, board.title);
+    }
 
     await trouble(prometheus, range);
     await rules(prometheus, range);
