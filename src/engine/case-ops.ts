@@ -1,7 +1,8 @@
 /** The operations of a case as kernel paths. */
 import { PAGE_BYTES } from '../base/units.ts';
 import { EBADF, errnoName } from '../base/errno.ts';
-import { Backing, FaultCost, PROT_RW } from '../model/address-space.ts';
+import { Backing, PROT_RW } from '../model/address-space.ts';
+import { FaultCost } from '../model/gup-runs.ts';
 import type { Ctx, Path } from '../model/env.ts';
 import { PROCESS, TASK } from '../model/layout.ts';
 import { taskMm } from '../model/mm.ts';

@@ -6,7 +6,8 @@
  */
 import { errnoName } from '../base/errno.ts';
 import { RLIM_INFINITY } from '../base/units.ts';
-import { Backing, FaultCost, PROT_RW } from '../model/address-space.ts';
+import { Backing, PROT_RW } from '../model/address-space.ts';
+import { FaultCost } from '../model/gup-runs.ts';
 import { Arena, capacityFor, type Ref } from '../model/arena.ts';
 import type { Ctx, Path } from '../model/env.ts';
 import { checkAtRest } from '../model/invariants/index.ts';

@@ -3,15 +3,8 @@
  * ledger. Things fall into slots by their index in the arena; things that share a slot count as the same thing, which
  * costs reduction and never soundness.
  */
-import {
-  AddressSpace,
-  type FaultCost,
-  type Locked,
-  type Lookup,
-  type MmapArgs,
-  type PageRun,
-} from '../model/address-space.ts';
-import type { BatchRun } from '../model/address-space.ts';
+import { AddressSpace, type Locked, type Lookup, type MmapArgs } from '../model/address-space.ts';
+import type { BatchRun, FaultCost, PageRun } from '../model/gup-runs.ts';
 import type { Arena, Ref } from '../model/arena.ts';
 import type { Variant } from '../model/kernels/variant.ts';
 import { DMA, MM, TASK } from '../model/layout.ts';

@@ -13,6 +13,7 @@
  * differs: a page that became shared by fork is always copied by the next writer, also when the other side has gone;
  * a fork does not copy pinned pages at once.
  */
+import { FaultCost, GupEntry, type BatchRun, type PageRun } from './gup-runs.ts';
 import { EFAULT, EINVAL, ENOMEM } from '../base/errno.ts';
 import type { Arena, Ref } from './arena.ts';
 import { MM, SEG } from './layout.ts';
@@ -83,44 +84,6 @@ export const LOOKUP_EFAULT = 2;
 /** Device memory: GUP itself fails, the caller looks for the page frame. */
 export const LOOKUP_PFNMAP = 3;
 export type Lookup = typeof LOOKUP_OK | typeof LOOKUP_FAULT | typeof LOOKUP_EFAULT | typeof LOOKUP_PFNMAP;
-
-/** Pages that are physically contiguous and alike. */
-export interface PageRun {
-  pages: number;
-  /** The zero page or device memory: never counted. */
-  reserved: boolean;
-  /** Virtual page number at which the physical block ends, even if `pages` ends before. */
-  blockEnd: number;
-}
-
-/** One run of a batch. */
-export interface BatchRun {
-  pages: number;
-  reserved: boolean;
-  /** Physically follows the page before it. */
-  contiguous: boolean;
-}
-
-/** What a call did that takes time. Every call that is given one resets it. */
-export class FaultCost {
-  /** Calls of handle_mm_fault. */
-  faults = 0;
-  /** Pages of each size cleared; a copy on write counts as a page cleared. */
-  zeroed4k = 0;
-  zeroed2m = 0;
-  zeroed1g = 0;
-  /** Resident pages taken out of the page table. */
-  zappedPages = 0;
-
-  reset(): this {
-    this.faults = 0;
-    this.zeroed4k = 0;
-    this.zeroed2m = 0;
-    this.zeroed1g = 0;
-    this.zappedPages = 0;
-    return this;
-  }
-}
 
 export interface MmapArgs {
   readonly backing: Backing;
@@ -873,12 +836,20 @@ export class AddressSpace {
   #addRuns(mm: Ref, seg: Ref, from: number, to: number, runs: BatchRun[]): void {
     const reserved = this.#reserved(seg);
     let contiguous = this.#joins(mm, seg, from);
+    const entry = this.#entry(seg);
     for (let at = from; at < to;) {
       const end = Math.min(to, this.#blockEnd(seg, at));
-      runs.push({ pages: end - at, reserved, contiguous });
+      runs.push({ pages: end - at, entry, reserved, contiguous });
       contiguous = false;
       at = end;
     }
+  }
+
+  #entry(seg: Ref): GupEntry {
+    const backing = this.#i32[seg + SEG.backing] as number;
+    if (backing === Backing.Hugetlb1g) return GupEntry.Giga;
+    const huge = ((this.#i32[seg + SEG.residency] as number) & Residency.PMD) !== 0;
+    return backing === Backing.Thp && huge ? GupEntry.Thp : GupEntry.Page;
   }
 
   /** Whether `page` physically follows page - 1. */

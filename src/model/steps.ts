@@ -41,6 +41,9 @@ export const COST_PRIMITIVES = [
   'gup_locked_page',
   'gup_batch',
   'gup_batch_page',
+  'gup_batch_page_thp',
+  'gup_batch_page_1g',
+  'iommufd_page',
   'put_page',
   'put_page_bulk',
   'batch_alloc',
@@ -132,6 +135,9 @@ const ROWS = {
   SetRlimit: { fn: 'do_prlimit', what: 'set RLIMIT_MEMLOCK', cost: 'rlimit' },
   UserWork: { fn: 'user space', what: 'run outside the kernel', cost: 'none' },
   PutPagesBulk: { fn: 'unpin_user_page_range_dirty_lock', what: 'unpin the rest of a run', cost: 'put_page_bulk' },
+  GupBatchPageThp: { fn: 'pin_user_pages_remote', what: 'pin a page of a huge page', cost: 'gup_batch_page_thp' },
+  GupBatchPage1G: { fn: 'pin_user_pages_remote', what: 'pin a page of a 1 GiB page', cost: 'gup_batch_page_1g' },
+  IommufdPage: { fn: 'batch_from_pages', what: 'gather pinned pages into runs', cost: 'iommufd_page' },
 } as const satisfies Record<string, StepRow>;
 
 export type StepName = keyof typeof ROWS;

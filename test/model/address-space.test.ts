@@ -5,7 +5,6 @@ import { EFAULT, EINVAL, ENOMEM } from '../../src/base/errno.ts';
 import {
   AddressSpace,
   Backing,
-  FaultCost,
   GUP_5_19,
   GUP_6_4,
   GUP_6_18,
@@ -18,9 +17,9 @@ import {
   PROT_READ,
   PROT_RW,
   Residency,
-  type BatchRun,
   type GupRules,
 } from '../../src/model/address-space.ts';
+import { FaultCost, GupEntry, type BatchRun } from '../../src/model/gup-runs.ts';
 import { Arena, capacityFor } from '../../src/model/arena.ts';
 
 const AT = 2 ** 28;
@@ -166,8 +165,8 @@ test('contiguity: blocks by virtual page, by file page when shared, and across t
   assert.deepEqual(r, { pages: 11, reserved: false, blockEnd: AT + 75 });
   space.gupBatch(mm, AT + 3, 20, true, runs, cost);
   assert.deepEqual(runs, [
-    { pages: 13, reserved: false, contiguous: true },
-    { pages: 7, reserved: false, contiguous: false },
+    { pages: 13, entry: GupEntry.Page, reserved: false, contiguous: true },
+    { pages: 7, entry: GupEntry.Page, reserved: false, contiguous: false },
   ]);
   // VM_LOCKED makes another area of it, not another page.
   space.setLocked(mm, AT + 4, 1, Locked.Yes);
@@ -185,7 +184,7 @@ test('device memory: never by GUP, always reserved; page by page before 6.18', (
     space.mmap(mm, AT + 4, 8, { backing: Backing.Bar, prot: PROT_RW });
     assert.equal(space.gupBatch(mm, AT, 12, true, runs, cost), 4);
     assert.equal(space.gupBatch(mm, AT + 4, 8, true, runs, cost), got);
-    assert.deepEqual(runs, [{ pages: got, reserved: true, contiguous: false }]);
+    assert.deepEqual(runs, [{ pages: got, entry: GupEntry.Page, reserved: true, contiguous: false }]);
     assert.equal(space.lookup(mm, AT + 4, 8, true, run()), LOOKUP_PFNMAP);
     assert.deepEqual(space.setLocked(mm, AT + 4, 8, Locked.Yes), { error: 0, lockedDeltaPages: 0 });
   }

@@ -202,7 +202,7 @@ export const noTestLeftOut: Rule = (sources) =>
 
 export const MAX_LINES = 600;
 /** Files that grew past it before they were split. The figure is a ceiling: it may only go down. */
-const LARGER: Readonly<Record<string, number>> = { 'src/model/address-space.ts': 900 };
+const LARGER: Readonly<Record<string, number>> = { 'src/model/address-space.ts': 875 };
 export const noGiantFile: Rule = (sources) =>
   sources.filter(inSrc).flatMap((source) => {
     const lines = source.text.split('\n').length - 1;

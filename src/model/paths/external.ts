@@ -6,7 +6,7 @@
  * domain, because otherwise its mapping has been charged whole; then each page costs a write acquisition of its own.
  */
 import { E2BIG, EACCES, EBUSY, EINVAL, ENODEV, ENOMEM, ENOTTY, EOVERFLOW, EPERM } from '../../base/errno.ts';
-import type { BatchRun } from '../address-space.ts';
+import type { BatchRun } from '../gup-runs.ts';
 import type { Arena, Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { CONTAINER, DMA, GROUP, VPFN } from '../layout.ts';

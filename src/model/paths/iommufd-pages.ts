@@ -10,7 +10,7 @@
  * changes; the kernel starts over without the lock for each batch.
  */
 import { EFAULT, EINVAL, ENOMEM } from '../../base/errno.ts';
-import { FaultCost, type BatchRun, type PageRun } from '../address-space.ts';
+import { FaultCost, type BatchRun, type PageRun } from '../gup-runs.ts';
 import type { Arena, Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { CHUNK, CONTAINER, DMA, MM, PAGES, TASK, USER } from '../layout.ts';
@@ -33,7 +33,7 @@ import { downRead, downWrite, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { accountLockedVm } from '../kernels/account.ts';
 import { entries, iommuMap } from './map.ts';
-import { chargeFaults } from './pin.ts';
+import { chargeBatch, chargeFaults } from './pin.ts';
 
 /** Who pays for pinned pages: iopt_pages.account_mode. */
 export const AccountMode = { User: 0, Mm: 1, None: 2 } as const;
@@ -213,25 +213,26 @@ function* pinBatch(k: Ctx, object: Ref, at: number, max: number, reader: Reader)
     if (k.at(S.GupBatch, mm)) yield;
     got = as.gupBatch(mm, page, max, write, runs, cost);
     if (cost.faults > 0) yield* chargeFaults(k, mm, cost);
-    if (got > 0 && k.atMany(S.GupBatchPage, mm, got)) yield;
+    yield* chargeBatch(k, mm, runs, S.GupBatchPage);
   } else {
     if (k.at(S.GupBatch, 0)) yield;
     const run: PageRun = { pages: 0, reserved: false, blockEnd: 0 };
     const there = as.resident(mm, page, max, write, run);
     if (there > 0) {
       got = as.gupBatch(mm, page, there, write, runs, cost);
-      if (got > 0 && k.atMany(S.GupFast, 0, got)) yield;
+      yield* chargeBatch(k, mm, runs, S.GupFast);
     } else {
       // The slow half of the fast path: what is missing is faulted in under the lock.
       yield* downRead(k, mm);
       got = as.gupBatch(mm, page, max, write, runs, cost);
       if (cost.faults > 0) yield* chargeFaults(k, mm, cost);
-      if (got > 0 && k.atMany(S.GupBatchPage, mm, got)) yield;
+      yield* chargeBatch(k, mm, runs, S.GupBatchPage);
       if (k.at(S.UpRead, mm)) yield;
       upRead(k, mm);
     }
   }
   if (got < 0) return got;
+  if (k.atMany(S.IommufdPage, 0, got)) yield;
   let taken = 0;
   for (const { pages, reserved } of runs) {
     // Device memory cannot be pinned this way.

@@ -4,7 +4,7 @@
  *
  * differs: from 6.16 on DONTNEED of a single area takes the lock of the area instead.
  */
-import { FaultCost } from '../address-space.ts';
+import { FaultCost } from '../gup-runs.ts';
 import type { Ctx, Path } from '../env.ts';
 import { taskMm } from '../mm.ts';
 import { downRead, upRead } from '../rwsem.ts';

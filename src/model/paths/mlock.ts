@@ -7,7 +7,8 @@
  * hugetlb and device memory are never counted, yet their size is part of the test.
  */
 import { EINTR, EINVAL, ENOMEM, EPERM } from '../../base/errno.ts';
-import { FaultCost, Locked } from '../address-space.ts';
+import { Locked } from '../address-space.ts';
+import { FaultCost } from '../gup-runs.ts';
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { MM } from '../layout.ts';

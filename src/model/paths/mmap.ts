@@ -4,7 +4,8 @@
  * Ranges are whole pages. 0 or a negative errno.
  */
 import { EINTR, EINVAL } from '../../base/errno.ts';
-import { FaultCost, type MmapArgs } from '../address-space.ts';
+import { type MmapArgs } from '../address-space.ts';
+import { FaultCost } from '../gup-runs.ts';
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
 import { taskMm } from '../mm.ts';

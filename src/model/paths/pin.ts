@@ -7,21 +7,14 @@
  * `k.pagesPerStep`, which explore sets to 1.
  */
 import { EFAULT, ENOMEM } from '../../base/errno.ts';
-import {
-  FaultCost,
-  LOOKUP_FAULT,
-  LOOKUP_OK,
-  LOOKUP_PFNMAP,
-  type BatchRun,
-  type Lookup,
-  type PageRun,
-} from '../address-space.ts';
+import { LOOKUP_FAULT, LOOKUP_OK, LOOKUP_PFNMAP, type Lookup } from '../address-space.ts';
+import { FaultCost, GupEntry, type BatchRun, type PageRun } from '../gup-runs.ts';
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { DMA } from '../layout.ts';
 import { allowance, exceeds, lockedVm, taskMm } from '../mm.ts';
 import { downRead, upRead } from '../rwsem.ts';
-import { S } from '../steps.ts';
+import { S, type StepId } from '../steps.ts';
 import { countExternal } from './external.ts';
 
 /** What one batched GUP call holds: runs of pinned pages, consumed from the front (vfio_batch, 5.12+). */
@@ -86,6 +79,15 @@ export function* chargeFaults(k: Ctx, mm: Ref, f: FaultCost): Path<void> {
   if (f.zeroed4k > 0 && k.atMany(S.ZeroPage4K, 0, f.zeroed4k)) yield;
   if (f.zeroed2m > 0 && k.atMany(S.ZeroPage2M, 0, f.zeroed2m)) yield;
   if (f.zeroed1g > 0 && k.atMany(S.ZeroPage1G, 0, f.zeroed1g)) yield;
+}
+
+/** Charges the pages of a GUP call; `pageStep` is what a page with a table entry of its own costs. */
+export function* chargeBatch(k: Ctx, mm: Ref, runs: readonly BatchRun[], pageStep: StepId): Path<void> {
+  const pages: [number, number, number] = [0, 0, 0];
+  for (const run of runs) pages[run.entry] += run.pages;
+  if (pages[GupEntry.Page] > 0 && k.atMany(pageStep, mm, pages[GupEntry.Page])) yield;
+  if (pages[GupEntry.Thp] > 0 && k.atMany(S.GupBatchPageThp, mm, pages[GupEntry.Thp])) yield;
+  if (pages[GupEntry.Giga] > 0 && k.atMany(S.GupBatchPage1G, mm, pages[GupEntry.Giga])) yield;
 }
 
 /** One page faulted in and looked up again, under mmap_sem. */
@@ -306,7 +308,7 @@ export function* refill(k: Ctx, call: PinCall, batch: Batch, page: number, max: 
   if (k.at(S.GupBatch, mm)) yield;
   const got = k.addressSpace.gupBatch(mm, page, max, call.write, batch.runs, call.fault.reset());
   if (call.fault.faults > 0) yield* chargeFaults(k, mm, call.fault);
-  if (got > 0 && k.atMany(S.GupBatchPage, mm, got)) yield;
+  yield* chargeBatch(k, mm, batch.runs, S.GupBatchPage);
   if (k.at(S.UpRead, mm)) yield;
   upRead(k, mm);
   batch.next = 0;

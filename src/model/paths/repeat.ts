@@ -7,6 +7,7 @@
  *
  * test/model/repeat.test.ts proves both forms equal.
  */
+import { GupEntry } from '../gup-runs.ts';
 import type { Ref } from '../arena.ts';
 import { C, LockKind, type Ctx } from '../env.ts';
 import { CHUNK, CONTAINER, DMA } from '../layout.ts';
@@ -182,7 +183,8 @@ export class Repeater {
     const domains = m[(m[call.dma + DMA.container] as number) + CONTAINER.domains] as number;
     // Large IOMMU entries depend on the alignment.
     const shift = this.#chunkPages < 512 ? 0 : call.iovaPage % 512;
-    return `${this.#unitPages} ${this.#chunkPages} ${domains} ${call.lockCap} ${call.local} ${shift}`;
+    const entry = call.batch?.runs[0]?.entry ?? GupEntry.Page;
+    return `${this.#unitPages} ${this.#chunkPages} ${entry} ${domains} ${call.lockCap} ${call.local} ${shift}`;
   }
 
   /** Leaves the batch as the step-by-step loop would have it after `done` pages and a busy chunk. */
