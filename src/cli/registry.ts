@@ -33,6 +33,9 @@ const PEAK_PAGES: ReadonlyMap<string, Peak> = new Map<string, Peak>([
       return sumPages;
     },
   ],
+  ['hotplug', (o) => (option(o, 'size') / PAGE_BYTES) * option(o, 'modules')],
+  ['virtio-mem', (o) => (option(o, 'block') / PAGE_BYTES) * option(o, 'blocks')],
+  ['vaddr-update', (o, memory) => (o['map'] === true ? memory.bytes / PAGE_BYTES : 0)],
   ['mlock-loop', (o) => option(o, 'pages')],
 ]);
 

@@ -79,6 +79,8 @@ export const DEFAULT_PROFILE: CostProfile = {
     vma_op: 2000,
     mlock_page: 1_000,
     fork_page: 30,
+    pte_walk: 5,
+    collapse_2m: 200_000,
     exec: 100_000,
     exit: 10_000,
     notify: 1000,

@@ -22,6 +22,8 @@ export const OPS = [
   'attach',
   'detach',
   'vaddr_update',
+  'collapse',
+  'smaps',
   'null',
 ] as const;
 export type OpName = (typeof OPS)[number];

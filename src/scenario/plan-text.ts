@@ -67,14 +67,19 @@ function facts(plan: RunPlan): string[] {
 
 function summarise(guests: readonly GuestPlan[], registry: Pick<Registry, 'workloads'>): ClassSummary {
   const [first] = guests as [GuestPlan, ...GuestPlan[]];
-  const peaks = new Map<object, number>();
+  // Guests with equal memory and equal actors share the objects.
+  const peaks = new Map<object, Map<object, number>>();
+  let most = first;
   let peakPages = 0;
   let memoryPages = 0;
   const bytes: [number, number] = [Infinity, 0];
   const startNs: [number, number] = [Infinity, 0];
   for (const guest of guests) {
-    let peak = peaks.get(guest.memory);
-    if (peak === undefined) peaks.set(guest.memory, (peak = peakOf(guest, registry)));
+    let ofMemory = peaks.get(guest.memory);
+    if (ofMemory === undefined) peaks.set(guest.memory, (ofMemory = new Map<object, number>()));
+    let peak = ofMemory.get(guest.actors);
+    if (peak === undefined) ofMemory.set(guest.actors, (peak = peakOf(guest, registry)));
+    if (guest.actors.length > most.actors.length) most = guest;
     peakPages += peak;
     memoryPages += guest.memory.bytes / PAGE_BYTES;
     widen(bytes, guest.memory.bytes);
@@ -87,7 +92,7 @@ function summarise(guests: readonly GuestPlan[], registry: Pick<Registry, 'workl
     backings: [...new Set(guests.map((guest) => guest.memory.backing))],
     memlock: first.memlockBytes === null ? 'unlimited' : formatBytes(asBytes(first.memlockBytes)),
     startNs,
-    actors: actorsText(first),
+    actors: actorsText(most),
     memoryPages,
     peakPages,
   };

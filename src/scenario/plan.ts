@@ -57,7 +57,9 @@ export class Planner {
 class ClassPlanner {
   readonly first: number;
   readonly #guest: GuestClass;
-  readonly #actors: readonly ActorPlan[];
+  /** Per actor of the class, its instances; and the lists of actors that guests have, by which of them those are. */
+  readonly #actors: readonly (readonly ActorPlan[])[];
+  readonly #mixes = new Map<string, readonly ActorPlan[]>();
   /** Guests of a class have few different memories: each is one shared object. */
   readonly #memories = new Map<string, MemoryPlan>();
   /** Start of each guest, ns; only where they arrive at a rate, since each depends on the one before. */
@@ -66,7 +68,7 @@ class ClassPlanner {
   constructor(guest: GuestClass, first: number, seed: number) {
     this.#guest = guest;
     this.first = first;
-    this.#actors = deepFreeze(guest.actors.flatMap(actorsOf));
+    this.#actors = deepFreeze(guest.actors.map(actorsOf));
     const { rate, at } = guest.start;
     if (rate === undefined) {
       this.#arrivalsNs = null;
@@ -94,8 +96,22 @@ class ClassPlanner {
       iommu: guest.iommu,
       containers: guest.containers,
       ...(guest.mdev === 'none' ? {} : { mdev: guest.mdev }),
-      actors: this.#actors,
+      actors: this.#mix(seed),
     });
+  }
+
+  /** The actors of a guest: all of the class, but those that are drawn. Equal lists are one shared object. */
+  #mix(seed: number): readonly ActorPlan[] {
+    const has = this.#guest.actors.map(
+      ({ name, chance }) => chance === 1 || stream(seed, `actor.${name}.chance`).float() < chance,
+    );
+    const id = has.map(Number).join('');
+    let actors = this.#mixes.get(id);
+    if (actors === undefined) {
+      actors = Object.freeze(this.#actors.filter((_, i) => has[i]).flat());
+      this.#mixes.set(id, actors);
+    }
+    return actors;
   }
 
   #startNs(index: number, seed: number): number {

@@ -261,6 +261,12 @@ const actorSchema = z.strictObject({
     .max(MAX_INSTANCES)
     .default(1)
     .describe('How many of it; more than one are named vcpu-0, vcpu-1, ...'),
+  chance: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(1)
+    .describe('Share of the guests that have it, drawn for each guest: 0.3 of them run the mlock loop.'),
   task: z
     .enum(['main', 'thread', 'vm_child', 'child', 'kthread'])
     .default('thread')
@@ -326,7 +332,21 @@ const guestSchema = z.strictObject({
   duration: zDuration({ min: 1 })
     .optional()
     .describe('The guest is stopped this long after its start; when left out, it ends with its actors.'),
-  actors: z.array(actorSchema).min(1).max(256).describe('The threads and processes of each guest.'),
+  actors: z
+    .array(actorSchema)
+    .min(1)
+    .max(256)
+    .check((context) => {
+      if (context.value.some(({ chance }) => chance === 1)) return;
+      report(
+        context,
+        [],
+        context.value,
+        'a guest could be drawn without any actor',
+        'leave chance out for one of them',
+      );
+    })
+    .describe('The threads and processes of each guest.'),
 });
 
 const thresholdSchema = z.union([

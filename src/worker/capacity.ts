@@ -18,6 +18,8 @@ export function planCapacity(guests: readonly GuestPlan[], kworkers: number, var
     processes += 1 + guest.actors.filter((x) => x.task === 'vm_child' || x.task === 'child').length;
     actors += guest.actors.length + 1;
     containers += guest.containers;
+    const before = segments;
+    let forks = 0;
     segments += 16;
     for (const actor of guest.actors) {
       const workload = WORKLOADS.get(actor.workload);
@@ -25,9 +27,12 @@ export function planCapacity(guests: readonly GuestPlan[], kworkers: number, var
       const needs = workload.needs(actor.options, guest);
       mappings += needs.mappings;
       segments += needs.segments;
+      if (needs.forks === true) forks += 1;
       pages += needs.externalPages;
       if (variant.iommufd !== null) batches += needs.mappings + Math.ceil((needs.mappedPages ?? 0) / BATCH_PAGES);
     }
+    processes += forks;
+    segments += (segments - before) * forks;
   }
   return {
     mm: processes + 8,

@@ -5,16 +5,25 @@ import type { Actor } from '../engine/actor.ts';
 import type { Path } from '../model/env.ts';
 import { vfioPinPages, vfioUnpinPages } from '../model/paths/external.ts';
 import { containerOf, groupOf, MDEV_GROUP } from '../model/paths/files.ts';
-import { MAP_ARGSZ, MAP_FLAG_READ, MAP_FLAG_WRITE, vfioDmaDoMap } from '../model/paths/map.ts';
-import { UNMAP_ARGSZ, vfioDmaDoUnmap, type UnmapArgs } from '../model/paths/unmap.ts';
+import { MAP_ARGSZ, MAP_FLAG_READ, MAP_FLAG_VADDR, MAP_FLAG_WRITE, vfioDmaDoMap } from '../model/paths/map.ts';
+import { UNMAP_ARGSZ, UNMAP_FLAG_ALL, UNMAP_FLAG_VADDR, vfioDmaDoUnmap, type UnmapArgs } from '../model/paths/unmap.ts';
 
 const PAGE = BigInt(PAGE_BYTES);
 
+interface Piece {
+  readonly iovaPage: number;
+  readonly pages: number;
+  /** Index of the container; left out: the first. */
+  readonly container?: number;
+}
+
 /** Maps `pages` pages of the guest's buffer, from its page `bufferPage`, read-write at `iovaPage`. 0 or a negative errno. */
-export function* mapBuffer(
-  actor: Actor,
-  m: { readonly iovaPage: number; readonly bufferPage: number; readonly pages: number; readonly container?: number },
-): Path<number> {
+export function* mapBuffer(actor: Actor, m: Piece & { readonly bufferPage: number }): Path<number> {
+  return yield* mapMemory(actor, { ...m, page: actor.bufferPage + m.bufferPage });
+}
+
+/** The same for any memory of the process, from its page `page`. */
+export function* mapMemory(actor: Actor, m: Piece & { readonly page: number }): Path<number> {
   const container = containerOf(actor.k, m.container ?? 0);
   if (container < 0) return yield* actor.operate('map', refused(container));
   return yield* actor.operate(
@@ -22,7 +31,7 @@ export function* mapBuffer(
     vfioDmaDoMap(actor.k, container, {
       argsz: MAP_ARGSZ,
       flags: MAP_FLAG_READ | MAP_FLAG_WRITE,
-      vaddr: BigInt(actor.bufferPage + m.bufferPage) * PAGE,
+      vaddr: BigInt(m.page) * PAGE,
       iova: BigInt(m.iovaPage) * PAGE,
       size: BigInt(m.pages) * PAGE,
     }),
@@ -30,10 +39,7 @@ export function* mapBuffer(
 }
 
 /** Unmaps a range. The pages removed, or a negative errno. */
-export function* unmapRange(
-  actor: Actor,
-  m: { readonly iovaPage: number; readonly pages: number; readonly container?: number },
-): Path<number> {
+export function* unmapRange(actor: Actor, m: Piece): Path<number> {
   const container = containerOf(actor.k, m.container ?? 0);
   if (container < 0) return yield* actor.operate('unmap', refused(container));
   const args: UnmapArgs = {
@@ -45,6 +51,36 @@ export function* unmapRange(
   };
   const ret = yield* actor.operate('unmap', vfioDmaDoUnmap(actor.k, container, args));
   return ret < 0 ? ret : Number(args.unmapped / PAGE);
+}
+
+/** UNMAP_DMA with VADDR and ALL: every mapping of the container keeps its pages and loses its address. 0 or a negative errno. */
+export function* invalidateAll(actor: Actor, index: number): Path<number> {
+  const container = containerOf(actor.k, index);
+  if (container < 0) return yield* actor.operate('vaddr_update', refused(container));
+  const args: UnmapArgs = {
+    argsz: UNMAP_ARGSZ,
+    flags: UNMAP_FLAG_ALL | UNMAP_FLAG_VADDR,
+    iova: 0n,
+    size: 0n,
+    unmapped: 0n,
+  };
+  return yield* actor.operate('vaddr_update', vfioDmaDoUnmap(actor.k, container, args));
+}
+
+/** MAP_DMA with VADDR: gives a mapping its address, perhaps in another address space. 0 or a negative errno. */
+export function* updateAddress(actor: Actor, m: Piece & { readonly bufferPage: number }): Path<number> {
+  const container = containerOf(actor.k, m.container ?? 0);
+  if (container < 0) return yield* actor.operate('vaddr_update', refused(container));
+  return yield* actor.operate(
+    'vaddr_update',
+    vfioDmaDoMap(actor.k, container, {
+      argsz: MAP_ARGSZ,
+      flags: MAP_FLAG_VADDR,
+      vaddr: BigInt(actor.bufferPage + m.bufferPage) * PAGE,
+      iova: BigInt(m.iovaPage) * PAGE,
+      size: BigInt(m.pages) * PAGE,
+    }),
+  );
 }
 
 /** vfio_pin_pages for the mdev driver of a container. Pages, or a negative errno. */

@@ -19,9 +19,10 @@ export function scratchPage(actor: Actor): number {
   return SCRATCH_PAGE + actor.guest.actors.indexOf(actor.plan) * SCRATCH_STRIDE;
 }
 
-/** mmap of private anonymous 4 KiB memory. */
-export function* mmapScratch(actor: Actor, page: number, pages: number): Path<number> {
-  return yield* actor.operate('mmap', sysMmap(actor.k, page, pages, { backing: Backing.Anon4k, prot: PROT_RW }));
+/** mmap of private anonymous memory, of 4 KiB pages or where it can of transparent huge ones. */
+export function* mmapScratch(actor: Actor, page: number, pages: number, backing?: 'anon4k' | 'thp'): Path<number> {
+  const kind = backing === 'thp' ? Backing.Thp : Backing.Anon4k;
+  return yield* actor.operate('mmap', sysMmap(actor.k, page, pages, { backing: kind, prot: PROT_RW }));
 }
 
 export function* munmapScratch(actor: Actor, page: number, pages: number): Path<number> {

@@ -11,6 +11,8 @@ export interface Needs {
   readonly mappings: number;
   /** Pieces its memory can fall into. */
   readonly segments: number;
+  /** It forks: a process more, and a copy of what describes the guest's memory. */
+  readonly forks?: boolean;
   /** Pages an mdev driver can hold. */
   readonly externalPages: number;
   /** Pages it maps at most, counted once per mapping; left out: few. */

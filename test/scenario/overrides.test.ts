@@ -174,6 +174,7 @@ test('flags over environment over file over default, and the origin of each valu
     'guests.small.start.at': '0 <- default',
     'guests.small.actors.mapper.name': 'mapper <- t.yaml:7',
     'guests.small.actors.mapper.count': '1 <- default',
+    'guests.small.actors.mapper.chance': '1 <- default',
     'guests.small.actors.mapper.task': 'thread <- default',
     'guests.small.actors.mapper.workload': 'map-unmap <- t.yaml:7',
     'guests.small.actors.mapper.options.size': '4KiB <- t.yaml:7',

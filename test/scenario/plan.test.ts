@@ -129,6 +129,35 @@ test('what is drawn lies where the scenario says, and in the proportions it says
   assert.ok(Math.abs(meanStart - 5e9) < 5 * (10e9 / Math.sqrt(12 * 9000)));
 });
 
+test('an actor with a chance is drawn for each guest by itself: the others stay the same', () => {
+  const withChance = (chances: readonly number[]): RunPlan =>
+    plan(
+      'name: fleet\nguests:\n  - class: g\n    count: 4000\n    memory: { size: 1GiB }\n    actors:\n' +
+        '      - { name: a, task: main, workload: map-unmap }\n' +
+        chances.map((chance, i) => `      - { name: b${i}, chance: ${chance}, workload: fault, count: 2 }\n`).join(''),
+    );
+  const has = ({ guests }: RunPlan, name: string): boolean[] =>
+    guests.map(({ actors }) => actors.some((actor) => actor.name === `${name}-0`));
+  const share = (list: readonly boolean[]): number => list.filter(Boolean).length / list.length;
+  const one = withChance([0.3]);
+  const two = withChance([0.3, 0.6]);
+  assert.ok(Math.abs(share(has(two, 'b0')) - 0.3) < 0.03 && Math.abs(share(has(two, 'b1')) - 0.6) < 0.03);
+  assert.deepEqual(has(two, 'b0'), has(one, 'b0'), 'each actor has a stream of its own');
+  const both = has(two, 'b0').map((b, i) => b && (has(two, 'b1')[i] ?? false));
+  assert.ok(Math.abs(share(both) - 0.18) < 0.03, 'drawn independently');
+  assert.equal(new Set(two.guests.map(({ actors }) => actors)).size, 4, 'equal lists are one object');
+  assert.throws(
+    () =>
+      plan(
+        fleet(1)
+          .replace('workload: map-unmap', 'workload: map-unmap, chance: 0.5')
+          .replace(', count: 8', ', count: 8, chance: 0'),
+      ),
+    /drawn without any actor/,
+  );
+  assert.deepEqual([share(has(withChance([0]), 'b0')), share(has(withChance([1]), 'b0'))], [0, 1]);
+});
+
 test('a range is drawn on its steps, both ends included', () => {
   const text = fleet(500).replace(
     '{ choose: [1GiB, 2GiB, 4GiB], weights: [5, 3, 1] }',

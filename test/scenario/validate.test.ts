@@ -93,6 +93,7 @@ test('the smallest scenario is valid and gets its defaults', () => {
         {
           name: 'a',
           count: 1,
+          chance: 1,
           task: 'thread',
           workload: 'map-unmap',
           options: { size: 4096, chunk: 1 },
