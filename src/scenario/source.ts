@@ -3,23 +3,15 @@
  * resolved scenario can say the origin of each value. The text is untrusted: its size, depth and expansion are bounded,
  * and nothing in it can reach an object's prototype.
  */
-import {
-  isAlias,
-  isMap,
-  isScalar,
-  isSeq,
-  LineCounter,
-  parseDocument,
-  type Document,
-  type Node as YamlNode,
-  type YAMLError,
-} from 'yaml';
+import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node as YamlNode } from 'yaml';
+import { parseYaml, type YamlError } from './yaml-document.ts';
 
 /** Largest scenario file, in bytes. */
-export const MAX_SOURCE_BYTES = 4 * 1024 * 1024;
+export const MAX_SOURCE_BYTES = 1024 * 1024;
 /** Values in a scenario after its aliases are expanded. */
 const MAX_NODES = 200_000;
 const MAX_DEPTH = 32;
+const TOO_DEEP = { message: 'the YAML is nested too deeply', hint: `nest at most ${MAX_DEPTH} levels` };
 
 export type PathPart = string | number;
 
@@ -136,37 +128,31 @@ export interface ParsedSource {
 
 /** Reads YAML 1.2 into a located tree. */
 export function parseSource(file: string, text: string): ParsedSource {
-  const source: SourceText = { file, text, lines: new LineCounter() };
+  const lines = new LineCounter();
+  // Not counted by the parser: it misses the lines within a scalar that stands where none may.
+  lines.addNewLine(0);
+  for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) lines.addNewLine(at + 1);
+  const source: SourceText = { file, text, lines };
   const nothing = (message: string, hint: string): ParsedSource => ({
     source,
     root: null,
     faults: [{ origin: null, path: '', message, hint }],
   });
-  let document: Document;
-  try {
-    document = parseDocument(text, {
-      lineCounter: source.lines,
-      prettyErrors: false,
-      version: '1.2',
-      logLevel: 'error',
-    });
-  } catch (error) {
-    if (error instanceof RangeError)
-      return nothing('the YAML is nested too deeply', `nest at most ${MAX_DEPTH} levels`);
-    throw error;
-  }
-  if (document.errors.some((error) => error.message.includes('call stack'))) {
-    return nothing('the YAML is nested too deeply', `nest at most ${MAX_DEPTH} levels`);
+  const parsed = parseYaml(text, MAX_DEPTH);
+  if ('deepAt' in parsed) {
+    const { deepAt: start } = parsed;
+    const origin: Origin = { kind: 'scenario', start, end: start + 1 };
+    return { source, root: null, faults: [{ origin, path: '', ...TOO_DEEP }] };
   }
   // One broken line makes many errors; the first of each line says it.
   const seen = new Set<number>();
-  const errors = [...document.errors, ...document.warnings].filter((error) => {
-    const { line } = source.lines.linePos(error.pos[0]);
+  const errors = parsed.errors.filter((error) => {
+    const { line } = source.lines.linePos(error.start);
     return !seen.has(line) && seen.add(line);
   });
-  const faults = errors.map((error) => yamlFault(error, text));
-  const broken = document.errors.some((error) => error.code !== 'DUPLICATE_KEY');
-  if (broken) return { source, root: null, faults };
+  const faults = errors.map(yamlFault);
+  const { document } = parsed;
+  if (document === null || errors.length > 0) return { source, root: null, faults };
   if (document.contents === null) return nothing('the file is empty', "start with 'name:' and 'guests:'");
   const walk = new Walk(faults);
   const root = walk.node(document.contents, 0, []);
@@ -175,17 +161,9 @@ export function parseSource(file: string, text: string): ParsedSource {
   return { source, root: walk.fatal ? null : root, faults };
 }
 
-function yamlFault(error: YAMLError, text: string): Fault {
-  const [start, end] = error.pos;
-  const origin: Origin = { kind: 'scenario', start, end: Math.max(end, start + 1) };
-  if (error.code === 'DUPLICATE_KEY') {
-    const key = /^[^:\s]*/.exec(text.slice(start, start + 80))?.[0] ?? '';
-    const keyOrigin: Origin = { kind: 'scenario', start, end: start + key.length };
-    return { origin: keyOrigin, path: '', message: `the key '${key}' is given twice`, hint: 'keep one of them' };
-  }
-  const said = error.code === 'MULTIPLE_DOCS' ? 'more than one document' : error.message;
-  const message = said.replace(/\s+/g, ' ').slice(0, 200);
-  return { origin, path: '', message: `YAML: ${message}`, hint: YAML_HINTS[error.code] };
+function yamlFault({ start, end, code, message }: YamlError): Fault {
+  const origin: Origin = { kind: 'scenario', start, end };
+  return { origin, path: '', message: `YAML: ${message}`.replace(/\s+/g, ' ').slice(0, 206), hint: YAML_HINTS[code] };
 }
 
 class Walk {
@@ -201,7 +179,7 @@ class Walk {
     const origin = this.#origin(yaml, key);
     const withKey = (located: Located): Located => (key === undefined ? located : { ...located, key });
     if (depth > MAX_DEPTH) {
-      this.#fatal(origin, [], 'the YAML is nested too deeply', `nest at most ${MAX_DEPTH} levels`);
+      this.#fatal(origin, [], TOO_DEEP.message, TOO_DEEP.hint);
       return { origin, value: null, nodes: 1 };
     }
     if (isAlias(yaml)) {
@@ -233,7 +211,10 @@ class Walk {
         if (key === null) continue;
         const { name, at } = key;
         const child = this.node(pair.value as YamlNode | null, depth + 1, [...path, name], at);
-        if (!entries.has(name)) entries.set(name, child);
+        if (entries.has(name)) {
+          const message = `the key '${name.slice(0, 60)}' is given twice`;
+          this.#faults.push({ origin: at, path: '', message, hint: 'keep one of them' });
+        } else entries.set(name, child);
       }
       return container(entries, origin);
     }

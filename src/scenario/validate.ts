@@ -54,7 +54,7 @@ export function readScenarioText(file: string): string {
       throw refuse('is a directory', 'name a scenario file, for example scenarios/boot-storm.yaml');
     // Whatever is no regular file may be endless; /dev/stdin and pipes are read up to the limit by the shell's user.
     if (!stat.isFile() && !stat.isFIFO()) throw refuse('is not a file', 'name a scenario file');
-    if (stat.size > MAX_SOURCE_BYTES) throw refuse('is larger than 4MiB', 'use count instead of listing guests');
+    if (stat.size > MAX_SOURCE_BYTES) throw refuse('is larger than 1MiB', 'use count instead of listing guests');
     bytes = readFileSync(file);
   } catch (error) {
     if (error instanceof UserError) throw error;
@@ -64,7 +64,7 @@ export function readScenarioText(file: string): string {
     if (code === 'EACCES') throw refuse('no permission to read it', 'check the permissions of the file');
     throw refuse(`cannot be read (${code ?? String(error)})`, 'check the path');
   }
-  if (bytes.length > MAX_SOURCE_BYTES) throw refuse('is larger than 4MiB', 'use count instead of listing guests');
+  if (bytes.length > MAX_SOURCE_BYTES) throw refuse('is larger than 1MiB', 'use count instead of listing guests');
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
