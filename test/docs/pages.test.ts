@@ -1,0 +1,151 @@
+/**
+ * The tutorial and the how-to pages, followed to the letter. Of every page, from its top: blocks with a name are written to that file (a
+ * `diff` replaces its minus lines by its plus lines), `sh` blocks are run, and the lines of a `text` block must be among what the `sh` block
+ * before it printed, in that order, each as the beginning of a line or a part of one; `...` stands for any lines between.
+ */
+import assert from 'node:assert/strict';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, describe, it } from 'node:test';
+import { EXIT } from '../../src/base/errors.ts';
+import { until } from '../coordinator/until.ts';
+
+const PAGES = ['docs/tutorial.md', ...readdirSync('docs/how-to').map((name) => `docs/how-to/${name}`)];
+const ROOT = process.cwd();
+const top = mkdtempSync(path.join(os.tmpdir(), 'pinstorm-docs-'));
+after(() => rmSync(top, { recursive: true, force: true }));
+
+interface Block {
+  readonly kind: string;
+  readonly name: string | null;
+  readonly text: string;
+}
+
+function blocksOf(page: string): Block[] {
+  const fences = readFileSync(page, 'utf8').matchAll(/^```(\w+)(?: name=(\S+))?\n(.*?)^```$/gms);
+  return [...fences].map(([, kind = '', name, text = '']) => ({ kind, name: name ?? null, text }));
+}
+
+/** A directory with what a clone has, in which a page can write; with a program of its own where the page changes it. */
+function workplace(page: string, changes: boolean): { readonly cwd: string; readonly path: string } {
+  const cwd = path.join(top, path.basename(page, '.md'));
+  mkdirSync(path.join(cwd, 'path'), { recursive: true });
+  for (const name of ['scenarios', 'cases', 'profiles', 'calibration', 'bin']) {
+    symlinkSync(path.join(ROOT, name), path.join(cwd, name));
+  }
+  if (changes) {
+    for (const name of ['package.json', 'tsconfig.json', 'src'])
+      cpSync(name, path.join(cwd, name), { recursive: true });
+    symlinkSync(path.join(ROOT, 'node_modules'), path.join(cwd, 'node_modules'));
+  }
+  const main = path.join(changes ? cwd : ROOT, 'dist/src/cli/main.js');
+  writeFileSync(path.join(cwd, 'path/pinstorm'), `#!/bin/sh\nexec '${process.execPath}' '${main}' "$@"\n`, {
+    mode: 0o755,
+  });
+  return { cwd, path: `${path.join(cwd, 'path')}:${process.env['PATH']}` };
+}
+
+function apply(file: string, diff: string): void {
+  const side = (sign: string): string =>
+    diff
+      .split('\n')
+      .filter((line) => line.startsWith(sign))
+      .map((line) => line.slice(1))
+      .join('\n');
+  const text = readFileSync(file, 'utf8');
+  assert.ok(text.includes(side('-')), `${file} has no longer ${side('-')}`);
+  writeFileSync(file, text.replace(side('-'), side('+')));
+}
+
+/** Each line of `shown`, in order, is in `printed`. */
+function compare(page: string, shown: string, printed: string): void {
+  const lines = printed.split('\n');
+  let at = 0;
+  let skip = true;
+  for (const line of shown.trimEnd().split('\n')) {
+    if (line.trim() === '...') {
+      skip = true;
+      continue;
+    }
+    const found = lines.findIndex((l, i) => i >= at && (line === '' ? l === '' : l.includes(line)));
+    const where = `${page} shows\n${line}\nafter line ${at} of what is printed:\n${printed}`;
+    assert.ok(found >= 0 && (skip || found === at), where);
+    at = found + 1;
+    skip = false;
+  }
+}
+
+async function redisServer(): Promise<{ readonly url: string; readonly server: ChildProcess }> {
+  const socket = path.join(top, 'redis.sock');
+  const server = spawn('redis-server', ['--port', '0', '--unixsocket', socket, '--save', '', '--appendonly', 'no'], {
+    stdio: 'ignore',
+  });
+  const ping = (): boolean =>
+    spawnSync('redis-cli', ['-s', socket, 'ping'], { encoding: 'utf8' }).stdout?.trim() === 'PONG';
+  await until('the Redis of this test answers', ping);
+  return { url: socket, server };
+}
+
+describe('what the pages say to do', () => {
+  for (const page of PAGES) {
+    it(page, async () => {
+      const blocks = blocksOf(page);
+      const changes = blocks.some((b) => b.name?.startsWith('src/'));
+      const { cwd, path: search } = workplace(page, changes);
+      let redis: Awaited<ReturnType<typeof redisServer>> | null = null;
+      let built = !changes;
+      let printed: string | null = null;
+      let ran = 0;
+      try {
+        for (const { kind, name, text } of blocks) {
+          if (name !== null) {
+            const file = path.join(cwd, name);
+            if (kind === 'diff') apply(file, text);
+            else writeFileSync(file, text);
+            built = built && !name.startsWith('src/');
+          } else if (kind === 'text') {
+            assert.ok(printed !== null, `${page} shows output of nothing`);
+            compare(page, text, printed);
+          } else {
+            assert.equal(kind, 'sh', `${page}: a ${kind} block without a name`);
+            if (!built) {
+              for (const project of ['tsconfig.json', 'src/ui']) {
+                const args = ['node_modules/typescript/bin/tsc', '-p', project];
+                const tsc = spawnSync(process.execPath, args, { cwd, encoding: 'utf8' });
+                assert.equal(tsc.status, 0, `${page}\n${tsc.stdout}`);
+              }
+              built = true;
+            }
+            if (text.includes('$REDIS')) redis ??= await redisServer();
+            printed = '';
+            // A line at a time where each has a status of its own; a block with background jobs is one program.
+            const programs = text.includes('&\n') ? [text] : text.trimEnd().split('\n');
+            for (const program of programs) {
+              const wanted = [Number(/# exit status (\d+)/.exec(program)?.[1] ?? 0)];
+              // In real time a machine that is busy with other tests is saturated, and the verdict says so.
+              if (/\bpinstorm (run|coordinator) /.test(program)) wanted.push(EXIT.saturated);
+              const env = { ...process.env, PATH: search, ...(redis === null ? {} : { REDIS: redis.url }) };
+              const run = spawnSync('sh', ['-c', `{ ${program}\n} 2>&1`], {
+                cwd,
+                env,
+                encoding: 'utf8',
+                timeout: 120_000,
+              });
+              printed += run.stdout;
+              assert.ok(
+                wanted.includes(run.status ?? -1),
+                `${page}: ${program}\nexit status ${run.status}\n${run.stdout}`,
+              );
+              ran += 1;
+            }
+          }
+        }
+        assert.ok(ran > 0, `${page} has nothing to run`);
+      } finally {
+        redis?.server.kill();
+      }
+    });
+  }
+});
