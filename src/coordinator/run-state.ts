@@ -239,8 +239,9 @@ export class RunState {
         name,
         state: lost !== null ? 'lost' : final !== null ? 'done' : 'alive',
         silenceSeconds: (nowMs - lastSeenMs) / 1000,
-        guestsRunning: interval?.states['running'] ?? 0,
-        deferredBacklog: interval?.backlog ?? 0,
+        // What a lost worker had went down with it, or runs elsewhere.
+        guestsRunning: lost === null ? (interval?.states['running'] ?? 0) : 0,
+        deferredBacklog: lost === null ? (interval?.backlog ?? 0) : 0,
         threads: registration.threads,
         idleSeconds: snapshot.counter('thread_idle_ns') / 1e9,
         eventLoopDelaySeconds: (interval?.eventLoopDelayP99Ns ?? 0) / 1e9,

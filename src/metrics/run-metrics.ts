@@ -90,7 +90,11 @@ export function addRunMetrics(runId: string, health: () => RunHealth, add: Add):
       health().workers.map((worker) => ({ labels: { worker: worker.name }, value: of(worker) })),
     );
   perWorker('gauge', 'up', '1 unless the worker was lost.', (w) => (w.state === 'lost' ? 0 : 1));
-  perWorker('gauge', 'silence_seconds', 'Time since the last message of the worker.', (w) => w.silenceSeconds);
+  add('gauge', 'worker_silence_seconds', 'Time since the last message of a worker that may still speak.', () =>
+    health()
+      .workers.filter(({ state }) => state === 'alive')
+      .map(({ name, silenceSeconds }) => ({ labels: { worker: name }, value: silenceSeconds })),
+  );
   perWorker('gauge', 'guests_running', 'Guests that run on the worker.', (w) => w.guestsRunning);
   perWorker('gauge', 'deferred_backlog', 'Deferred updates of the worker not yet applied.', (w) => w.deferredBacklog);
   perWorker('gauge', 'threads', 'Driver threads of the worker.', (w) => w.threads);

@@ -94,7 +94,7 @@ test('workers are seen side by side', () => {
   block.record(LATENESS, 500_000_000, 2);
   block.count(layout.counter('thread_idle_ns'), 1_500_000_000);
   hear(state, 'w1', 4, Snapshot.take(layout, [block]));
-  hear(state, 'w2', 0).lost = 'killed';
+  hear(state, 'w2', 3).lost = 'killed';
   const [w1, w2] = state.workerHealth(2500);
   assert.deepEqual(w1, {
     name: 'w1',
@@ -110,5 +110,5 @@ test('workers are seen side by side', () => {
     operations: 5,
     lateness: { sumSeconds: 1, count: 2 },
   });
-  assert.deepEqual([w2?.state, w2?.operations], ['lost', 0]);
+  assert.deepEqual([w2?.state, w2?.operations, w2?.guestsRunning, w2?.deferredBacklog], ['lost', 0, 0, 0]);
 });

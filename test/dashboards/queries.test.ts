@@ -20,7 +20,7 @@ import {
 } from './grafana.ts';
 import { onStage } from './stage.ts';
 
-const RUN_SECONDS = 7;
+const RUN_SECONDS = 6;
 const TABLE = 'docs/dashboard-queries.md';
 /** Metrics of Node itself that the boards leave out: of use to who looks for a bug in pinstorm. */
 const NODES_OWN = /^pinstorm_(process|nodejs)_/;

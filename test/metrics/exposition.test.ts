@@ -148,6 +148,8 @@ test('the coordinator says how the run, its workers and Redis are; a worker does
   assert.equal(value('pinstorm_workers{state="lost"}'), '1');
   assert.equal(value('pinstorm_worker_up{worker="w1"}'), '1');
   assert.equal(value('pinstorm_worker_up{worker="w2"}'), '0');
+  assert.equal(value('pinstorm_worker_silence_seconds{worker="w1"}'), '0.5');
+  assert.equal(value('pinstorm_worker_silence_seconds{worker="w2"}'), undefined);
   assert.equal(value('pinstorm_worker_cpu_seconds_total{worker="w1"}'), '12.5');
   assert.equal(value('pinstorm_worker_lateness_seconds_sum{worker="w1"}'), '0.25');
   assert.equal(value('pinstorm_worker_lateness_seconds_count{worker="w2"}'), '500');
