@@ -129,8 +129,8 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
     /** Up to where the live page has the run. */
     let shownSeconds = begun?.endSeconds ?? 0;
     const workers = (): WorkerHealth[] => watch.state.workerHealth(performance.now());
-    const record = (atSeconds: number, kind: string, fields: Record<string, unknown>): void => {
-      directory?.event(atSeconds, kind, fields);
+    const record = (atSeconds: number, kind: string, fields: Record<string, unknown>, again = false): void => {
+      directory?.event(atSeconds, kind, fields, again);
       page?.event(atSeconds, kind, fields);
     };
     const coordinator = new Coordinator(
@@ -159,13 +159,12 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
         },
         guest(outcome, worker, replayed) {
           const row = watch.guestRow(outcome, worker);
-          // What the run directory of a resumed run has, it has.
-          if (!replayed || begun === null) directory?.guest(row);
+          directory?.guest(row, replayed);
           page?.guest(row);
         },
         event(kind, fields, replayed) {
           watch.event(kind, fields);
-          if (!replayed || begun === null) record(watch.elapsedSeconds, kind, fields);
+          record(watch.elapsedSeconds, kind, fields, replayed);
           const text = replayed ? undefined : said(kind, fields);
           if (text !== undefined) status.message(`pinstorm: ${text}`);
         },

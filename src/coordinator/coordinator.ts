@@ -54,7 +54,8 @@ export class Coordinator {
   readonly #redis: Redis;
   readonly #keys: RunKeys;
   readonly #reader: StreamReader<WorkerMessage>;
-  readonly #guests: JobProducer;
+  /** Made once there is a run: opening a queue leaves a key. */
+  #guests: JobProducer | undefined;
   readonly #slices: Slices;
   readonly #lead: Lead;
   readonly #reasons: string[] = [];
@@ -91,8 +92,7 @@ export class Coordinator {
     this.#lead = new Lead(this.#redis, this.#keys, options);
     const keys = [this.#keys.events, this.#keys.intervals];
     this.#reader = new StreamReader(openRedis(options.target, 'finite'), keys, WorkerMessage);
-    this.#guests = openProducer(options.target, guestQueue(options.target.prefix, options.runId));
-    this.#slices = new Slices(this.#redis, this.#keys, this.#guests, options.plan.guests.length);
+    this.#slices = new Slices(this.#redis, this.#keys, () => this.#queue, options.plan.guests.length);
   }
 
   /** What speaks against taking the figures for the whole run. */
@@ -111,6 +111,11 @@ export class Coordinator {
         ({ registration, lost }) => `worker ${registration.worker} was lost: ${lost ?? ''}; nothing it measured counts`,
       );
     return [...notes, ...this.state.clockNotes];
+  }
+
+  get #queue(): JobProducer {
+    const { target, runId } = this.#options;
+    return (this.#guests ??= openProducer(target, guestQueue(target.prefix, runId)));
   }
 
   /** Ends gracefully: guests end at their next operation. */
@@ -173,7 +178,7 @@ export class Coordinator {
    */
   async close(remote: boolean): Promise<void> {
     this.#reader.close();
-    await this.#guests.close();
+    await this.#guests?.close();
     try {
       if (this.#redisAway || this.#lead.taken) return;
       await removeRun(this.#redis, this.#options.target.prefix, this.#options.runId);
@@ -271,7 +276,7 @@ export class Coordinator {
     if (now >= this.#nextTickMs) {
       await this.#lead.hold();
       this.#nextTickMs = now + TICK_MS;
-      this.redisHealth = { ...(await serverLoad(this.#redis)), guestJobs: await this.#guests.counts() };
+      this.redisHealth = { ...(await serverLoad(this.#redis)), guestJobs: await this.#queue.counts() };
       if (this.#phase !== 'gathering') this.#listener.progress();
     }
     for (let effect = this.#effects[0]; effect !== undefined; effect = this.#effects[0]) {
@@ -547,7 +552,7 @@ export class Coordinator {
 
   async #tellStop(): Promise<void> {
     await tell(this.#redis, this.#keys, { t: 'stop' });
-    await this.#guests.removeWaiting();
+    await this.#queue.removeWaiting();
   }
 
   /** After a stop: nobody reports a running guest any more, as of an interval sent after the stop. */

@@ -141,7 +141,13 @@ export async function checkRedis(target: RedisTarget): Promise<void> {
     timer = setTimeout(() => reject(new Error(`no answer within ${CHECK_MS / 1000} s`)), CHECK_MS);
   });
   try {
-    const info = await Promise.race([redis.connect().then(() => redis.info()), late]);
+    const look = async (): Promise<string> => {
+      await redis.connect();
+      // Whether the user may touch our keys shows only by touching one.
+      await redis.exists(`{${target.prefix}}:runs`);
+      return redis.info();
+    };
+    const info = await Promise.race([look(), late]);
     checkServer(target, info);
   } catch (error) {
     if (error instanceof UserError) throw error;
@@ -165,10 +171,17 @@ function unreachable(target: RedisTarget, cause: Error): UserError {
     return new UserError(
       EXIT.invalid,
       `Redis at ${target.label}: the user lacks permissions`,
-      'pinstorm needs all commands on keys that begin with {pinstorm, and INFO, TIME and SCAN',
+      `pinstorm needs the commands on keys that begin with {${target.prefix}, and INFO: ACL rules ~{${target.prefix}* +@all -@dangerous +info`,
     );
   }
   const code = (cause as NodeJS.ErrnoException).code;
+  if (/CERT|SIGNATURE|ALTNAME/.test(code ?? '')) {
+    return new UserError(
+      EXIT.invalid,
+      `the certificate of Redis at ${target.label} is not trusted (${code})`,
+      'name the file of its authority with --tls-ca, and the host as the certificate does',
+    );
+  }
   const why =
     code === 'ECONNREFUSED'
       ? 'connection refused'

@@ -12,7 +12,7 @@ export class Slices {
   constructor(
     private readonly redis: Redis,
     private readonly keys: RunKeys,
-    private readonly jobs: JobProducer,
+    private readonly jobs: () => JobProducer,
     private readonly guests: number,
   ) {
     this.size = sliceGuests(guests);
@@ -55,7 +55,7 @@ export class Slices {
         ...(incarnation === 1 ? {} : { epochMs }),
       },
     }));
-    if (jobs.length > 0) await this.jobs.addAll(jobs);
+    if (jobs.length > 0) await this.jobs().addAll(jobs);
   }
 
   /** Adds the jobs of all slices that nobody holds. */

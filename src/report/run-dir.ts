@@ -110,6 +110,8 @@ export class RunDirectory {
   /** Where it is. */
   readonly path: string;
   private readonly files: Record<'intervals' | 'latency' | 'events' | 'guests', number>;
+  /** Events and guests that were there when the run went on. */
+  private readonly known = new Set<string>();
   private seq = 0;
   private lastEndSeconds = 0;
 
@@ -124,6 +126,12 @@ export class RunDirectory {
       this.path = begun.path;
       this.seq = begun.intervals;
       this.lastEndSeconds = begun.endSeconds;
+      for (const line of readFileSync(join(this.path, 'events.jsonl'), 'utf8').split('\n')) {
+        this.known.add(line.replace(/^\{"atSeconds":[^,]*,/, ''));
+      }
+      for (const line of readFileSync(join(this.path, 'guests.jsonl'), 'utf8').split('\n')) {
+        this.known.add(/^\{"guest":\d+,.*?"incarnation":\d+/.exec(line)?.[0] ?? '');
+      }
       this.files = guard(this.path, EXIT.invalid, () => ({
         intervals: openWhole(join(this.path, 'intervals.jsonl')),
         latency: openWhole(join(this.path, 'latency.hlog')),
@@ -190,14 +198,18 @@ export class RunDirectory {
     this.append('intervals', `${JSON.stringify(line)}\n`);
   }
 
-  /** Appends an event; `fields` is JSON data. */
-  event(atSeconds: number, kind: string, fields: Readonly<Record<string, unknown>> = {}): void {
-    this.append('events', `${JSON.stringify({ atSeconds, kind, ...fields })}\n`);
+  /** Appends an event; `fields` is JSON data. @param again it may be there already, of the run that goes on. */
+  event(atSeconds: number, kind: string, fields: Readonly<Record<string, unknown>> = {}, again = false): void {
+    const text = JSON.stringify({ kind, ...fields });
+    if (again && this.known.has(text.slice(1))) return;
+    this.append('events', `{"atSeconds":${JSON.stringify(atSeconds)},${text.slice(1)}\n`);
   }
 
   /** Appends how a guest ended. A guest that ran again has a line for each incarnation; the last one counts. */
-  guest(row: GuestRow): void {
-    this.append('guests', `${JSON.stringify(row)}\n`);
+  guest(row: GuestRow, again = false): void {
+    const text = JSON.stringify(row);
+    if (again && this.known.has(/^\{"guest":\d+,.*?"incarnation":\d+/.exec(text)?.[0] ?? '')) return;
+    this.append('guests', `${text}\n`);
   }
 
   /** Writes results.json, verdict.json and summary.txt, and closes the directory. */

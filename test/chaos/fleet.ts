@@ -41,7 +41,7 @@ expect: [wrap]
 `;
 
 /** Short, so that tests need not wait for long. A busy machine must not make a healthy worker look silent. */
-export const LEASE_SECONDS = 3;
+export const LEASE_SECONDS = 5;
 
 export interface FleetOptions {
   readonly seconds?: number;
@@ -160,7 +160,11 @@ export class Fleet {
   async gone(allowed: readonly number[] = [EXIT.ok]): Promise<void> {
     for (const worker of this.workers) {
       const { code, signal, stderr } = await worker.ended;
-      if (signal === null) assert.ok(allowed.includes(code as number), `a worker ended with ${code}: ${stderr}`);
+      if (signal === null)
+        assert.ok(
+          allowed.includes(code as number),
+          `a worker ended with ${code}: ${stderr}; the coordinator said: ${this.coordinator.stderr}`,
+        );
     }
   }
 

@@ -14,6 +14,7 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
   run: { summary: 'run a scenario in real time on this machine', load: () => import('./run.ts') },
   coordinator: { summary: 'run a scenario on workers of many machines', load: () => import('./coordinator.ts') },
   worker: { summary: 'emulate guests for a coordinator', load: () => import('./worker.ts') },
+  clean: { summary: 'list and remove what crashed runs left in Redis', load: () => import('./clean.ts') },
   report: { summary: 'report on a run: summary, HTML, JSON, CSV, JUnit', load: () => import('./report.ts') },
   simulate: { summary: 'run a scenario in simulated kernel time', load: () => import('./simulate.ts') },
   compare: { summary: 'simulate variants beside each other and test what differs', load: () => import('./compare.ts') },

@@ -1,0 +1,42 @@
+import { EXIT, UserError } from '../../base/errors.ts';
+import { defineCommand, flag } from '../command.ts';
+import { REDIS_OPTIONS } from '../live-options.ts';
+
+export const command = defineCommand({
+  description:
+    'Lists the runs that have keys in a Redis, and with --yes removes those whose coordinator is gone for so long that their ' +
+    'workers have given up: what a crash left. A run that has a coordinator, or can still be resumed, is never touched.',
+  arguments: {},
+  options: { ...REDIS_OPTIONS, yes: flag('remove what the list calls left behind') },
+  examples: [{ command: 'pinstorm clean --redis redis://localhost', what: 'show what is there' }],
+  exits: [],
+  async run(_, options) {
+    if (options.redis === undefined)
+      throw new UserError(EXIT.invalid, '--redis is missing', 'say which Redis to look at');
+    const [{ checkRedis, openRedis, parseRedisUrl }, { findRemains }, { removeRun }] = await Promise.all([
+      import('../../coordinator/redis.ts'),
+      import('../../coordinator/remains.ts'),
+      import('../../coordinator/protocol.ts'),
+    ]);
+    const target = parseRedisUrl(options.redis, options);
+    await checkRedis(target);
+    const redis = openRedis(target, 'finite');
+    try {
+      const lines: string[] = [];
+      const remains = await findRemains(redis, target.prefix);
+      for (const { runId, keys, bytes, aliveSecondsAgo } of remains) {
+        const size = `${keys} keys, ${Math.ceil(bytes / 1024)} KiB`;
+        let fate = options.yes ? 'removed' : 'left behind';
+        if (aliveSecondsAgo !== null) fate = `kept: its coordinator was there ${Math.round(aliveSecondsAgo)} s ago`;
+        else if (options.yes) await removeRun(redis, target.prefix, runId);
+        lines.push(`${runId}  ${size}  ${fate}`);
+      }
+      if (remains.length === 0) lines.push(`no run has keys at ${target.label}`);
+      else if (!options.yes) lines.push('with --yes, what is left behind is removed');
+      process.stdout.write(`${lines.join('\n')}\n`);
+      return EXIT.ok;
+    } finally {
+      redis.disconnect();
+    }
+  },
+});
