@@ -100,6 +100,22 @@ async function simulate(options: SimulateOptions, stop: StopSignal): Promise<Exi
     directory.interval(endNs / 1e9, delta, gaugesOf(backlog, driftPages), guests);
   }
   for (const { atNs, kind, fields } of eventsOf(plan, hosts, results)) directory.event(atNs / 1e9, kind, fields);
+  for (const [host, { guests }] of hosts.entries()) {
+    for (const { guest, state, restNs, settledNs, endNs, ...rest } of guests) {
+      directory.guest({
+        guest,
+        class: plan.guests[guest]?.class ?? '',
+        incarnation: 1,
+        worker: `host ${host}`,
+        state,
+        startSeconds: (plan.guests[guest]?.startNs ?? 0) / 1e9,
+        restSeconds: restNs / 1e9,
+        settledSeconds: settledNs / 1e9,
+        endSeconds: endNs / 1e9,
+        ...rest,
+      });
+    }
+  }
   directory.finish(results, renderSummary(results, styleFor({}, {})));
   if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
   else process.stdout.write(renderSummary(results, styleFor(process.stdout, process.env)));

@@ -71,7 +71,7 @@ export function readContents(directory: string): RunContents {
       slots,
       spectra: timeline.spectra(),
       events: eventMarks(events),
-      guests: packedGuests(rows, plannedGuests(directory, missing), results.complete),
+      guests: packedGuests(rows, plannedGuests(directory, missing), results),
     },
     scale,
     whole: timeline.whole,
@@ -126,7 +126,7 @@ export function eventMarks(events: readonly RunEvent[]): EventMark[] {
 
 function describe(fields: Readonly<Record<string, unknown>>): string {
   return Object.entries(fields)
-    .filter(([name, value]) => name !== 'history' && value !== null)
+    .filter(([name, value]) => name !== 'history' && value !== null && !(Array.isArray(value) && value.length === 0))
     .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
     .join(', ')
     .slice(0, 500);
@@ -147,7 +147,7 @@ function plannedGuests(directory: string, missing: string[]): z.infer<typeof Pla
 function packedGuests(
   rows: readonly GuestRow[],
   plan: z.infer<typeof PlannedGuests> | null,
-  complete: boolean,
+  { complete, run }: RunResults,
 ): PackedGuest[] {
   const byGuest = new Map<number, GuestRow>();
   for (const row of rows) {
@@ -155,9 +155,11 @@ function packedGuests(
   }
   const out = [...byGuest.values()].map((row) => packGuest(row));
   if (rows.length === 0 || plan === null) return out;
+  // Simulated time has the plan's own.
+  const pace = run.driver === 'virtual' ? 1 : plan.pace;
   for (const { index, class: name, startNs } of plan.guests) {
     if (byGuest.has(index)) continue;
-    const start = plan.pace === 0 ? 0 : startNs / plan.pace / 1e9;
+    const start = pace === 0 ? 0 : startNs / pace / 1e9;
     out.push([index, name, complete ? 'no outcome' : 'not ended', '', start, null, null, null, 0, 0, '', null]);
   }
   return out.toSorted((a, b) => a[0] - b[0]);

@@ -148,6 +148,8 @@ export function spectrumOf(scale: HdrScale, cells: Float64Array): Spectrum | nul
     if (cells[cell] === 0) continue;
     below += cells[cell]!;
     maxNs = scale.highest(cell);
+    // The curve begins at the smallest sample.
+    if (points.length === 0) points.push([0, maxNs]);
     // Evenly spaced on the axis the plot has: 1 / (1 - share), logarithmic.
     const place = below === count ? Infinity : -Math.log10(1 - below / count);
     if (place < last + 0.02) continue;

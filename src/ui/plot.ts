@@ -215,7 +215,7 @@ export class Plot {
             spanGaps: line.joined ?? false,
             ...(line.dashed === true ? { dash: [6, 4] } : {}),
             ...(line.filled === true ? { fill: `${stroke}40` } : {}),
-            ...(spec.x === 'value' ? { points: { show: true, size: 6, fill: stroke } } : {}),
+            points: spec.x === 'value' ? { show: true, size: 6, fill: stroke } : { size: 4, fill: stroke },
           };
         }),
       ],
@@ -337,7 +337,7 @@ export const percentilePlace = (share: number, count: number): number =>
 
 function percentileSplits(low: number, high: number): number[] {
   const out = low <= 0 ? [0] : [];
-  if (high < 5) out.push(Math.log10(2));
+  if (high < 3) out.push(Math.log10(2));
   for (let nines = 1; nines <= high; nines += 1) out.push(nines);
   return out;
 }

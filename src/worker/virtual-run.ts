@@ -77,6 +77,20 @@ export interface HostInterval {
   readonly guests: Readonly<Record<'pending' | 'running' | 'finished' | 'failed', number>>;
 }
 
+/** How a guest ended; ns of simulated time. */
+export interface VirtualGuest {
+  readonly guest: number;
+  readonly state: 'completed' | 'stopped' | 'failed';
+  /** When its actors were at rest, when its last deferred update had been applied, when its processes had exited. */
+  readonly restNs: number;
+  readonly settledNs: number;
+  readonly endNs: number;
+  readonly operations: number;
+  readonly failedOperations: number;
+  readonly lockedVmAfterPages: string;
+  readonly error: string | null;
+}
+
 /** What one emulated host gives back: plain data. */
 export interface HostResult {
   /** Its statistics, encoded. */
@@ -101,6 +115,8 @@ export interface HostResult {
   /** Most mappings a container has had. */
   readonly mappingsMax: number;
   readonly marks: readonly VirtualMark[];
+  /** In the order of their ends. */
+  readonly guests: readonly VirtualGuest[];
 }
 
 export interface HostTask {
@@ -146,6 +162,9 @@ interface LiveGuest {
   readonly containers: readonly Ref[];
   state: 'running' | 'settling' | 'exiting';
   left: number;
+  restNs: number;
+  settledNs: number;
+  lockedVmAfter: bigint;
   error: string | null;
 }
 
@@ -165,6 +184,7 @@ class HostRun {
   readonly #byMm = new Map<Ref, LiveGuest>();
   readonly #rates = new Map<FaultSite, number>();
   readonly #marks: VirtualMark[] = [];
+  readonly #ended: VirtualGuest[] = [];
   readonly #violations: VirtualViolation[] = [];
   readonly #intervals: HostInterval[] = [];
   #taken: Snapshot;
@@ -263,6 +283,7 @@ class HostRun {
       deferredBacklogMax: this.#virtual.deferredBacklogMax,
       mappingsMax: this.#mappingsMax,
       marks: this.#marks,
+      guests: this.#ended,
     };
   }
 
@@ -347,6 +368,9 @@ class HostRun {
       containers: containersOf(a, built),
       state: 'running',
       left: built.actors.length,
+      restNs: 0,
+      settledNs: 0,
+      lockedVmAfter: 0n,
       error: null,
     };
     this.#guests.set(plan.index, guest);
@@ -379,9 +403,10 @@ class HostRun {
       guest.state = 'settling';
       this.#working -= 1;
       this.#endNs = Math.max(this.#endNs, actor.localNs);
+      guest.restNs = actor.localNs;
       this.#settleIfQuiet(guest);
     } else {
-      this.#end(guest);
+      this.#end(guest, actor.localNs);
     }
   }
 
@@ -396,6 +421,8 @@ class HostRun {
       this.#driftPages += this.#drift(mm);
     }
     guest.state = 'exiting';
+    guest.settledNs = Math.max(guest.restNs, this.#virtual.host.nowNs);
+    guest.lockedVmAfter = lockedVm(a, guest.built.mms[0] as Ref);
     guest.left = guest.built.actors.length;
     for (const { actor } of guest.built.actors) {
       const driver = this.#virtual.actor(actor);
@@ -404,7 +431,19 @@ class HostRun {
     }
   }
 
-  #end(guest: LiveGuest): void {
+  #end(guest: LiveGuest, endNs: number): void {
+    const actors = guest.built.actors.flatMap(({ actor }) => this.#virtual.actor(actor) ?? []);
+    this.#ended.push({
+      guest: guest.plan.index,
+      state: guest.error !== null ? 'failed' : this.#stopped ? 'stopped' : 'completed',
+      restNs: guest.restNs,
+      settledNs: guest.settledNs,
+      endNs: Math.max(guest.settledNs, endNs),
+      operations: actors.reduce((sum, { operations }) => sum + operations, 0),
+      failedOperations: actors.reduce((sum, { failedOperations }) => sum + failedOperations, 0),
+      lockedVmAfterPages: String(guest.lockedVmAfter),
+      error: guest.error,
+    });
     for (const mm of guest.built.mms) {
       checkMmOutlives(this.#arena, this.#oracle, mm);
       this.#byMm.delete(mm);

@@ -69,7 +69,8 @@ test(`the spectrum's points lie on the histogram's own curve and end at its maxi
   const spectrum = spectrumOf(scale, own)!;
   assert.equal(spectrum.count, 20_000);
   assert.ok(spectrum.points.length > 50 && spectrum.points.length < 300, `${spectrum.points.length} points`);
-  for (const [share, ns] of spectrum.points.slice(0, -1)) {
+  assert.deepEqual(spectrum.points[0], [0, histogram.getValueAtPercentile(0)]);
+  for (const [share, ns] of spectrum.points.slice(1, -1)) {
     // The curve has a step at each point: just below it is the cell itself.
     assert.equal(histogram.getValueAtPercentile(share * 100 - 1e-7), ns, `at ${share}`);
   }

@@ -136,23 +136,21 @@ export function latencyTable({ latency, split, health }: RunResults): Markup {
     row('null operation', 'cost of the harness', health.nullOperation),
   ].filter((r) => r !== null);
   if (rows.length === 0) return html`<p class="lead">No operation ended.</p>`;
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Latencies of the whole run">
-    <table>
-      <caption>
-        The whole run: percentiles of the merged histograms, at most 0.8 % above the true ones.
-      </caption>
-      <thead>
-        <tr>
-          <th scope="col">Series</th>
-          <th scope="col">Measured from</th>
-          ${['count', 'mean', 'p50', 'p90', 'p99', 'p99.9', 'max'].map((h) => html`<th scope="col" class="n">${h}</th>`)}
-        </tr>
-      </thead>
-      <tbody>
-        ${rows}
-      </tbody>
-    </table>
-  </div>`;
+  return html`<p class="lead">Percentiles of the merged histograms, at most 0.8 % above the true ones.</p>
+    <div class="scroll" tabindex="0" role="region" aria-label="Latencies of the whole run">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Series</th>
+            <th scope="col">Measured from</th>
+            ${['count', 'mean', 'p50', 'p90', 'p99', 'p99.9', 'max'].map((h) => html`<th scope="col" class="n">${h}</th>`)}
+          </tr>
+        </thead>
+        <tbody>
+          ${rows}
+        </tbody>
+      </table>
+    </div>`;
 }
 
 /** The account of locked memory: what was put off and where it went, and each rule that was broken. */

@@ -169,7 +169,7 @@ footer { color: var(--soft); font-size: .85rem; padding: .5rem 0 2rem; }
   section { border: 0; border-top: 1px solid var(--line); border-radius: 0; padding: .8rem 0; break-inside: auto; }
   section.verdict { border-left: 6px solid var(--warn); padding-left: .8rem; }
   figure, .entry, .tile, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
-  .legend button { display: inline-flex !important; border: 0; } .scroll { overflow: visible; }
+  .legend button { display: inline-flex !important; border: 0; } th button { display: inline !important; } .scroll { overflow: visible; }
   pre { white-space: pre-wrap; }
 }
 `;
