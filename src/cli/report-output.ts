@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXIT, UserError } from '../base/errors.ts';
+import { readExperiment } from '../report/experiment.ts';
 import { readContents } from '../report/contents.ts';
 import { intervalsCsv } from '../report/csv.ts';
 import { styleFor } from '../report/format.ts';
@@ -10,6 +11,7 @@ import { renderReport } from '../report/html/report.ts';
 import { junitXml } from '../report/junit.ts';
 import { loadRun } from '../report/load.ts';
 import { renderSummary } from '../report/summary.ts';
+import { writeExperimentHtml } from './experiment-output.ts';
 
 export type Format = 'text' | 'html' | 'json' | 'csv' | 'junit' | 'hgrm';
 
@@ -18,6 +20,18 @@ export type Format = 'text' | 'html' | 'json' | 'csv' | 'junit' | 'hgrm';
  * @throws UserError 104 when the directory is none of a run, or `out` cannot be written.
  */
 export function writeReport(directory: string, format: Format | undefined, out: string | undefined): void {
+  const experiment = readExperiment(directory);
+  if (experiment !== null) {
+    if (format !== undefined && format !== 'html') {
+      throw new UserError(
+        EXIT.invalid,
+        `${directory} holds a ${experiment.kind}: there is only an HTML report of it`,
+        'its figures are in experiment.json',
+      );
+    }
+    writeExperimentHtml(out ?? join(directory, 'report.html'), experiment);
+    return;
+  }
   switch (format) {
     case undefined:
       if (out === undefined) {

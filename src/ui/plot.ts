@@ -20,6 +20,8 @@ export interface Line {
   /** Joined over places without a value. */
   readonly joined?: boolean;
   readonly unit?: Unit;
+  /** Without a place in the legend: the edge of a band. */
+  readonly edge?: boolean;
 }
 
 /** A moment marked on a chart over time. */
@@ -236,9 +238,10 @@ export class Plot {
 
   #makeLegend(lines: readonly Line[]): void {
     this.#values = [];
-    const items = lines.map((line, i) => {
+    const items = lines.flatMap((line, i) => {
       const value = element('b');
       this.#values.push(value);
+      if (line.edge === true) return [];
       const button = element('button', { type: 'button', 'aria-pressed': String(!this.#hidden.has(line.label)) }, [
         swatch(color(line.color), line.dashed ?? false),
         line.label,
@@ -250,7 +253,7 @@ export class Plot {
         button.setAttribute('aria-pressed', String(show));
         this.#chart?.setSeries(i + 1, { show });
       });
-      return element('li', {}, [button]);
+      return [element('li', {}, [button])];
     });
     this.#legend.replaceChildren(...items);
   }

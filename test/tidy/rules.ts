@@ -218,7 +218,7 @@ export const noGiantFile: Rule = (sources) =>
   });
 
 /** Where the program begins, and the scripts of its pages (see src/report/html/assets.ts). */
-const ENTRIES = new Set(['src/cli/main.ts', 'src/ui/report.ts', 'src/ui/live.ts']);
+const ENTRIES = new Set(['src/cli/main.ts', 'src/ui/report.ts', 'src/ui/live.ts', 'src/ui/experiment.ts']);
 
 /** Files of src/ that neither the program nor a test nor a benchmark reaches. */
 export const noDeadFile: Rule = (sources) => {

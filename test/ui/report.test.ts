@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { Page } from 'puppeteer-core';
 import { buildResults } from '../../src/report/build.ts';
+import { renderExperiment } from '../../src/report/html/experiment.ts';
 import { reportOf } from '../../src/report/html/report.ts';
 import { junitXml } from '../../src/report/junit.ts';
 import { sampleDirectory, type SampleTexts } from '../report/directory.ts';
+import { comparison, sweep } from '../report/experiments.ts';
 import { failing } from '../report/sample.ts';
 import { findings, overflow } from './axe.ts';
 import { openPage, withBrowser, type PageLook } from './browser.ts';
@@ -151,6 +153,24 @@ test('the report in Chromium', async (t) => {
       assert.equal(await (await page.$('#theme'))?.isVisible(), false);
       await page.close();
     });
+
+    for (const [name, experiment] of Object.entries({ comparison: comparison(), sweep: sweep() })) {
+      const file = join(root, `${name}.html`);
+      writeFileSync(file, renderExperiment(experiment));
+      for (const look of LOOKS.slice(1, 3)) {
+        await t.test(
+          `a ${name}, ${look.theme} at ${look.width} px: nothing serious, no sideways scrolling`,
+          async () => {
+            const { page, complaints } = await openPage(browser, `file://${file}`, look);
+            assert.deepEqual(await findings(page), []);
+            assert.equal(await overflow(page), 0);
+            assert.equal((await page.$$('[data-chart="sweep"] canvas')).length, name === 'sweep' ? 1 : 0);
+            assert.deepEqual(complaints, []);
+            await page.close();
+          },
+        );
+      }
+    }
 
     await t.test('JUnit XML is read by a real parser, whatever is in it', async () => {
       const page = await browser.newPage();

@@ -16,6 +16,7 @@ export const command = defineCommand({
     }),
     repeat: integer({ placeholder: 'n', help: 'repetitions of each', min: 1, max: 30, default: 5 }),
     threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
+    out: text({ placeholder: 'dir', help: 'keep every figure there, with report.html' }),
     json: flag('print one JSON document on stdout'),
     quiet: flag('no progress on stderr'),
   },
@@ -23,6 +24,10 @@ export const command = defineCommand({
     {
       command: 'pinstorm compare scenarios/boot-storm.yaml --variants D,E --duration 5s',
       what: 'what waiting for the lock costs',
+    },
+    {
+      command: 'pinstorm compare scenarios/boot-storm.yaml --variants D,E --out runs/d-e',
+      what: 'the same with runs/d-e/report.html',
     },
   ],
   exits: [EXIT.stopped, EXIT.violated],
@@ -60,6 +65,11 @@ export const command = defineCommand({
       for (const { variant, violations } of violated) {
         process.stdout.write(`variant ${variant} violated unexpectedly: ${violations.join(', ')}\n`);
       }
+    }
+    if (options.out !== undefined) {
+      const { saveExperiment } = await import('../experiment-output.ts');
+      const axes = [{ key: 'variant', values: variants, numeric: false }];
+      saveExperiment(options.out, { kind: 'compare', scenario, axes, cells: results, complete: !stopped });
     }
     if (stopped) process.stderr.write(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);
     if (violated.length > 0) return EXIT.violated;

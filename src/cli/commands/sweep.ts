@@ -28,6 +28,7 @@ export const command = defineCommand({
     repeat: integer({ placeholder: 'n', help: 'repetitions of each cell', min: 1, max: 30, default: 3 }),
     threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
     csv: text({ placeholder: 'file', help: 'write every figure of every cell there' }),
+    out: text({ placeholder: 'dir', help: 'keep every figure there, with report.html' }),
     json: flag('print one JSON document on stdout'),
     quiet: flag('no progress on stderr'),
   },
@@ -91,6 +92,10 @@ export const command = defineCommand({
           knees,
         ),
       );
+    }
+    if (options.out !== undefined) {
+      const { saveExperiment } = await import('../experiment-output.ts');
+      saveExperiment(options.out, { kind: 'sweep', scenario, axes, cells, complete: !stopped });
     }
     if (!stopped) return EXIT.ok;
     process.stderr.write(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);

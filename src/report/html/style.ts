@@ -153,6 +153,14 @@ dialog { background: var(--card); color: var(--ink); border: 1px solid var(--lin
 dialog::backdrop { background: rgb(0 0 0 / .45); }
 footer { color: var(--soft); font-size: .85rem; padding: .5rem 0 2rem; }
 
+.dots svg { display: block; width: 100%; height: auto; max-width: 560px; }
+.dots text { font-size: 12px; fill: var(--ink); } .dots .name { text-anchor: end; fill: var(--soft); }
+.dots .base { stroke: var(--grid); } .dots .one { stroke: var(--c6); stroke-width: 1.5; opacity: .8; }
+.dots .band { stroke: var(--c1); stroke-width: 7; stroke-opacity: .35; stroke-linecap: round; } .dots circle { fill: var(--c1); }
+.dots .band.worse { stroke: var(--bad); } .dots circle.worse { fill: var(--bad); }
+.dots .band.better { stroke: var(--good); } .dots circle.better { fill: var(--good); }
+small { color: var(--soft); }
+
 @media (max-width: 560px) {
   body { font-size: 14.5px; }
   .layout { padding: .6rem; gap: .7rem; } main { gap: .7rem; } [role="tabpanel"] { gap: .7rem; }

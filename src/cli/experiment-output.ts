@@ -1,0 +1,63 @@
+/** Saves a comparison or a sweep: experiment.json and its report. */
+import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { EXIT, UserError } from '../base/errors.ts';
+import { VERSION } from '../base/version.ts';
+import { EXPERIMENT_VERSION, writeExperiment, type Experiment, type Figure } from '../report/experiment.ts';
+import { renderExperiment } from '../report/html/experiment.ts';
+import { compareCells } from './compare.ts';
+import { metricsOf, summarise, type CellResults } from './experiment.ts';
+import { kneesOf, type Axis } from './sweep.ts';
+
+export interface SavedExperiment {
+  readonly kind: Experiment['kind'];
+  readonly scenario: string;
+  readonly axes: readonly Axis[];
+  readonly cells: readonly CellResults[];
+  readonly complete: boolean;
+}
+
+/** Writes both files into `directory` and says so. @throws UserError 104 when they cannot be written. */
+export function saveExperiment(directory: string, { kind, scenario, axes, cells, complete }: SavedExperiment): void {
+  const units = metricsOf(cells);
+  const compared = new Map(
+    kind === 'compare' ? compareCells(cells, () => '').map((row) => [row.metric, row.cells]) : [],
+  );
+  const figureOf = (cell: CellResults, index: number, metric: string): [string, Figure][] => {
+    const own = summarise(cell, metric);
+    if (own === null) return [];
+    const against = compared.get(metric)?.[index]?.against ?? null;
+    return [[metric, { unit: units.get(metric) ?? 'count', ...own, against }]];
+  };
+  const experiment: Experiment = {
+    schemaVersion: EXPERIMENT_VERSION,
+    kind,
+    scenario,
+    commandLine: ['pinstorm', ...process.argv.slice(2)],
+    startedAt: new Date().toISOString(),
+    version: VERSION,
+    complete,
+    axes: axes.map(({ key, values, numeric }) => ({ key, values: [...values], numeric })),
+    cells: cells.map((cell, index) => ({
+      labels: { ...cell.labels },
+      variant: cell.variant,
+      seeds: [...cell.seeds],
+      violations: [...cell.violations],
+      metrics: Object.fromEntries([...units.keys()].flatMap((metric) => figureOf(cell, index, metric))),
+    })),
+    knees: kneesOf(axes, cells, 'throughput').map(({ labels, key, at }) => ({ labels: { ...labels }, key, at })),
+  };
+  writeExperiment(directory, experiment);
+  writeExperimentHtml(join(directory, 'report.html'), experiment);
+}
+
+/** Writes the report of an experiment and says so. @throws UserError 104 when it cannot. */
+export function writeExperimentHtml(file: string, experiment: Experiment): void {
+  try {
+    writeFileSync(file, renderExperiment(experiment));
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? String(error);
+    throw new UserError(EXIT.invalid, `cannot write ${file} (${code})`, 'choose another place with --out');
+  }
+  process.stderr.write(`pinstorm: report ${file}\n`);
+}

@@ -1,0 +1,146 @@
+/** What `compare` and `sweep` leave behind with --out, and what it says in words. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { EXIT, UserError } from '../base/errors.ts';
+import { duration, quantity } from './format.ts';
+
+export const EXPERIMENT_VERSION = 1;
+
+const Figure = z.object({
+  unit: z.enum(['ns', 'per_second', 'count']),
+  median: z.number(),
+  /** Confidence interval of the median, with the probability that it covers the true one. */
+  interval: z.object({ low: z.number(), high: z.number(), coverage: z.number() }),
+  /** One per repetition, in the order of the seeds. */
+  values: z.array(z.number()),
+  /** Against the first cell, of a comparison; null for that cell itself, or where it has no such figure. */
+  against: z.object({ ratio: z.number().nullable(), p: z.number(), significant: z.boolean() }).nullable(),
+});
+export type Figure = z.infer<typeof Figure>;
+
+/** experiment.json. */
+export const Experiment = z.object({
+  schemaVersion: z.literal(EXPERIMENT_VERSION),
+  kind: z.enum(['compare', 'sweep']),
+  scenario: z.string(),
+  commandLine: z.array(z.string()),
+  startedAt: z.string(),
+  version: z.string(),
+  /** False if it was stopped: then it holds the repetitions that were complete. */
+  complete: z.boolean(),
+  axes: z.array(z.object({ key: z.string(), values: z.array(z.string()), numeric: z.boolean() })),
+  cells: z.array(
+    z.object({
+      labels: z.record(z.string(), z.string()),
+      variant: z.string(),
+      seeds: z.array(z.number()),
+      /** Invariants violated though the scenario does not expect it. */
+      violations: z.array(z.string()),
+      metrics: z.record(z.string(), Figure),
+    }),
+  ),
+  /** Where throughput stops growing along the first numeric axis, per setting of the others; null: nowhere. */
+  knees: z.array(z.object({ labels: z.record(z.string(), z.string()), key: z.string(), at: z.number().nullable() })),
+});
+export type Experiment = z.infer<typeof Experiment>;
+export type ExperimentCell = Experiment['cells'][number];
+
+const FILE = 'experiment.json';
+
+/** The experiment in a directory; null when there is none. @throws UserError 104 when it is damaged or of another version. */
+export function readExperiment(directory: string): Experiment | null {
+  let text: string;
+  try {
+    text = readFileSync(join(directory, FILE), 'utf8');
+  } catch {
+    return null;
+  }
+  const refuse = (what: string): UserError =>
+    new UserError(EXIT.invalid, `${join(directory, FILE)} ${what}`, 'run the comparison or sweep again');
+  let data: unknown;
+  try {
+    data = JSON.parse(text);
+  } catch {
+    throw refuse('is not JSON');
+  }
+  const checked = Experiment.safeParse(data);
+  if (checked.success) return checked.data;
+  const [issue] = checked.error.issues;
+  throw refuse(`is not an experiment: ${issue?.path.join('.')}: ${issue?.message}`);
+}
+
+/** Writes experiment.json into a directory. @throws UserError 104 when it cannot. */
+export function writeExperiment(directory: string, experiment: Experiment): void {
+  try {
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, FILE), `${JSON.stringify(experiment, null, 2)}\n`);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? String(error);
+    throw new UserError(EXIT.invalid, `cannot write ${directory} (${code})`, 'choose another place with --out DIR');
+  }
+}
+
+/** What a cell is called: the settings that make it one. */
+export const cellName = ({ labels }: Pick<ExperimentCell, 'labels'>): string =>
+  Object.entries(labels)
+    .map(([key, value]) => (key === 'variant' ? value : `${key} ${value}`))
+    .join(', ');
+
+export function showFigure(value: number, unit: Figure['unit']): string {
+  if (unit === 'ns') return duration(Math.round(value));
+  return unit === 'per_second' ? `${quantity(Number(value.toPrecision(4)))}/s` : quantity(Number(value.toPrecision(4)));
+}
+
+/** How a figure stands to that of the base. */
+export type Change = 'better' | 'worse' | 'same' | 'unknown';
+
+/** Latencies, waits and counts of what went wrong are better when smaller, rates when larger. */
+export function changeOf({ against, unit }: Figure): Change {
+  if (against === null) return 'unknown';
+  if (!against.significant || against.ratio === null || against.ratio === 1) return 'same';
+  return against.ratio < 1 === (unit !== 'per_second') ? 'better' : 'worse';
+}
+
+export const changeText = ({ against }: Figure): string => {
+  if (against === null || against.ratio === null) return '';
+  const percent = (against.ratio - 1) * 100;
+  if (Math.abs(percent) >= 1000) return `${quantity(Number(against.ratio.toPrecision(3)))} times`;
+  return `${percent > 0 ? '+' : ''}${Math.abs(percent) < 0.1 ? Number(percent.toPrecision(1)) : percent.toFixed(Math.abs(percent) < 10 ? 1 : 0)} %`;
+};
+
+/** A cell of a comparison beside the first, in words: what got worse, what better, and what cannot be told apart. */
+export interface Finding {
+  readonly cell: string;
+  readonly change: Change;
+  readonly sentence: string;
+}
+
+export function findingsOf({ cells }: Experiment): Finding[] {
+  const [base, ...others] = cells;
+  if (base === undefined) return [];
+  return others.map((cell) => {
+    const figures = Object.entries(cell.metrics).filter(([, { against }]) => against !== null);
+    const list = (wanted: Change): string[] =>
+      figures
+        .filter(([, figure]) => changeOf(figure) === wanted)
+        .map(([name, figure]) => `${name} ${changeText(figure)}`);
+    const [worse, better] = [list('worse'), list('better')];
+    const name = cellName(cell);
+    const than = `${name} against ${cellName(base)}`;
+    const most = (all: readonly string[]): string =>
+      all.length <= 4 ? all.join(', ') : `${all.slice(0, 4).join(', ')} and ${all.length - 4} more`;
+    if (worse.length === 0 && better.length === 0) {
+      const few = cell.seeds.length < 4 ? ' With fewer than 4 repetitions nothing can be: use --repeat 5 or more.' : '';
+      return { cell: name, change: 'same', sentence: `${than}: no difference is significant.${few}` };
+    }
+    const parts = [
+      ...(worse.length > 0 ? [`worse in ${most(worse)}`] : []),
+      ...(better.length > 0 ? [`better in ${most(better)}`] : []),
+    ];
+    const word =
+      worse.length > 0 && better.length > 0 ? 'A trade' : worse.length > 0 ? 'A regression' : 'An improvement';
+    const change = worse.length === 0 ? 'better' : 'worse';
+    return { cell: name, change, sentence: `${word}, ${than}: ${parts.join('; ')}.` };
+  });
+}

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { UserError } from '../../src/base/errors.ts';
+import { changeOf, changeText, findingsOf, readExperiment, writeExperiment } from '../../src/report/experiment.ts';
+import { renderExperiment } from '../../src/report/html/experiment.ts';
+import { comparison, figure, sweep } from './experiments.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'pinstorm-experiment-'));
+after(() => rmSync(root, { recursive: true }));
+
+test('a smaller latency is better, a smaller rate is worse, chance is neither', () => {
+  const against = (ratio: number | null, p: number) => ({ ratio, p, significant: p < 0.05 });
+  assert.equal(changeOf(figure('ns', [10], against(0.8, 0.01))), 'better');
+  assert.equal(changeOf(figure('ns', [10], against(1.2, 0.01))), 'worse');
+  assert.equal(changeOf(figure('per_second', [10], against(0.8, 0.01))), 'worse');
+  assert.equal(changeOf(figure('count', [10], against(0.8, 0.01))), 'better');
+  assert.equal(changeOf(figure('ns', [10], against(1.2, 0.2))), 'same');
+  assert.equal(changeOf(figure('ns', [10], against(null, 0.01))), 'same');
+  assert.equal(changeOf(figure('ns', [10], null)), 'unknown');
+  const texts = [0.75, 1.016, 1.00004, 25, 1].map((ratio) => changeText(figure('ns', [1], against(ratio, 0.01))));
+  assert.deepEqual(texts, ['-25 %', '+1.6 %', '+0.004 %', '25 times', '0 %']);
+});
+
+test('the words say regression, improvement, trade, or nothing, and why nothing could be said', () => {
+  assert.deepEqual(
+    findingsOf(comparison()).map(({ change, sentence }) => [change, sentence]),
+    [
+      ['worse', 'A regression, B against A: worse in map p99 +25 %.'],
+      ['better', 'An improvement, D against A: better in map p99 -20 %, throughput +20 %.'],
+      ['worse', 'A trade, E against A: worse in throughput -20 %; better in map p99 -20 %.'],
+      ['same', 'F against A: no difference is significant.'],
+    ],
+  );
+  const few = comparison();
+  const short = { ...few, cells: few.cells.map((cell) => ({ ...cell, seeds: [1, 2, 3] })) };
+  assert.match(findingsOf(short).at(-1)?.sentence ?? '', /use --repeat 5 or more/);
+});
+
+test('an experiment is read back as it was written; a damaged one is refused with a clear message', () => {
+  const directory = join(root, 'kept');
+  assert.equal(readExperiment(directory), null);
+  writeExperiment(directory, comparison());
+  assert.deepEqual(readExperiment(directory), comparison());
+  const path = join(directory, 'experiment.json');
+  for (const [text, message] of [
+    ['{', /is not JSON/],
+    ['{"schemaVersion":2}', /is not an experiment: schemaVersion/],
+    [readFileSync(path, 'utf8').replace('"per_second"', '"furlongs"'), /is not an experiment: cells\.\d\.metrics/],
+  ] as const) {
+    writeFileSync(path, text);
+    assert.throws(
+      () => readExperiment(directory),
+      (error) => error instanceof UserError && error.exitCode === 104 && message.test(error.message),
+    );
+  }
+  assert.throws(() => writeExperiment(join(path, 'below-a-file'), comparison()), /cannot write .*ENOTDIR/);
+});
+
+test('the page says it in words first, and whatever the names are, they stay text', () => {
+  const text = renderExperiment(comparison('</script><img src=x>'));
+  assert.ok(text.indexOf('A regression, B against A') < text.indexOf('id="plots"'));
+  assert.equal(text.match(/<img/g), null);
+  assert.equal(text.match(/<script/g)?.length, 3);
+  assert.match(renderExperiment(sweep()), /throughput flattens at guests 4/);
+});
