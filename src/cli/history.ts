@@ -113,11 +113,11 @@ export function matrixText(rows: readonly Row[], variants: readonly Variant[] = 
   const lines: string[] = [];
   for (let n = 0; n < height; n += 1) {
     const letters = ids.map((id) => id.padStart(height)[n]);
-    lines.push(`${' '.repeat(7 + width)}${letters.join(' ')}`.trimEnd());
+    lines.push(`${' '.repeat(7 + width)}${letters.join('')}`.trimEnd());
   }
   for (const row of rows) {
     const id = `${row.defect.id}${row.defect.hypothesis ? '*' : ' '}`;
-    lines.push(`${id.padEnd(5)} ${row.defect.title.padEnd(width)} ${row.cells.map(cellMark).join(' ')}`);
+    lines.push(`${id.padEnd(5)} ${row.defect.title.padEnd(width)} ${row.cells.map(cellMark).join('')}`);
   }
   return `${lines.join('\n')}\n\n${LEGEND}\n`;
 }

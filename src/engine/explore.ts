@@ -5,6 +5,7 @@
  * state is kept as a template, which makes a fresh start one copy of a few kilobytes. Every actor stands at an announced step
  * at any time, so the footprint of its next step is known before it is taken.
  */
+import { EXIT, UserError } from '../base/errors.ts';
 import { Arena, type Capacity, type Ref } from '../model/arena.ts';
 import type { FaultSite, Path } from '../model/env.ts';
 import { checkAtRest } from '../model/invariants/index.ts';
@@ -402,7 +403,7 @@ export class Execution implements CaseWorld<StepActor> {
       this.stepper.run((runnable) => runnable[0] as StepActor);
       this.arena.i32[built.task + TASK.actor] = built.actor;
       if (runner.blocked || (results[0] ?? 0) < 0) {
-        throw new Error(`setup: ${op.op} of ${actor} failed: ${resultText(op, results[0] ?? 0)}`);
+        throw new UserError(EXIT.invalid, `setup: ${op.op} of ${actor} failed: ${resultText(op, results[0] ?? 0)}`);
       }
     }
   }

@@ -87,6 +87,9 @@ describe('the same case under other drivers', () => {
   it('run and simulate take a case; what only a scenario has is refused', () => {
     const pinstorm = (...args: string[]): { status: number | null; stdout: string; stderr: string } =>
       spawnSync(process.execPath, ['dist/src/cli/main.js', ...args], { encoding: 'utf8' });
+    const valid = pinstorm('validate', ...CASES);
+    assert.equal(valid.status, 0, valid.stderr);
+    assert.match(valid.stdout, /^cases\/over-commit\.yaml: OK, a case of 2 actors, variant E$/m);
     const simulated = pinstorm('simulate', 'cases/over-commit.yaml', '--variant', 'D', '--json');
     assert.equal(simulated.status, 112, simulated.stderr);
     const document = JSON.parse(simulated.stdout) as { driver: string; outcomes: { explored: boolean }[] };

@@ -21,6 +21,10 @@ describe('history', () => {
     });
   }
 
+  it('the matrix fits 80 columns', () => {
+    for (const line of matrixText(rows).split('\n')) assert.ok(line.length <= 80, line);
+  });
+
   it('a failure has a token that names the case and the variant', () => {
     const [row] = rows;
     assert.ok(row !== undefined);

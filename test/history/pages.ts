@@ -48,6 +48,6 @@ export function historyReadme(rows: readonly Row[]): string {
       })
       .join('\n'),
     `## What is not here`,
-    `K6 (B is slower) and K24 (writers starve other pin loops) are matters of time: see \`pinstorm compare\`. K18 and K22 are wrong pages and wrong counts inside one batch or tree of a release candidate, K19 is a reference count of the zero page, K23 a missing reschedule: the model has none of these. K20, K25 and K26 are limits by design, K21 ends in BUG_ON by design.`,
+    `K6 (B is slower) and K24 (writers starve other pin loops) are matters of time: see \`pinstorm compare\`. K18 and K22 are wrong pages and wrong counts inside one batch or tree of a release candidate, K19 is a reference count of the zero page, K23 a missing reschedule: the model has none of these. No case can bring together what needs memory of another kind (BAR, zero page, file), a capability that is dropped on the way, a copy or a change of process of iommufd, or two users; the unit tests and the recordings of real kernels do. Dirty-page tracking, DMA by the CPU through a container, and IOVA ranges that a new group takes away are not modelled. K20, K25 and K26 are limits by design, K21 ends in BUG_ON by design.`,
   ].join('\n\n');
 }

@@ -1,5 +1,7 @@
 import { EXIT, UserError } from '../../base/errors.ts';
+import { isCaseFile } from '../case-file.ts';
 import { REGISTRY } from '../registry.ts';
+import { loadCase } from '../../scenario/case.ts';
 import { originsOf, type ValueOrigin } from '../../scenario/origins.ts';
 import { loadScenario, type ResolvedScenario } from '../../scenario/validate.ts';
 import { defineCommand, flag, several } from '../command.ts';
@@ -7,19 +9,27 @@ import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
   description:
-    'Checks scenario files and reports every fault at once, each with its file, line and column, what was expected and ' +
+    'Checks scenario files and cases, and reports every fault at once, each with its file, line and column, what was expected and ' +
     'how to fix it. Nothing is run. The options override keys of the scenario and are checked with it.',
-  arguments: { files: several('scenario files') },
+  arguments: { files: several('scenario or case files') },
   options: { ...SCENARIO_OPTIONS, origin: flag('print every value, defaults included, and where it comes from') },
   examples: [
     { command: 'pinstorm validate scenarios/huge-guest.yaml', what: 'one line if all is well' },
     { command: 'pinstorm validate scenarios/huge-guest.yaml --origin --variant D', what: 'every value and its origin' },
   ],
   exits: [],
-  run({ files }, options) {
+  async run({ files }, options) {
     const faulty: UserError[] = [];
     for (const file of files) {
       try {
+        if (await isCaseFile(file)) {
+          const { plan } = loadCase(file);
+          const { length } = plan.actors;
+          process.stdout.write(
+            `${file}: OK, a case of ${length} ${length === 1 ? 'actor' : 'actors'}, variant ${plan.variant}\n`,
+          );
+          continue;
+        }
         const resolved = loadScenario(file, REGISTRY, overridesOf(options));
         process.stdout.write(okLine(file, resolved));
         if (options.origin) process.stdout.write(originTable(originsOf(resolved, REGISTRY)));
