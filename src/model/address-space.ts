@@ -837,11 +837,14 @@ export class AddressSpace {
     const reserved = this.#reserved(seg);
     let contiguous = this.#joins(mm, seg, from);
     const entry = this.#entry(seg);
+    const block = this.#block(seg);
     for (let at = from; at < to;) {
-      const end = Math.min(to, this.#blockEnd(seg, at));
-      runs.push({ pages: end - at, entry, reserved, contiguous });
+      const pages = Math.min(to, this.#blockEnd(seg, at)) - at;
+      const times = pages < block ? 1 : Math.floor((to - at) / block);
+      if (contiguous && times > 1) runs.push({ pages, times: 1, entry, reserved, contiguous });
+      else runs.push({ pages, times, entry, reserved, contiguous });
+      at += contiguous ? pages : pages * times;
       contiguous = false;
-      at = end;
     }
   }
 

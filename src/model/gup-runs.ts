@@ -15,6 +15,8 @@ export type GupEntry = (typeof GupEntry)[keyof typeof GupEntry];
 /** One run of a batch. */
 export interface BatchRun {
   pages: number;
+  /** So many runs of this length come one after the other, none contiguous with the one before. */
+  times: number;
   entry: GupEntry;
   reserved: boolean;
   /** Physically follows the page before it. */

@@ -43,8 +43,8 @@ function pin(space: AddressSpace, mm: number, from: number, pages: number, write
     const got = space.gupBatch(mm, AT + from + at, Math.min(512, pages - at), write, runs, new FaultCost());
     if (got < 0) return { error: got, counted, blocks };
     for (const r of runs) {
-      if (!r.reserved) counted += r.pages;
-      if (!r.contiguous || (at === 0 && r === runs[0])) blocks += 1;
+      if (!r.reserved) counted += r.pages * r.times;
+      if (!r.contiguous || (at === 0 && r === runs[0])) blocks += r.times;
     }
     at += got;
   }
@@ -165,8 +165,8 @@ test('contiguity: blocks by virtual page, by file page when shared, and across t
   assert.deepEqual(r, { pages: 11, reserved: false, blockEnd: AT + 75 });
   space.gupBatch(mm, AT + 3, 20, true, runs, cost);
   assert.deepEqual(runs, [
-    { pages: 13, entry: GupEntry.Page, reserved: false, contiguous: true },
-    { pages: 7, entry: GupEntry.Page, reserved: false, contiguous: false },
+    { pages: 13, times: 1, entry: GupEntry.Page, reserved: false, contiguous: true },
+    { pages: 7, times: 1, entry: GupEntry.Page, reserved: false, contiguous: false },
   ]);
   // VM_LOCKED makes another area of it, not another page.
   space.setLocked(mm, AT + 4, 1, Locked.Yes);
@@ -184,7 +184,7 @@ test('device memory: never by GUP, always reserved; page by page before 6.18', (
     space.mmap(mm, AT + 4, 8, { backing: Backing.Bar, prot: PROT_RW });
     assert.equal(space.gupBatch(mm, AT, 12, true, runs, cost), 4);
     assert.equal(space.gupBatch(mm, AT + 4, 8, true, runs, cost), got);
-    assert.deepEqual(runs, [{ pages: got, entry: GupEntry.Page, reserved: true, contiguous: false }]);
+    assert.deepEqual(runs, [{ pages: got, times: 1, entry: GupEntry.Page, reserved: true, contiguous: false }]);
     assert.equal(space.lookup(mm, AT + 4, 8, true, run()), LOOKUP_PFNMAP);
     assert.deepEqual(space.setLocked(mm, AT + 4, 8, Locked.Yes), { error: 0, lockedDeltaPages: 0 });
   }

@@ -234,11 +234,11 @@ function* pinBatch(k: Ctx, object: Ref, at: number, max: number, reader: Reader)
   if (got < 0) return got;
   if (k.atMany(S.IommufdPage, 0, got)) yield;
   let taken = 0;
-  for (const { pages, reserved } of runs) {
+  for (const { pages, times, reserved } of runs) {
     // Device memory cannot be pinned this way.
     if (reserved) break;
-    recordRun(a, object, at + taken, pages);
-    taken += pages;
+    recordRuns(a, object, at + taken, pages, times);
+    taken += pages * times;
   }
   if (taken === 0) return -EFAULT;
   a.f64[(object + PAGES.npinned) >> 1] = npinned(a, object) + taken;
@@ -253,8 +253,8 @@ function expense(a: Arena, object: Ref): [user: Ref, inLockedVm: boolean] {
   return [mode === AccountMode.User ? (a.i32[object + PAGES.sourceUser] as number) : 0, mode === AccountMode.Mm];
 }
 
-/** Notes a physically contiguous run as pinned; runs of equal length are one record. */
-function recordRun(a: Arena, object: Ref, start: number, pages: number): void {
+/** Notes physically contiguous runs as pinned; runs of equal length are one record. */
+function recordRuns(a: Arena, object: Ref, start: number, pages: number, times: number): void {
   const index = orders(a).chunk;
   const root = object + PAGES.runs;
   const last = index.atOrBefore(root, start);
@@ -263,11 +263,11 @@ function recordRun(a: Arena, object: Ref, start: number, pages: number): void {
     const have = a.f64[at] as number;
     const end = (a.f64[(last + CHUNK.startPage) >> 1] as number) + have;
     if (end === start && a.i32[last + CHUNK.runPages] === pages && have % pages === 0) {
-      a.f64[at] = have + pages;
+      a.f64[at] = have + pages * times;
       return;
     }
   }
-  addRun(a, object, start, pages, pages);
+  addRun(a, object, start, pages * times, pages);
 }
 
 function addRun(a: Arena, object: Ref, start: number, pages: number, runPages: number): void {

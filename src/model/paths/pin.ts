@@ -21,7 +21,7 @@ import { countExternal } from './external.ts';
 export interface Batch {
   readonly capacityPages: number;
   readonly runs: BatchRun[];
-  /** The run to be consumed next, and how many of its pages are gone. */
+  /** The runs to be consumed next, and how many of their pages are gone. */
   next: number;
   used: number;
 }
@@ -84,7 +84,7 @@ export function* chargeFaults(k: Ctx, mm: Ref, f: FaultCost): Path<void> {
 /** Charges the pages of a GUP call; `pageStep` is what a page with a table entry of its own costs. */
 export function* chargeBatch(k: Ctx, mm: Ref, runs: readonly BatchRun[], pageStep: StepId): Path<void> {
   const pages: [number, number, number] = [0, 0, 0];
-  for (const run of runs) pages[run.entry] += run.pages;
+  for (const run of runs) pages[run.entry] += run.pages * run.times;
   if (pages[GupEntry.Page] > 0 && k.atMany(pageStep, mm, pages[GupEntry.Page])) yield;
   if (pages[GupEntry.Thp] > 0 && k.atMany(S.GupBatchPageThp, mm, pages[GupEntry.Thp])) yield;
   if (pages[GupEntry.Giga] > 0 && k.atMany(S.GupBatchPage1G, mm, pages[GupEntry.Giga])) yield;
@@ -252,9 +252,10 @@ export function* pinPagesBatched(
       if (err < 0) break;
     }
     const run = batch.runs[batch.next] as BatchRun;
+    const inRun = batch.used % run.pages;
     if (pages === 0) reserved = run.reserved;
-    else if (!(run.contiguous || batch.used > 0) || run.reserved !== reserved) break;
-    const got = Math.min(run.pages - batch.used, k.pagesPerStep);
+    else if (!(batch.used === 0 ? run.contiguous : inRun > 0) || run.reserved !== reserved) break;
+    const got = Math.min(run.pages - inRun, k.pagesPerStep);
     if (!reserved) {
       // By run, one range query; by page, one lookup each.
       if (k.atMany(S.FindVpfn, call.dma, how.byRun ? 1 : got)) yield;
@@ -277,7 +278,7 @@ export function* pinPagesBatched(
     }
     pages += got;
     batch.used += got;
-    if (batch.used === run.pages) {
+    if (batch.used === run.pages * run.times) {
       batch.next += 1;
       batch.used = 0;
     }
@@ -289,7 +290,7 @@ export function* pinPagesBatched(
   if (err < 0) {
     // The chunk and the rest of the batch are unpinned; nothing of them was accounted.
     let rest = -batch.used;
-    for (let i = batch.next; i < batch.runs.length; i += 1) rest += (batch.runs[i] as BatchRun).pages;
+    for (const run of batch.runs.slice(batch.next)) rest += run.pages * run.times;
     if (pages + rest > 0 && k.atMany(S.PutPage, 0, pages + rest)) yield;
     batch.runs.length = 0;
     batch.next = 0;

@@ -191,15 +191,20 @@ export class Repeater {
   #restoreBatch(k: Ctx, call: PinCall, batch: Batch, page: number, done: number): void {
     const unitPage = page + Math.floor(done / this.#unitPages) * this.#unitPages;
     const used = page + done + this.busyPages - unitPage;
+    batch.next = 0;
+    batch.used = 0;
     if (used >= BATCH_PAGES) {
       batch.runs.length = 0;
-      batch.next = 0;
     } else {
       const max = Math.min(call.remaining + (page + done - unitPage), BATCH_PAGES);
       k.addressSpace.gupBatch(call.mm, unitPage, max, call.write, batch.runs, call.fault.reset());
-      batch.next = used / this.#chunkPages;
+      batch.used = used;
+      const [run] = batch.runs;
+      if (run !== undefined && used === run.pages * run.times) {
+        batch.next = 1;
+        batch.used = 0;
+      }
     }
-    batch.used = 0;
   }
 
   #repeat(k: Ctx, call: PinCall, unit: Unit, unitsMax: number): number {
