@@ -97,13 +97,13 @@ export function reportOf(row: Row, variant: Variant): Report | null {
 /** One letter for a cell; LEGEND explains them. */
 export function cellMark(cell: Cell): string {
   if (!cell.applies) return cell.expected ? '?' : '-';
-  if (cell.found.length > 0) return cell.expected ? 'X' : '!';
+  if (cell.found.length > 0) return cell.expected ? '#' : '!';
   if (cell.expected) return '?';
   return cell.exhausted ? '.' : '~';
 }
 
 const LEGEND =
-  'X found, . not found, both as history says; ! found and ? not found against it; \n~ search not completed; - no mdev there; * a hypothesis, derived from the code';
+  '# found, . not found, both as history says; ! found and ? not found against it; \n~ search not completed; - no mdev there; * a hypothesis, derived from the code';
 
 /** The matrix as text: a row for each defect, a column for each variant. */
 export function matrixText(rows: readonly Row[], variants: readonly Variant[] = VARIANTS): string {

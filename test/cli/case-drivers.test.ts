@@ -15,10 +15,13 @@ const CASES = ['cases', 'cases/history'].flatMap((directory) =>
     .map((file) => `${directory}/${file}`),
 );
 
-/** Nothing the driver did is beyond what exploration did. One case is too large to be explored to the end. */
+/** Under some variants more interleavings than the comparison executes. */
+const TOO_LARGE = new Set(['cases/false-refusal.yaml', 'cases/history/X09-killed-update.yaml']);
+
+/** Nothing the driver did is beyond what exploration did. */
 function agrees(run: CaseRun, file: string): void {
   const again = `pinstorm explore ${file} --variant ${run.variant.id} --driver virtual`;
-  assert.ok(run.exhausted || file === 'cases/false-refusal.yaml', `${again}: the exploration was not completed`);
+  assert.ok(run.exhausted || TOO_LARGE.has(file), `${again}: the exploration was not completed`);
   for (const list of [run.outcomes, run.failures]) {
     assert.deepEqual(
       list.filter((known) => known.explored === false),
