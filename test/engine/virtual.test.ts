@@ -86,16 +86,16 @@ const mapper = (container: number, iterations: number, pages = 256): Partial<Act
   options: { pages, slots: 2, stop_on_failure: false, container },
   iterations,
 });
-const mlocker: Partial<ActorPlan> = { workload: 'mlock-loop', options: { pages: 1 }, iterations: 200 };
+const mlocker: Partial<ActorPlan> = { workload: 'mlock-loop', options: { pages: 1 }, iterations: 60 };
 const faulter: Partial<ActorPlan> = {
   workload: 'mmap-munmap',
   options: { pages: 16 },
   arrival: { kind: 'poisson', options: { perSecond: 50_000 } },
-  iterations: 100,
+  iterations: 30,
 };
 /** Every step costs the same, so that steps of several threads end at one instant all the time. */
 const ROUND = Object.fromEntries(Object.keys(DEFAULT_PROFILE.costNs).map((name) => [name, 100]));
-const BUSY: readonly Partial<ActorPlan>[] = [mapper(0, 20), mapper(1, 20), mlocker, faulter];
+const BUSY: readonly Partial<ActorPlan>[] = [mapper(0, 8), mapper(1, 8), mlocker, faulter];
 
 const results = (plan: RunPlan, hosts: readonly HostResult[]): string => JSON.stringify(virtualResults(plan, hosts));
 
@@ -190,7 +190,7 @@ describe('running ahead changes nothing', () => {
 
   for (const { id } of VARIANTS) {
     it(`variant ${id}: the closed form of the huge guest is the step-by-step run of a smaller one, to the byte`, () => {
-      const plan = planOf({ variant: id, bytes: 64 * MIB, actors: [mapper(0, 3, 12_345)] });
+      const plan = planOf({ variant: id, bytes: 32 * MIB, actors: [mapper(0, 2, 5_345)] });
       const run = (stepByStep: boolean): HostResult => simulateHost({ plan, guests: plan.guests, stepByStep });
       assert.equal(results(plan, [run(false)]), results(plan, [run(true)]));
     });
