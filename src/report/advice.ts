@@ -5,7 +5,7 @@ import type { RunResults } from './results.ts';
 /** One sentence: what the verdict is and what decided it. */
 export function verdictSentence({ verdict, thresholds, accounting, complete }: RunResults): string {
   if (verdict.verdict === 'pass') {
-    const held = thresholds.length === 0 ? '' : thresholds.length === 1 ? 'its threshold held' : 'every threshold held';
+    const held = thresholds.length === 0 ? '' : thresholds.length === 1 ? 'the threshold held' : 'every threshold held';
     const expected = accounting.violations.some((v) => v.expected && v.count > 0);
     const account =
       accounting.balance === 'unchecked'

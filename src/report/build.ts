@@ -97,7 +97,9 @@ export function buildResults(outcome: RunOutcome): RunResults {
       OUTCOMES.flatMap((outcomeName, o) => {
         const intended = quantiles(intendedSeries(i, o));
         const actual = quantiles(actualSeries(i, o));
-        return intended === null && actual === null ? [] : [{ op, outcome: outcomeName, intended, actual }];
+        return intended === null && actual === null
+          ? []
+          : [{ op, outcome: outcomeName, intended, actual, ranges: rangesOf(snapshot, intendedSeries(i, o)) }];
       }),
     ),
     split: {
@@ -130,6 +132,27 @@ function quantilesOf(snapshot: Snapshot, id: SeriesId): Quantiles | null {
     p999Ns: at(99.9),
     maxNs: data.maxNs,
   };
+}
+
+/** Samples by latency: bounds at 1, 2 and 5 of each decade, with as many samples below as the cells allow to tell. */
+function rangesOf(snapshot: Snapshot, id: SeriesId): { belowNs: number; count: number }[] {
+  const cells = snapshot.series(id)?.cells ?? new Float64Array(0);
+  const { scale } = snapshot.layout;
+  const ranges: { belowNs: number; count: number }[] = [];
+  const steps = [2, 5, 10];
+  let belowNs = 1;
+  let step = 0;
+  cells.forEach((n, cell) => {
+    if (n === 0) return;
+    while (scale.lowest(cell) >= belowNs) {
+      belowNs = 10 ** Math.floor(step / 3) * steps[step % 3]!;
+      step += 1;
+    }
+    const last = ranges.at(-1);
+    if (last?.belowNs === belowNs) last.count += n;
+    else ranges.push({ belowNs, count: n });
+  });
+  return ranges;
 }
 
 /** One sentence that says why the account is as it is. */

@@ -149,6 +149,11 @@ export const RunResults = z.object({
       outcome: z.enum(OUTCOMES),
       intended: Quantiles.nullable(),
       actual: Quantiles.nullable(),
+      /**
+       * How many samples, from the intended start, lie below each bound and not below the one before, as exact as the
+       * histogram (0.8 %); empty ones left out.
+       */
+      ranges: z.array(z.object({ belowNs: z.number(), count: amount })).optional(),
     }),
   ),
   /** Where the time goes. */

@@ -20,6 +20,7 @@ export function renderSummary(results: RunResults, style: Style): string {
   thresholds(out, results);
   accounting(out, results);
   latency(out, results);
+  histogram(out, results);
   throughput(out, results);
   deferred(out, results);
   health(out, results);
@@ -144,6 +145,34 @@ function latency(out: Lines, results: RunResults): void {
   for (const [mode, q] of Object.entries(split.lockHold)) row(`lock hold, ${mode}`, q);
   row('deferred settlement', split.deferredSettle);
   row('its lock wait', split.deferredLockWait);
+}
+
+/** Rows of the histogram; with more, the decades are not split. */
+const HISTOGRAM_ROWS = 12;
+
+/** The latencies of the busiest operation as bars: two humps show what no percentile does. */
+function histogram(out: Lines, { latency: all }: RunResults): void {
+  const [busiest] = all
+    .filter(({ op, outcome, ranges = [] }) => op !== 'null' && outcome === 'ok' && ranges.length > 1)
+    .toSorted((a, b) => (b.intended?.count ?? 0) - (a.intended?.count ?? 0));
+  if (busiest === undefined) return;
+  let { ranges = [] } = busiest;
+  if (ranges.length > HISTOGRAM_ROWS) {
+    const decades = new Map<number, number>();
+    for (const { belowNs, count } of ranges) {
+      const bound = 10 ** Math.ceil(Math.log10(belowNs));
+      decades.set(bound, (decades.get(bound) ?? 0) + count);
+    }
+    ranges = [...decades].map(([belowNs, count]) => ({ belowNs, count }));
+  }
+  const total = ranges.reduce((n, { count }) => n + count, 0);
+  const most = Math.max(...ranges.map(({ count }) => count));
+  out.add('');
+  out.add(`    ${clip(busiest.op, 20)}, intended start, by latency`);
+  for (const { belowNs, count } of ranges) {
+    const bar = (out.style.unicode ? '█' : '#').repeat(Math.max(1, Math.round((count / most) * 44)));
+    out.add(`      < ${duration(belowNs).padStart(6)} ${percent(count / total).padStart(8)}  ${bar}`);
+  }
 }
 
 function throughput(out: Lines, results: RunResults): void {

@@ -256,3 +256,21 @@ test('the status line', () => {
   assert.equal(written({ isTTY: true }), `${tty.repeat(5)}${cleared}worker 2 lost\n${tty}${cleared}`);
   assert.ok(written({ isTTY: true, columns: 40 }).includes(`\r${text.slice(0, 39)}\u001b[K`));
 });
+
+test('the histogram of the summary counts every sample once, in ranges of 1, 2 and 5', () => {
+  const { latency } = buildResults(failing());
+  const map = latency.find(({ op, outcome }) => op === 'map' && outcome === 'ok');
+  assert.ok(map?.ranges && map.intended);
+  assert.equal(
+    map.ranges.reduce((n, { count }) => n + count, 0),
+    map.intended.count,
+  );
+  for (const { belowNs, count } of map.ranges) {
+    assert.match(String(belowNs), /^[125]0*$/);
+    assert.ok(count > 0);
+  }
+  // 5000 latencies of 2400 + 38 i ns from the intended start; a bound within a cell of 64 ns cannot split it.
+  const exact = Math.ceil((10_000 - 2400) / 38) - Math.ceil((5000 - 2400) / 38);
+  const counted = map.ranges.find(({ belowNs }) => belowNs === 10_000)?.count ?? 0;
+  assert.ok(Math.abs(counted - exact) <= 2, `${counted}, exactly ${exact}`);
+});
