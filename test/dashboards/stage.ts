@@ -49,6 +49,7 @@ guests:
         options: { pages: 16 pages, slots: 4, container: 1 }
         arrival: { kind: closed, think: 4ms }
       - name: vcpu
+        count: 2
         workload: fault
         arrival: { kind: poisson, rate: 500/s }
       - name: locker
