@@ -144,11 +144,13 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
         },
         progress() {
           const { delta, gauges, guests, progress, crossed } = watch.interval();
-          directory?.interval(watch.elapsedSeconds, delta, gauges, guests);
+          const violated = watch.newlyViolated();
+          directory?.interval(watch.elapsedSeconds, delta, { ...gauges, ...watch.violationGauges() }, guests);
           const counters = Object.fromEntries(delta.layout.counterNames.map((name, i) => [name, delta.counters[i]!]));
           const interval = { startSeconds: shownSeconds, endSeconds: watch.elapsedSeconds, counters, gauges, guests };
           page?.interval(interval, delta, () => watch.resultsSoFar(), workers());
           shownSeconds = watch.elapsedSeconds;
+          for (const fields of violated) record(watch.elapsedSeconds, 'violation', fields);
           for (const { atSeconds, stage } of watch.stagesBegun()) record(atSeconds, 'stage', { stage });
           status.update(progress, performance.now());
           if (crossed === null) return;

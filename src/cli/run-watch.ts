@@ -13,6 +13,7 @@ import { parseThreshold, type Threshold } from '../metrics/threshold.ts';
 import { MODEL_COUNTERS } from '../model/env.ts';
 import { INVARIANTS } from '../model/oracle.ts';
 import { buildResults } from '../report/build.ts';
+import { VIOLATIONS_GAUGE } from '../report/load.ts';
 import type { Coverage, RunIdentity, RunResults, ThresholdResult } from '../report/results.ts';
 import type { GuestRow, RunRecord } from '../report/run-dir.ts';
 import type { Progress } from '../report/status-line.ts';
@@ -39,6 +40,7 @@ export class RunWatch {
   readonly #runId: string;
   #startedAt = new Date().toISOString();
   /** By worker, what its guests said and how many of them. */
+  readonly #violatedTold = new Set<string>();
   readonly #marks = new Map<string, Map<string, number>>();
   readonly #thresholds: readonly Threshold[];
   readonly #judge: ThresholdJudge;
@@ -132,6 +134,20 @@ export class RunWatch {
       lagNs: percentile(delta, [SCHEDULE_LAG], 99),
     };
     return { delta, gauges, guests, progress, crossed };
+  }
+
+  /** Violations so far, by invariant, as the interval files have them: what is left of a run that does not end. */
+  violationGauges(): Record<string, number> {
+    return Object.fromEntries(
+      this.#violations().map(({ invariant, count }) => [`${VIOLATIONS_GAUGE}${invariant}`, count]),
+    );
+  }
+
+  /** Invariants violated for the first time since the last call. */
+  newlyViolated(): RunResults['accounting']['violations'] {
+    const fresh = this.#violations().filter(({ invariant }) => !this.#violatedTold.has(invariant));
+    for (const { invariant } of fresh) this.#violatedTold.add(invariant);
+    return fresh;
   }
 
   /** Stages of the scenario that have begun since the last call, with when, seconds of real time. */

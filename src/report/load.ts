@@ -96,7 +96,7 @@ function rebuild(directory: string, record: RunRecord): RunResults {
   const last = intervals.at(-1);
   const of = (kind: string) => events.filter((e) => e.kind === kind);
   const backlogs = intervals.flatMap((i) => i.gauges['deferred_backlog'] ?? []);
-  const violations = of('violation').flatMap((e) => Violation.safeParse(e).data ?? []);
+  const violations = violationsSoFar(of('violation'), last, record.expect);
   return buildResults({
     run: record.run,
     complete: false,
@@ -124,6 +124,35 @@ function rebuild(directory: string, record: RunRecord): RunResults {
     deferredBacklogMax: backlogs.length === 0 ? null : Math.max(...backlogs),
     health: { ...record.health, saturated: false, saturation: null, eventLoopDelayP99Ns: null },
   });
+}
+
+/** Before the name of an invariant: the gauge of an interval that counts its violations so far. */
+export const VIOLATIONS_GAUGE = 'violations.';
+
+/** What the last interval counted, with what the events say besides; an event alone counts too. */
+function violationsSoFar(
+  events: readonly RunEvent[],
+  last: Interval | undefined,
+  expect: readonly string[],
+): Violation[] {
+  const found = new Map<string, Violation>();
+  for (const event of events) {
+    const { data } = Violation.safeParse(event);
+    if (data !== undefined) found.set(data.invariant, data);
+  }
+  for (const [name, count] of Object.entries(last?.gauges ?? {})) {
+    if (!name.startsWith(VIOLATIONS_GAUGE)) continue;
+    const invariant = name.slice(VIOLATIONS_GAUGE.length);
+    const known = found.get(invariant);
+    const history = known?.history ?? null;
+    found.set(invariant, {
+      invariant,
+      count: Math.max(count, known?.count ?? 0),
+      expected: expect.includes(invariant),
+      history,
+    });
+  }
+  return [...found.values()];
 }
 
 /**

@@ -154,6 +154,23 @@ test('a run that never ended is rebuilt; a line cut off anywhere is left out', (
   assert.equal(loadRun(directory.path).stoppedByUser, true);
 });
 
+test('violations counted until a crash are in the report, expected or not', () => {
+  const expecting = { ...RECORD, expect: ['wrap'] };
+  const directory = new RunDirectory(join(root, 'violated'), expecting, '', {});
+  const none = new Snapshot(layout);
+  const first = { invariant: 'balance', count: 1, expected: false, history: null };
+  directory.event(0.5, 'violation', first);
+  directory.interval(1, none, { 'violations.balance': 1 }, {});
+  directory.interval(2, none, { 'violations.balance': 7, 'violations.wrap': 3 }, {});
+  const { accounting, verdict } = loadRun(directory.path);
+  assert.deepEqual(accounting.violations, [
+    { ...first, count: 7 },
+    { invariant: 'wrap', count: 3, expected: true, history: null },
+  ]);
+  assert.equal(verdict.exitCode, 112);
+  assert.deepEqual(verdict.reasons[0], 'invariant balance violated 7 times');
+});
+
 test('what is not a run directory is refused with a clear message', () => {
   const path = join(root, 'bad');
   mkdirSync(path);

@@ -154,7 +154,7 @@ export function latencyTable({ latency, split, health }: RunResults): Markup {
 }
 
 /** The account of locked memory: what was put off and where it went, and each rule that was broken. */
-export function ledger({ accounting: a, run, counters }: RunResults): Markup {
+export function ledger({ accounting: a, run, counters, complete }: RunResults): Markup {
   const { queued, applied, lost, discarded } = a.deferred;
   const missing = missingDeferred(a.deferred);
   const fact = (name: string, value: string): Markup =>
@@ -175,7 +175,9 @@ export function ledger({ accounting: a, run, counters }: RunResults): Markup {
     <div class="ledger">
       ${
         a.violations.length === 0
-          ? html`<p class="lead">No invariant was violated.</p>`
+          ? html`<p class="lead">
+              ${complete ? 'No invariant was violated.' : 'No violation was recorded until then.'}
+            </p>`
           : a.violations.map(
               (v) =>
                 html`<article class="entry">
