@@ -16,7 +16,7 @@ import { percent, wrap } from '../report/format.ts';
 import type { Override } from '../scenario/overrides.ts';
 import { planRun } from '../scenario/plan.ts';
 import { loadScenario } from '../scenario/validate.ts';
-import { simulateAll } from '../worker/virtual-pool.ts';
+import { simulateAll, type StopSignal } from '../worker/virtual-pool.ts';
 import { guestsOfHost, type HostResult, type HostTask } from '../worker/virtual-run.ts';
 import { REGISTRY } from './registry.ts';
 import { mergedSnapshot } from './virtual-results.ts';
@@ -66,6 +66,8 @@ export interface AdviseOptions {
   readonly repeat: number;
   readonly threads: number | undefined;
   readonly onProgress?: (done: number, of: number) => void;
+  /** Set: what is not found by then is left out. */
+  readonly stop?: StopSignal;
 }
 
 export interface Advised {
@@ -205,7 +207,7 @@ interface Search {
 export async function advise(
   file: string,
   overrides: readonly Override[],
-  { variants, devices, maxFailures, repeat, threads, onProgress }: AdviseOptions,
+  { variants, devices, maxFailures, repeat, threads, onProgress, stop }: AdviseOptions,
 ): Promise<Advised> {
   const ok = (probe: Probe): boolean => shareOf(probe) <= maxFailures;
   const origin = { kind: 'flag', text: '--variants' } as const;
@@ -231,7 +233,8 @@ export async function advise(
     // One round: the next probe of every search that is not over, side by side.
     const open = searches.filter((search) => search.found === null);
     if (open.length === 0) break;
-    const probes = await probeAll(open, threads);
+    const probes = await probeAll(open, threads, stop);
+    if (stop?.isSet === true) break;
     for (const [i, search] of open.entries()) {
       search.simulations += search.plans.length;
       const step = search.steps.next(probes[i] as Probe);
@@ -240,7 +243,9 @@ export async function advise(
     }
     onProgress?.(searches.length - open.filter((s) => s.found === null).length, searches.length);
   }
-  const cells = searches.map(({ variant, devices: n, formula, found, simulations }): Advice => {
+  const over = searches.filter((search) => search.found !== null);
+  if (over.length === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a limit was found');
+  const cells = over.map(({ variant, devices: n, formula, found, simulations }): Advice => {
     const { at, below } = found as NonNullable<Search['found']>;
     return {
       variant: variant.id,
@@ -259,7 +264,11 @@ export async function advise(
   return { ...facts, notes: notesOf(cells, searches, ok) };
 }
 
-async function probeAll(searches: readonly Search[], threads: number | undefined): Promise<Probe[]> {
+async function probeAll(
+  searches: readonly Search[],
+  threads: number | undefined,
+  stop: StopSignal | undefined,
+): Promise<Probe[]> {
   const tasks: HostTask[] = [];
   const slices = searches.map(({ plans, next }) =>
     plans.map((plan) => {
@@ -273,7 +282,7 @@ async function probeAll(searches: readonly Search[], threads: number | undefined
       return { plan, from, to: tasks.length };
     }),
   );
-  const hosts = await simulateAll(tasks, { threads });
+  const hosts = await simulateAll(tasks, { threads, stop });
   return slices.map((runs, i) => {
     const probes = runs.map(({ plan, from, to }) => probeOf(plan, hosts.slice(from, to)));
     return {

@@ -1,10 +1,12 @@
 /** `pinstorm advise`: answers known by hand, and where the model needs another limit than the formula. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
+import { until } from '../coordinator/until.ts';
 
 const directory = mkdtempSync(path.join(tmpdir(), 'pinstorm-advise-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -131,6 +133,26 @@ describe('pinstorm advise', () => {
     assert.match(out.replaceAll('\n', ' '), /locked_vm goes below zero for moments.*Only CAP_IPC_LOCK helps/);
     for (const line of out.split('\n')) assert.ok(line.length <= 80, line);
     assert.equal(pinstorm(...args).out, out, 'the same seed, the same answer');
+  });
+
+  it('SIGINT ends it with 105', async () => {
+    const endless = ['--duration', '10000s', '--set', 'guests.stress.duration=10000s', '--variants', 'E'];
+    const args = ['dist/src/cli/main.js', 'advise', 'scenarios/accounting-stress.yaml', ...endless];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    let err = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
+    const ended = once(child, 'exit') as Promise<[number | null]>;
+    await until(
+      'the simulation is under way',
+      () => {
+        const fields = readFileSync(`/proc/${child.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+        return Number(fields[11]) + Number(fields[12]) > 200;
+      },
+      60_000,
+    );
+    child.kill('SIGINT');
+    assert.deepEqual((await ended)[0], 105, err);
+    assert.match(err, /stopped by the user before a limit was found/);
   });
 
   it('refuses what makes no sense with 104', () => {

@@ -54,22 +54,29 @@ export const command = defineCommand({
       what: 'two pages are enough for E, and no limit for D',
     },
   ],
-  exits: [EXIT.inconclusive],
+  exits: [EXIT.stopped, EXIT.inconclusive],
   async run({ scenario }, options) {
-    const [{ advise, adviceText, shareOf }, { experimentProgress }] = await Promise.all([
+    const [{ advise, adviceText, shareOf }, { interruptible }, { experimentProgress }] = await Promise.all([
       import('../advise.ts'),
+      import('../interrupts.ts'),
       import('../experiment-progress.ts'),
     ]);
     const list = (given: string): string[] => given.split(',').map((v) => v.trim());
     const maxFailures = Number.parseFloat(options.maxFailures) / 100;
     const progress = experimentProgress(options.quiet, 'searches over');
-    const advised = await advise(scenario, overridesOf(options), {
-      ...options,
-      variants: list(options.variants ?? options.variant ?? VARIANTS),
-      devices: [...new Set(list(options.devices).map(Number))],
-      maxFailures,
-      onProgress: progress.update,
-    });
+    const variants = list(options.variants ?? options.variant ?? VARIANTS);
+    const devices = [...new Set(list(options.devices).map(Number))];
+    const { advised, stopped } = await interruptible(async (stop) => ({
+      advised: await advise(scenario, overridesOf(options), {
+        ...options,
+        variants,
+        devices,
+        maxFailures,
+        onProgress: progress.update,
+        stop,
+      }),
+      stopped: stop.isSet,
+    }));
     progress.end();
     if (options.json) {
       const share = (probe: Parameters<typeof shareOf>[0] | null): object | null =>
@@ -81,10 +88,13 @@ export const command = defineCommand({
         at: share(cell.at),
         below: share(cell.below),
       }));
-      process.stdout.write(`${JSON.stringify({ ...advised, maxFailures, cells }, null, 2)}\n`);
+      process.stdout.write(`${JSON.stringify({ ...advised, complete: !stopped, maxFailures, cells }, null, 2)}\n`);
     } else {
       process.stdout.write(adviceText(advised, maxFailures));
     }
-    return EXIT.ok;
+    if (!stopped) return EXIT.ok;
+    const of = variants.length * devices.length;
+    process.stderr.write(`pinstorm: stopped, these are ${advised.cells.length} of ${of} limits\n`);
+    return EXIT.stopped;
   },
 });
