@@ -27,7 +27,14 @@ describe('pinstorm simulate', () => {
       const first = simulate(...args);
       assert.equal(first.status, 0, first.err);
       const second = simulate(...args, '--threads', '1', '--quiet');
-      for (const name of ['results.json', 'intervals.jsonl', 'latency.hlog', 'events.jsonl', 'plan.json']) {
+      for (const name of [
+        'results.json',
+        'intervals.jsonl',
+        'latency.hlog',
+        'events.jsonl',
+        'guests.jsonl',
+        'plan.json',
+      ]) {
         const bytes = readFileSync(join(first.directory, name), 'utf8');
         assert.equal(readFileSync(join(second.directory, name), 'utf8'), bytes, name);
       }
