@@ -39,6 +39,8 @@ export interface LiveRunOptions {
   readonly tlsCa: string | undefined;
   /** A run whose coordinator is gone, to go on with. */
   readonly resume?: string | undefined;
+  /** Id of a new run; undefined: one that no other run has. */
+  readonly run?: string | undefined;
   readonly lease: number | undefined;
   readonly onWorkerLoss: 'rerun' | 'partial';
   /** Worker processes to start on this machine. */
@@ -64,7 +66,7 @@ const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 /** Runs to the end. @returns the exit status of the verdict. @throws UserError when there is nothing to report. */
 export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
   const { plan } = options;
-  const runId = options.resume ?? `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
+  const runId = options.resume ?? options.run ?? `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
   const status = new StatusLine(process.stderr, { quiet: options.quiet, term: process.env['TERM'] });
   const cleanups: (() => Promise<void>)[] = [];
   let stopNow: ((error: UserError) => void) | undefined;

@@ -204,6 +204,8 @@ export class Coordinator {
       const record = { version: VERSION, planHash: plan.hash, leaseMs };
       await publishRun(this.#redis, target.prefix, runId, record, plan);
       await this.#lead.hold();
+      // Nobody takes jobs before the start; until then the queue's length says how many workers are needed.
+      await this.#slices.addWaiting(0);
     }
     this.#nextTickMs = performance.now() + TICK_MS;
     this.#listenedAtMs = performance.now();

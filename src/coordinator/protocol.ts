@@ -306,7 +306,7 @@ export class StreamReader<T> {
 /** Largest plan published and accepted, bytes of JSON: some 350 000 guests. */
 const MAX_PLAN_BYTES = 1 << 28;
 
-/** @throws UserError 104 for a plan that is too large. */
+/** @throws UserError 104 for a plan that is too large or a name that is taken. */
 export async function publishRun(
   redis: Redis,
   prefix: string,
@@ -315,6 +315,10 @@ export async function publishRun(
   plan: RunPlan,
 ): Promise<void> {
   const keys = runKeys(prefix, runId);
+  if ((await redis.exists(keys.plan)) === 1) {
+    const hint = `--resume ${runId} goes on with it when its coordinator died; pinstorm clean removes what is dead`;
+    throw new UserError(EXIT.invalid, `there is a run ${runId} already`, hint);
+  }
   const open: WorkerMessage = { t: 'open' };
   const text = JSON.stringify(plan);
   if (text.length > MAX_PLAN_BYTES) {

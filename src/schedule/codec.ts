@@ -68,7 +68,8 @@ export function encodeToken(token: Token): string {
     if (last?.[0] === id) last[1] += 1;
     else runs.push([id, 1]);
   }
-  const base = Math.max(0, ...token.choices) + 1;
+  // Not Math.max(...): a long schedule has more steps than a call may have arguments.
+  const base = token.choices.reduce((most, id) => Math.max(most, id), 0) + 1;
   varint(out, base);
   varint(out, runs.length);
   for (const [actor, steps] of runs) varint(out, steps * base + actor);

@@ -15,6 +15,7 @@ export const command = defineCommand({
     ...REDIS_OPTIONS,
     minWorkers: integer({ placeholder: 'n', help: 'start when this many workers are there', min: 1, default: 1 }),
     ...LOSS_OPTIONS,
+    run: text({ placeholder: 'id', help: 'id of the run, part of the names of its keys; default: a new one' }),
     resume: text({
       placeholder: 'id',
       help: 'go on with this run, whose coordinator died; its directory is looked for in --out',
@@ -33,12 +34,16 @@ export const command = defineCommand({
     if (options.redis === undefined) {
       throw new UserError(EXIT.invalid, '--redis is missing', 'workers on other machines must reach the same Redis');
     }
-    const [{ loadScenario }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
+    const [{ isKeyPart }, { loadScenario }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
+      import('../../coordinator/queue.ts'),
       import('../../scenario/validate.ts'),
       import('../../scenario/plan.ts'),
       import('../registry.ts'),
       import('../live-run.ts'),
     ]);
+    if (options.run !== undefined && !isKeyPart(options.run)) {
+      throw new UserError(EXIT.invalid, '--run: expected 1 to 64 letters, digits and hyphens');
+    }
     const resolved = loadScenario(scenario, REGISTRY, overridesOf(options));
     return liveRun({ ...options, resolved, plan: planRun(resolved, REGISTRY), workers: 0, threads: 0 });
   },
