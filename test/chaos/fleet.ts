@@ -87,8 +87,13 @@ export class Fleet {
     return new LiveRun(this.directory, all, { PINSTORM_REDIS: this.redis.url });
   }
 
-  /** One more worker. */
-  join(args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): LiveRun {
+  /** Another command on the same Redis. */
+  pinstorm(...args: string[]): Promise<Ended> {
+    return new LiveRun(this.directory, args, { PINSTORM_REDIS: this.redis.url }).ended;
+  }
+
+  /** One more worker. `wrap`: a command that starts it. */
+  join(args: readonly string[] = [], env: NodeJS.ProcessEnv = {}, wrap: readonly string[] = []): LiveRun {
     const name = `w${this.workers.length + 1}`;
     const all = [
       'worker',
@@ -101,11 +106,16 @@ export class Fleet {
       ...(this.#options.worker ?? []),
       ...args,
     ];
-    const worker = new LiveRun(this.directory, all, {
-      PINSTORM_REDIS: this.redis.url,
-      ...this.#options.workerEnv,
-      ...env,
-    });
+    const worker = new LiveRun(
+      this.directory,
+      all,
+      {
+        PINSTORM_REDIS: this.redis.url,
+        ...this.#options.workerEnv,
+        ...env,
+      },
+      wrap,
+    );
     this.workers.push(worker);
     return worker;
   }
@@ -145,12 +155,23 @@ export class Fleet {
     return this.coordinator.loaded();
   }
 
-  /** The end of the run, with its results. Everybody must have ended; nothing may be left in Redis. */
-  async ended(expected: { workers?: readonly number[]; redisLeft?: boolean } = {}): Promise<RunResults> {
+  /** The coordinator has ended. */
+  get isOver(): boolean {
+    return this.coordinator.process.exitCode !== null;
+  }
+
+  /** What the coordinator says at the end of the run. */
+  async results(): Promise<RunResults> {
     const end = await this.coordinator.ended;
     assert.notEqual(end.stdout, '', end.stderr);
     const results = JSON.parse(end.stdout) as RunResults;
     assert.equal(end.code, results.verdict.exitCode, end.stderr);
+    return results;
+  }
+
+  /** The end of the run, with its results. Everybody must have ended; nothing may be left in Redis. */
+  async ended(expected: { workers?: readonly number[] } = {}): Promise<RunResults> {
+    const results = await this.results();
     await this.gone(expected.workers);
     await this.nothingLeft();
     return results;

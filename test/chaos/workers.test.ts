@@ -8,7 +8,7 @@ import { assertAccounts, assertWhole, Fleet } from './fleet.ts';
 
 const KILL_THREAD = fileURLToPath(new URL('./kill-thread.js', import.meta.url));
 
-describe('a worker', { concurrency: 1 }, () => {
+describe('a worker', { concurrency: 2 }, () => {
   for (const [when, wait] of [
     ['while guests boot', (fleet: Fleet) => fleet.booting()],
     ['in steady state, with updates queued', (fleet: Fleet) => fleet.loaded()],

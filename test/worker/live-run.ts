@@ -52,9 +52,11 @@ export class LiveRun {
   stderr = '';
   readonly #directory: string;
 
-  constructor(directory: string, args: readonly string[], env: NodeJS.ProcessEnv = {}) {
+  /** `wrap`: a command that starts it, for example in another network namespace. */
+  constructor(directory: string, args: readonly string[], env: NodeJS.ProcessEnv = {}, wrap: readonly string[] = []) {
     this.#directory = directory;
-    this.process = spawn(process.execPath, [MAIN, ...args], {
+    const [command = '', ...rest] = [...wrap, process.execPath, MAIN, ...args];
+    this.process = spawn(command, rest, {
       cwd: directory,
       env: { ...process.env, TMPDIR: join(directory, 'tmp'), ...env },
       stdio: ['ignore', 'pipe', 'pipe'],

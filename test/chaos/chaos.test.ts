@@ -1,0 +1,17 @@
+/** A few rounds of the chaos runner. Another seed each time; the message of a failure says how to repeat it. */
+import assert from 'node:assert/strict';
+import { it } from 'node:test';
+import { FAILURES } from './failures.ts';
+import { round } from './run.ts';
+
+const ROUNDS = 3;
+
+it('random failures lose and double no accounting update, and no verdict is wrong', async () => {
+  const seed = Date.now() % 1_000_000;
+  for (let i = 0; i < ROUNDS; i++) {
+    const number = FAILURES.length + i;
+    const { failure, lost, doubled, wrong } = await round(seed, number);
+    const again = `again: node dist/test/chaos/run.js --seed ${seed} --from ${number} --rounds 1`;
+    assert.deepEqual({ lost, doubled, wrong }, { lost: 0, doubled: 0, wrong: [] }, `${failure}; ${again}`);
+  }
+});

@@ -1,0 +1,68 @@
+/** The number of workers changes who runs a guest, not what it does; and what the workers measured is neither lost nor added. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { it } from 'node:test';
+import { EXIT } from '../../src/base/errors.ts';
+import type { RunResults } from '../../src/report/results.ts';
+import type { GuestRow } from '../../src/report/run-dir.ts';
+import { inDirectory, LiveRun } from './live-run.ts';
+
+/** Bounded by its operations, not by time: what it does is the same on any machine. */
+const BOUNDED = `
+name: bounded
+seed: 11
+variant: D
+pace: 0
+guests:
+  - class: small
+    count: 9
+    memory: { size: { uniform: [2MiB, 16MiB] } }
+    cap_ipc_lock: true
+    containers: 2
+    actors:
+      - { name: one, task: thread, workload: map-unmap, options: { pages: 32 pages, container: 0 }, iterations: 300 }
+      - { name: two, task: thread, workload: map-unmap, options: { pages: 32 pages, container: 1 }, iterations: 300 }
+  - class: large
+    count: 5
+    memory: { size: 32MiB }
+    cap_ipc_lock: true
+    actors: [{ name: mapper, workload: map-unmap, options: { pages: 64 pages, slots: 4 }, iterations: 200 }]
+expect: [wrap]
+`;
+
+it('1, 2 and 7 workers do the same operations, and their figures add up', async () => {
+  await inDirectory(BOUNDED, async (directory) => {
+    let first: unknown;
+    for (const workers of ['1', '2', '7']) {
+      const args = ['run', 'scenario.yaml', '--workers', workers, '--threads', '2', '--json', '--out', workers];
+      const { code, stdout, stderr } = await new LiveRun(directory, args).ended;
+      assert.equal(code, EXIT.ok, stderr);
+      const results = JSON.parse(stdout) as RunResults;
+      const rows = readFileSync(join(directory, workers, 'latest', 'guests.jsonl'), 'utf8')
+        .trimEnd()
+        .split('\n');
+      const guests = rows.map((row) => JSON.parse(row) as GuestRow);
+      assert.equal(new Set(guests.map(({ worker }) => worker)).size, Number(workers), 'every worker had guests');
+      const did = guests
+        .toSorted((a, b) => a.guest - b.guest)
+        .map(({ guest, class: kind, operations, failedOperations, lockedVmAfterPages }) => [
+          guest,
+          kind,
+          operations,
+          failedOperations,
+          lockedVmAfterPages,
+        ]);
+      const { pages_pinned: pinned, pages_unpinned: unpinned } = results.counters;
+      const counts = results.latency.map(({ op, outcome, actual }) => [op, outcome, actual?.count]);
+      first ??= { did, counts, pinned, unpinned };
+      assert.deepEqual({ did, counts, pinned, unpinned }, first, `${workers} workers against 1`);
+      // Two ways from a worker to here: outcomes guest by guest, statistics summed over everything it ran.
+      const byGuest = guests.reduce((sum, { operations }) => sum + operations, 0);
+      const merged = results.latency.reduce((sum, { actual }) => sum + (actual?.count ?? 0), 0);
+      assert.equal(merged, byGuest, 'the merged figures are the sum of the guests');
+      assert.equal(results.accounting.deferred.applied, results.accounting.deferred.queued);
+      assert.equal(results.accounting.balance, 'exact');
+    }
+  });
+});
