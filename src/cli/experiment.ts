@@ -9,8 +9,10 @@ import type { RunResults } from '../report/results.ts';
 import type { Override } from '../scenario/overrides.ts';
 import { planRun } from '../scenario/plan.ts';
 import { loadScenario } from '../scenario/validate.ts';
-import { simulateAll, type StopSignal } from '../worker/virtual-pool.ts';
-import { hostTasks } from '../worker/virtual-run.ts';
+import { simulateRemotely } from '../coordinator/experiment.ts';
+import type { RedisTarget } from '../coordinator/redis.ts';
+import { simulateAll, type PoolOptions, type StopSignal } from '../worker/virtual-pool.ts';
+import { hostTasks, type HostResult, type HostTask } from '../worker/virtual-run.ts';
 import { REGISTRY } from './registry.ts';
 import type { SimulationProgress } from './simulation-progress.ts';
 import { plannedNs } from './virtual-intervals.ts';
@@ -67,6 +69,14 @@ export interface ExperimentOptions {
   /** Makes what shows the progress, from the simulated time each host is to run. */
   readonly progress?: (plannedNs: readonly (number | null)[]) => SimulationProgress;
   readonly stop?: StopSignal;
+  /** Workers at this Redis simulate, instead of threads of this process. */
+  readonly remote?: RedisTarget | undefined;
+}
+
+async function simulateLocally(tasks: readonly HostTask[][], options: PoolOptions): Promise<HostResult[][]> {
+  const hosts = await simulateAll(tasks.flat(), options);
+  let at = 0;
+  return tasks.map(({ length }) => hosts.slice(at, (at += length)));
 }
 
 /**
@@ -77,7 +87,7 @@ export async function runCells(
   file: string,
   overrides: readonly Override[],
   cells: readonly Cell[],
-  { repeat, threads, progress, stop }: ExperimentOptions,
+  { repeat, threads, progress, stop, remote }: ExperimentOptions,
 ): Promise<CellResults[]> {
   const plans = cells.map((cell): RunPlan[] => {
     const resolved = loadScenario(file, REGISTRY, [...overrides, ...cell.overrides]);
@@ -90,16 +100,21 @@ export async function runCells(
   const runs = Array.from({ length: repeat }, (_, i) => plans.map((own) => own[i] as RunPlan)).flat();
   const tasks = runs.map((plan) => hostTasks(plan));
   const shown = progress?.(runs.flatMap((plan, i) => (tasks[i] ?? []).map(() => plannedNs(plan))));
-  const hosts = await simulateAll(tasks.flat(), { threads, onProgress: shown?.update, stop });
+  const hosts =
+    remote === undefined
+      ? await simulateLocally(tasks, { threads, onProgress: shown?.update, stop })
+      : await simulateRemotely(remote, runs, {
+          onProgress: (done) => shown?.update({ done, simulatedNs: new Float64Array(tasks.flat().length) }),
+          stopped: () => stop?.isSet ?? false,
+          onMessage: (text) => process.stderr.write(`${text}\n`),
+        });
   shown?.end();
-  let at = 0;
   const results = runs.map((plan, i) => {
-    const own = hosts.slice(at, at + (tasks[i]?.length ?? 0));
-    at += own.length;
-    return virtualResults(plan, own);
+    const own = hosts[i] ?? null;
+    return own === null ? null : virtualResults(plan, own);
   });
   const rounds = Array.from({ length: repeat }, (_, i) => results.slice(i * cells.length, (i + 1) * cells.length));
-  const complete = rounds.filter((round) => round.every(({ stoppedByUser }) => !stoppedByUser));
+  const complete = rounds.filter((round) => round.every((run) => run !== null && !run.stoppedByUser));
   return cells.map((cell, i) => {
     const own = complete.map((round) => round[i] as RunResults);
     const unexpected = own.flatMap(({ accounting }) => accounting.violations.filter((v) => !v.expected));

@@ -33,15 +33,13 @@ export interface PoolOptions {
 
 const PROGRESS_MS = 200;
 
-/** Runs the tasks; result i is that of task i, whatever the number of threads. */
-export async function simulateAll(tasks: readonly HostTask[], options: PoolOptions = {}): Promise<HostResult[]> {
-  if (tasks.length === 0) return [];
-  const { onProgress, stop = new StopSignal() } = options;
-  const threads = Math.min(options.threads ?? availableParallelism(), tasks.length);
-  const simulatedNs = new Float64Array(new SharedArrayBuffer(tasks.length * 8));
-  let done = 0;
-  const tell = (): void => onProgress?.({ done, simulatedNs });
-  // Always on threads of their own: this one has to hear signals.
+export interface HostPool {
+  run(task: HostTask): Promise<HostResult>;
+  close(): Promise<void>;
+}
+
+/** Threads that simulate hosts; the calling one stays free to hear signals. */
+export function openHostPool(threads: number): HostPool {
   const pool = new Piscina({
     filename: new URL('./virtual-thread.js', import.meta.url).href,
     name: 'run',
@@ -50,6 +48,21 @@ export async function simulateAll(tasks: readonly HostTask[], options: PoolOptio
     concurrentTasksPerWorker: 1,
     atomics: 'disabled',
   });
+  return {
+    run: async (task) => (await pool.run(task)) as HostResult,
+    close: () => pool.destroy(),
+  };
+}
+
+/** Runs the tasks; result i is that of task i, whatever the number of threads. */
+export async function simulateAll(tasks: readonly HostTask[], options: PoolOptions = {}): Promise<HostResult[]> {
+  if (tasks.length === 0) return [];
+  const { onProgress, stop = new StopSignal() } = options;
+  const threads = Math.min(options.threads ?? availableParallelism(), tasks.length);
+  const simulatedNs = new Float64Array(new SharedArrayBuffer(tasks.length * 8));
+  let done = 0;
+  const tell = (): void => onProgress?.({ done, simulatedNs });
+  const pool = openHostPool(threads);
   const timer = setInterval(tell, PROGRESS_MS);
   try {
     const results: HostResult[] = [];
@@ -58,7 +71,7 @@ export async function simulateAll(tasks: readonly HostTask[], options: PoolOptio
     const lane = async (): Promise<void> => {
       for (let index = next++; index < tasks.length; index = next++) {
         const control = { stop: stop.word, simulatedNs: simulatedNs.subarray(index, index + 1) };
-        results[index] = (await pool.run({ ...tasks[index], control })) as HostResult;
+        results[index] = await pool.run({ ...(tasks[index] as HostTask), control });
         done += 1;
         tell();
       }
@@ -67,6 +80,6 @@ export async function simulateAll(tasks: readonly HostTask[], options: PoolOptio
     return results;
   } finally {
     clearInterval(timer);
-    await pool.destroy();
+    await pool.close();
   }
 }

@@ -1,5 +1,6 @@
 import { EXIT, UserError } from '../../base/errors.ts';
 import { defineCommand, flag, integer, required, text } from '../command.ts';
+import { EXPERIMENT_OPTIONS, remoteOf } from '../experiment-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
@@ -15,6 +16,7 @@ export const command = defineCommand({
       help: 'variants or kernel versions, comma-separated; the first is the base',
     }),
     repeat: integer({ placeholder: 'n', help: 'repetitions of each', min: 1, max: 30, default: 5 }),
+    ...EXPERIMENT_OPTIONS,
     threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
     out: text({ placeholder: 'dir', help: 'keep every figure there, with report.html' }),
     json: flag('print one JSON document on stdout'),
@@ -48,9 +50,10 @@ export const command = defineCommand({
         { path: 'variant', value, origin: { kind: 'flag' as const, text: `--variants ${options.variants}` } },
       ],
     }));
+    const remote = await remoteOf(options);
     const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
     const { results, stopped } = await interruptible(async (stop) => ({
-      results: await runCells(scenario, overridesOf(options), cells, { ...options, progress, stop }),
+      results: await runCells(scenario, overridesOf(options), cells, { ...options, progress, stop, remote }),
       stopped: stop.isSet,
     }));
     const repetitions = results[0]?.seeds.length ?? 0;

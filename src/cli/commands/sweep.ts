@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { EXIT, UserError } from '../../base/errors.ts';
 import { parseSet } from '../../scenario/overrides.ts';
 import { defineCommand, flag, integer, repeated, required, text } from '../command.ts';
+import { EXPERIMENT_OPTIONS, remoteOf } from '../experiment-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 import { parseAxis, type Axis } from '../sweep.ts';
 
@@ -26,6 +27,7 @@ export const command = defineCommand({
       default: 'throughput,map p50,map p99,duration',
     }),
     repeat: integer({ placeholder: 'n', help: 'repetitions of each cell', min: 1, max: 30, default: 3 }),
+    ...EXPERIMENT_OPTIONS,
     threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
     csv: text({ placeholder: 'file', help: 'write every figure of every cell there' }),
     out: text({ placeholder: 'dir', help: 'keep every figure there, with report.html' }),
@@ -60,12 +62,14 @@ export const command = defineCommand({
           throw new UserError(EXIT.invalid, `--set ${key}=${value}: not a setting`);
       }
     }
+    const remote = await remoteOf(options);
     const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
     const { cells, stopped } = await interruptible(async (stop) => ({
       cells: await runCells(scenario, overridesOf({ ...options, set: [] }), gridOf(axes), {
         ...options,
         progress,
         stop,
+        remote,
       }),
       stopped: stop.isSet,
     }));

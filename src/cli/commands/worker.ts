@@ -5,7 +5,7 @@ import { METRICS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
 
 export const command = defineCommand({
   description:
-    'Emulates guests for a coordinator: registers, pulls guests from Redis, runs them on its threads, and reports. Without ' +
+    'Emulates guests for a coordinator, or simulates hosts for compare and sweep: registers, pulls guests from Redis, runs them on its threads, and reports. Without ' +
     '--run it waits for the next run that appears in this Redis and takes part in it. Ends with the run. Ctrl-C or SIGTERM ' +
     'makes it leave before: its guests then run again on other workers at once.',
   arguments: {},
@@ -24,11 +24,13 @@ export const command = defineCommand({
     if (options.redis === undefined) {
       throw new UserError(EXIT.invalid, '--redis is missing', 'give the address the coordinator uses');
     }
-    const [{ checkRedis, parseRedisUrl }, { awaitRun, runWorker }, { isKeyPart }] = await Promise.all([
-      import('../../coordinator/redis.ts'),
-      import('../../worker/node.ts'),
-      import('../../coordinator/queue.ts'),
-    ]);
+    const [{ checkRedis, parseRedisUrl }, { awaitRun, runWorker }, { awaitExperiment, runExperiment }, { isKeyPart }] =
+      await Promise.all([
+        import('../../coordinator/redis.ts'),
+        import('../../worker/node.ts'),
+        import('../../worker/experiment-node.ts'),
+        import('../../coordinator/queue.ts'),
+      ]);
     // The process that started this one is gone: nobody waits for an orderly end.
     if (options.supervised) process.stdin.on('close', () => process.exit(EXIT.inconclusive)).resume();
     const host = hostname()
@@ -52,8 +54,23 @@ export const command = defineCommand({
     });
     const work = async (): Promise<typeof EXIT.ok | typeof EXIT.stopped> => {
       try {
-        const runId = options.run ?? (await awaitRun(target, ended.signal));
         const threads = options.threads ?? Math.max(2, availableParallelism() - 1);
+        // Whichever comes first, a run or an experiment.
+        const found = new AbortController();
+        const signal = AbortSignal.any([ended.signal, found.signal]);
+        const taken =
+          options.run === undefined
+            ? await Promise.race([
+                awaitRun(target, signal).then((run) => ({ run })),
+                awaitExperiment(target, signal).then((experiment) => ({ experiment })),
+              ])
+            : { run: options.run };
+        found.abort();
+        if ('experiment' in taken) {
+          await runExperiment(target, taken.experiment, threads, ended.signal);
+          return ended.signal.aborted ? EXIT.stopped : EXIT.ok;
+        }
+        const runId = taken.run;
         await runWorker({ ...options, target, runId, workerId, threads, leave: ended.signal });
       } catch (error) {
         if (!ended.signal.aborted) throw error;

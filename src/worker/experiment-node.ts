@@ -1,0 +1,82 @@
+/** A worker's part in an experiment: takes hosts from its queue, simulates them on its threads, and gives back what came out. */
+import { setTimeout as pause } from 'node:timers/promises';
+import {
+  experimentKeys,
+  fetchExperimentPlan,
+  findExperiment,
+  HostJob,
+  hostQueue,
+  type Outcome,
+} from '../coordinator/experiment.ts';
+import { openConsumer } from '../coordinator/queue.ts';
+import { openRedis, type RedisTarget } from '../coordinator/redis.ts';
+import type { RunPlan } from '../engine/guest-plan.ts';
+import { openHostPool, StopSignal } from './virtual-pool.ts';
+import { hostTasks } from './virtual-run.ts';
+
+/** Plans kept: the hosts of one plan come one after the other. */
+const PLANS_KEPT = 8;
+
+/** Waits until there is an experiment. Rejects with an AbortError on `signal`. */
+export async function awaitExperiment(target: RedisTarget, signal: AbortSignal): Promise<string> {
+  const redis = openRedis(target, 'finite');
+  try {
+    for (;;) {
+      const id = await findExperiment(redis, target.prefix);
+      if (id !== null) return id;
+      await pause(500, undefined, { signal });
+    }
+  } finally {
+    redis.disconnect();
+  }
+}
+
+/** Takes part until the experiment is over or `signal` asks to leave: hosts under way are finished first. */
+export async function runExperiment(
+  target: RedisTarget,
+  id: string,
+  threads: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const { prefix } = target;
+  const keys = experimentKeys(prefix, id);
+  const redis = openRedis(target, 'finite');
+  const pool = openHostPool(threads);
+  const plans = new Map<number, Promise<RunPlan>>();
+  const planOf = (plan: number): Promise<RunPlan> => {
+    let found = plans.get(plan);
+    if (found === undefined) {
+      plans.set(plan, (found = fetchExperimentPlan(redis, prefix, id, plan)));
+      const [oldest] = plans.keys();
+      if (plans.size > PLANS_KEPT && oldest !== undefined) plans.delete(oldest);
+    }
+    return found;
+  };
+  const simulate = async (plan: number, host: number): Promise<Outcome> => {
+    try {
+      const task = hostTasks(await planOf(plan))[host];
+      if (task === undefined) return { error: `plan ${plan} has no host ${host}` };
+      // As in a local run, where a host looks now and then whether it is to stop.
+      const control = { stop: new StopSignal().word, simulatedNs: new Float64Array(1) };
+      return { result: await pool.run({ ...task, control }) };
+    } catch (error) {
+      return { error: (error instanceof Error ? error.message : String(error)).slice(0, 2000) };
+    }
+  };
+  const consumer = openConsumer(target, hostQueue(prefix, id), { concurrency: threads }, async (_id, data) => {
+    const job = HostJob.safeParse(data);
+    if (!job.success) return;
+    const { plan, host } = job.data;
+    const outcome = await simulate(plan, host);
+    // The experiment may be over: then nothing is to be left behind.
+    if ((await redis.exists(keys.alive)) === 1)
+      await redis.hset(keys.results, `${plan}/${host}`, JSON.stringify(outcome));
+  });
+  try {
+    while (!signal.aborted && (await redis.exists(keys.alive)) === 1) await pause(200);
+  } finally {
+    await consumer.close(!signal.aborted);
+    await pool.close();
+    redis.disconnect();
+  }
+}
