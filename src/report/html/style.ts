@@ -47,7 +47,7 @@ button, select, input {
   font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .3rem .7rem;
   max-width: 100%; min-height: 2.1rem;
 }
-button { cursor: pointer; }
+button { cursor: pointer; white-space: nowrap; }
 button:hover:not(:disabled) { background: var(--hover); }
 button:disabled { opacity: .55; cursor: default; }
 button.stop { background: var(--bad-bg); color: var(--bad); border-color: var(--bad); font-weight: 650; }
