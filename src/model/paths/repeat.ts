@@ -108,6 +108,8 @@ export class Repeater {
     if (batch !== null && batch.capacityPages !== BATCH_PAGES) return 0;
     const unitPages = batch !== null ? Math.max(BATCH_PAGES, chunkPages) : chunkPages;
     if (page % chunkPages !== 0 || unitPages % chunkPages !== 0 || alike < 2 * unitPages) return 0;
+    // Where a mapping begins in the middle of a huge page, the rest of that is a chunk of another length than all others.
+    if (!this.#followedByLike(k, call, page + chunkPages, chunkPages)) return 0;
     if (unitPages !== this.#unitPages || chunkPages !== this.#chunkPages) {
       this.#unitPages = unitPages;
       this.#chunkPages = chunkPages;
@@ -126,6 +128,13 @@ export class Repeater {
     this.#usedAtStart = k.usedNs();
     this.#disturbedAtStart = k.disturbances;
     return 0;
+  }
+
+  /** Whether the physically contiguous piece at `page` is as long as the one before it. */
+  #followedByLike(k: Ctx, call: PinCall, page: number, chunkPages: number): boolean {
+    const { run } = call;
+    const there = k.addressSpace.resident(call.mm, page, call.remaining - chunkPages, call.write, run);
+    return there >= chunkPages && run.pages === chunkPages;
   }
 
   /** After a loop of the driver. False: the next chunk is the caller's, with `busyPages` from its accounting on. */
