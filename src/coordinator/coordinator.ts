@@ -460,19 +460,20 @@ export class Coordinator {
   async #gather(): Promise<void> {
     const { minWorkers, gatherMs = 60_000, leaseMs } = this.#options;
     const { workers, plan } = this.state;
-    // Nothing has begun: whoever ends or falls silent now has simply not come.
-    for (const [worker, { lastSeenMs }] of workers) {
-      if (this.#gone.delete(worker) || lastSeenMs < performance.now() - leaseMs) workers.delete(worker);
-    }
-    const capacities = [...workers.values()].map(({ registration }) => registration.capacity);
+    for (const worker of this.#gone.keys()) workers.delete(worker);
+    this.#gone.clear();
+    // Whoever is silent now does not count, until it speaks again.
+    const heardSinceMs = performance.now() - leaseMs;
+    const present = [...workers.values()].filter(({ lastSeenMs }) => lastSeenMs >= heardSinceMs);
+    const capacities = present.map(({ registration }) => registration.capacity);
     if (this.#stopWanted !== undefined) {
       this.#enter('over');
-    } else if (workers.size >= minWorkers && this.#slices.fit(capacities)) {
+    } else if (present.length >= minWorkers && this.#slices.fit(capacities)) {
       await this.#start();
     } else if (performance.now() - this.#phaseSinceMs > gatherMs) {
       throw new UserError(
         EXIT.inconclusive,
-        `${workers.size} of ${minWorkers} workers came within ${gatherMs / 1000} s, with room for ${capacities.reduce((a, b) => a + b, 0)} of ` +
+        `${present.length} of ${minWorkers} workers came within ${gatherMs / 1000} s, with room for ${capacities.reduce((a, b) => a + b, 0)} of ` +
           `${plan.guests.length} guests`,
         'start more workers, or give them more --capacity',
       );

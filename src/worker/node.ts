@@ -41,6 +41,7 @@ import { planHash } from '../scenario/plan.ts';
 import { DeferredPipeline } from './deferred.ts';
 import type { CreateEmulator, Emulator, GuestOutcome } from './emulator-api.ts';
 import { WallEmulator } from './emulator.ts';
+import { measureCapacity } from './measure.ts';
 
 export interface WorkerOptions {
   readonly target: RedisTarget;
@@ -49,7 +50,7 @@ export interface WorkerOptions {
   readonly workerId: string;
   readonly threads: number;
   /** Guests at a time. */
-  readonly capacity: number;
+  readonly capacity: number | 'measured';
   /** Serves this worker's own metrics; undefined: not at all. */
   readonly metricsPort?: number | undefined;
   /** Address of that port; default: only this machine. */
@@ -73,8 +74,9 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   const redis = openRedis(options.target, 'finite');
   try {
     const [plan, record] = await loadPlan(redis, options);
+    const capacity = options.capacity === 'measured' ? await measureCapacity(plan, options.threads) : options.capacity;
     const emulator = await (options.createEmulator ?? WallEmulator.create)({ plan, threads: options.threads });
-    const node = new Node(options, redis, plan, record, emulator);
+    const node = new Node({ ...options, capacity }, redis, plan, record, emulator);
     let metrics: MetricsServer | undefined;
     try {
       if (options.metricsPort !== undefined) {
@@ -142,7 +144,7 @@ async function loadPlan(redis: Redis, { runId, target }: WorkerOptions): Promise
 }
 
 class Node {
-  readonly #options: WorkerOptions;
+  readonly #options: WorkerOptions & { readonly capacity: number };
   readonly #redis: Redis;
   readonly #plan: RunPlan;
   readonly #record: RunRecord;
@@ -177,7 +179,13 @@ class Node {
   #failed: (error: Error) => void = () => {};
   readonly #failing = new Promise<never>((_, reject) => (this.#failed = reject));
 
-  constructor(options: WorkerOptions, redis: Redis, plan: RunPlan, record: RunRecord, emulator: Emulator) {
+  constructor(
+    options: WorkerOptions & { readonly capacity: number },
+    redis: Redis,
+    plan: RunPlan,
+    record: RunRecord,
+    emulator: Emulator,
+  ) {
     this.#options = options;
     this.#redis = redis;
     this.#plan = plan;

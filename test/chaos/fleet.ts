@@ -136,7 +136,11 @@ export class Fleet {
   }
 
   async event(kind: string, timeoutMs = 60_000): Promise<void> {
-    await until(`the event ${kind}`, () => this.read('events.jsonl').includes(`"kind":"${kind}"`), timeoutMs);
+    const seen = (): boolean => this.read('events.jsonl').includes(`"kind":"${kind}"`);
+    await until(`the event ${kind}`, seen, timeoutMs).catch((error: unknown) => {
+      const said = [this.coordinator, ...this.workers].map(({ stderr }) => stderr).join('; ');
+      assert.fail(`${String(error)}: ${said}`);
+    });
   }
 
   /** Who runs what: `incarnation:worker` of every slice that was taken. */

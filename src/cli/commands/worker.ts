@@ -1,6 +1,6 @@
 import { availableParallelism, hostname } from 'node:os';
 import { EXIT, UserError } from '../../base/errors.ts';
-import { defineCommand, flag, integer, text } from '../command.ts';
+import { defineCommand, flag, integer, text, value } from '../command.ts';
 import { METRICS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
 
 export const command = defineCommand({
@@ -13,7 +13,18 @@ export const command = defineCommand({
     ...REDIS_OPTIONS,
     run: text({ placeholder: 'id', help: 'take part in this run only' }),
     name: text({ placeholder: 'id', help: 'name of the worker, unique in the run; default: host and process' }),
-    capacity: integer({ placeholder: 'n', help: 'guests at a time', min: 1, max: 1_000_000, default: 10_000 }),
+    capacity: value<number | 'measured', number>({
+      placeholder: 'n',
+      help: "guests at a time; 'measured': as many as this machine can emulate in time, by a trial of a second",
+      default: 10_000,
+      parse(given) {
+        if (given === 'measured') return given;
+        const n = /^\d+$/.test(given) ? Number(given) : NaN;
+        if (n >= 1 && n <= 1_000_000) return n;
+        const wanted = `a whole number from 1 to 1000000, or 'measured'`;
+        throw new UserError(EXIT.invalid, `expected ${wanted}, got ${JSON.stringify(given)}`);
+      },
+    }),
     threads: integer({ placeholder: 'n', help: 'threads; default: cores - 1, at least 2', min: 1, max: 256 }),
     ...METRICS_OPTIONS,
     supervised: flag('end when standard input closes: for processes that start workers'),
