@@ -20,7 +20,7 @@ function fakeTime(): string {
   throw new Error('libfaketimeMT.so.1 is not installed: apt-get install faketime');
 }
 
-describe('the machine', { concurrency: 2 }, () => {
+describe('the machine', { concurrency: 1 }, () => {
   it('whose disk is full ends the run, inconclusive, and what was written can be read', async (context) => {
     const seconds = 300;
     await Fleet.with({ workers: 1, seconds, coordinator: ['--out', 'small'] }, async (fleet) => {

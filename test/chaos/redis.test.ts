@@ -8,7 +8,7 @@ import { guestQueue, openProducer } from '../../src/coordinator/queue.ts';
 import { until } from '../coordinator/until.ts';
 import { assertWhole, Fleet } from './fleet.ts';
 
-describe('Redis', { concurrency: 2 }, () => {
+describe('Redis', { concurrency: 1 }, () => {
   it('may be killed and come back with its data: the run goes on', async () => {
     await Fleet.with({ workers: 2 }, async (fleet) => {
       await fleet.loaded();
