@@ -376,13 +376,22 @@ export async function scanKeys(
   } while (cursor !== '0');
 }
 
-/** Removes every key of a run. */
-export async function removeRun(redis: Redis, prefix: string, runId: string): Promise<void> {
+/** Removes every key of a run, or every key but one. */
+export async function removeRun(redis: Redis, prefix: string, runId: string, except?: string): Promise<void> {
   await redis.hdel(runsKey(prefix), runId);
   await scanKeys(redis, prefix, runId, async (keys) => {
     // One by one: in a cluster the workers' keys lie in other slots.
-    for (const key of keys) await redis.unlink(key);
+    for (const key of keys) if (key !== except) await redis.unlink(key);
   });
+}
+
+/**
+ * Removes what was written after the run was removed: the queues of a worker note their last events when they close. The
+ * coordinator's farewell stays for the others; it goes away by itself.
+ */
+export async function removeRemains(redis: Redis, prefix: string, runId: string): Promise<void> {
+  const { plan, control } = runKeys(prefix, runId);
+  if ((await redis.exists(plan)) === 0) await removeRun(redis, prefix, runId, control);
 }
 
 /** All entries of a stream, in order; null for those that do not fit the schema. */

@@ -17,6 +17,7 @@ import {
   listRuns,
   orphanMs,
   post,
+  removeRemains,
   runKeys,
   StreamReader,
   type Interval,
@@ -92,6 +93,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     } finally {
       await metrics?.close();
       await node.close();
+      await withTime(removeRemains(redis, options.target.prefix, options.runId));
     }
   } finally {
     redis.disconnect();

@@ -27,7 +27,7 @@ describe('the machine', { concurrency: 1 }, () => {
       const small = join(fleet.directory, 'small');
       mkdirSync(small);
       // The coordinator makes its directory only when the workers are there.
-      if (!run('mount', '-t', 'tmpfs', '-o', 'size=192k', 'none', small)) {
+      if (!run('mount', '-t', 'tmpfs', '-o', 'size=96k', 'none', small)) {
         fleet.coordinator.process.kill('SIGINT');
         context.skip('no file system of our own here: mount is for root');
         return;
