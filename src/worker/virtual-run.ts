@@ -295,8 +295,8 @@ class HostRun {
       this.#stopGuests();
       return;
     }
-    // The longer it has run, the more seldom: about a thousand times in all, should it be half through.
-    const at = ns + Math.max(LOOK_NS, ns / 500);
+    // The longer it has run, the more seldom, down to every fiftieth of the way: no closed form reaches across such an instant.
+    const at = ns + Math.max(LOOK_NS, ns / 50);
     this.#virtual.host.at(at, () => {
       if (this.#pending + this.#working > 0 && !this.#virtual.host.idle) this.#look(control, at);
     });
