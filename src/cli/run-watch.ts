@@ -23,8 +23,12 @@ import type { RunEnd } from '../coordinator/coordinator-api.ts';
 import type { Coordinator } from '../coordinator/coordinator.ts';
 import type { GuestOutcome } from '../worker/emulator-api.ts';
 
-/** The generator is saturated when its actors resume later than this, p99 over the run, ns. */
+/**
+ * The generator is saturated when its actors resume later than this, p99 over the run, ns of real time. Lateness times pace is
+ * what a latency has too much of, so a slow pace bears more: as much as is half a millisecond of model time.
+ */
 const SATURATED_LATENESS_NS = 10_000_000;
+const SATURATED_MODEL_NS = 500_000;
 const NOTES_MAX = 20;
 
 interface WatchOptions {
@@ -381,9 +385,10 @@ export class RunWatch {
   #saturation(snapshot = this.#snapshot): { reason: string; advice: string } | null {
     if (this.#plan.pace === 0) return null;
     const p99 = percentile(snapshot, [LATENESS], 99);
-    if (p99 === null || p99 <= SATURATED_LATENESS_NS) return null;
+    const limitNs = Math.max(SATURATED_LATENESS_NS, SATURATED_MODEL_NS / this.#plan.pace);
+    if (p99 === null || p99 <= limitNs) return null;
     return {
-      reason: `its actors resumed ${(p99 / 1e6).toFixed(1)} ms late (p99; at most ${SATURATED_LATENESS_NS / 1e6} ms allowed)`,
+      reason: `its actors resumed ${(p99 / 1e6).toFixed(1)} ms late (p99; at most ${(limitNs / 1e6).toFixed(0)} ms allowed)`,
       advice: 'use more workers or machines, fewer guests, or a smaller --pace',
     };
   }
