@@ -115,7 +115,9 @@ async function measure(n: number, guests: number, variant: 'D' | 'E') {
     const coordinator = start('coordinator', 's.yaml', '--run', 'scale', '--min-workers', String(n), '--quiet');
     while ((await redis.llen('{pinstorm:scale}:guests:wait')) === 0) await pause(20);
     const began = performance.now();
-    const workers = Array.from({ length: n }, (_, i) => start('worker', '--threads', '1', '--name', `w${i}`));
+    const workers = Array.from({ length: n }, (_, i) =>
+      start('worker', '--threads', '1', '--capacity', '1000', '--name', `w${i}`),
+    );
     const states = async (): Promise<number> => redis.llen('{pinstorm:scale}:guests:active');
     while ((await states()) < Math.min(guests, 512)) await pause(20);
     const gatherSeconds = (performance.now() - began) / 1000;

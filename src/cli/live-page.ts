@@ -8,11 +8,12 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { EXIT, UserError } from '../base/errors.ts';
 import type { HdrScale } from '../metrics/hdr.ts';
+import type { WorkerHealth } from '../metrics/run-metrics.ts';
 import type { Snapshot } from '../metrics/snapshot.ts';
 import { verdictSentence } from '../report/advice.ts';
 import type { EventMark, LiveUpdate, PackedGuest } from '../report/chart-data.ts';
 import { eventMarks, packGuest } from '../report/contents.ts';
-import { fragmentsOf, livePage, type WorkerLine } from '../report/html/live.ts';
+import { fragmentsOf, livePage } from '../report/html/live.ts';
 import type { RunIdentity, RunResults } from '../report/results.ts';
 import type { GuestRow } from '../report/run-dir.ts';
 import { Timeline, type TimelineInterval } from '../report/timeline.ts';
@@ -75,7 +76,7 @@ export class LivePage {
     interval: TimelineInterval,
     delta: Snapshot,
     figures: () => RunResults,
-    workers: readonly WorkerLine[],
+    workers: readonly WorkerHealth[],
   ): void {
     if (this.#state === 'waiting') this.#state = 'running';
     this.#timeline.add(
@@ -99,7 +100,7 @@ export class LivePage {
   }
 
   /** Tells the readers how it ended, and waits until they know. */
-  async end(results: RunResults, workers: readonly WorkerLine[], report: string): Promise<void> {
+  async end(results: RunResults, workers: readonly WorkerHealth[], report: string): Promise<void> {
     this.#state = 'ended';
     this.#end = { verdict: results.verdict.verdict, sentence: verdictSentence(results), report };
     this.#fragments = fragmentsOf(results, workers, this.#events);

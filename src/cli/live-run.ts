@@ -251,6 +251,8 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
 function said(kind: string, fields: Record<string, unknown>): string | undefined {
   const worker = String(fields['worker']);
   switch (kind) {
+    case 'no_room':
+      return `${String(fields['workers'])} workers have room for ${String(fields['room'])} of ${String(fields['guests'])} guests: waiting for more`;
     case 'worker_lost':
       return `worker ${worker} was lost: ${String(fields['why'])}`;
     case 'rerun':

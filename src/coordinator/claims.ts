@@ -17,6 +17,12 @@ return 'ok'
 
 export type Claim = 'ok' | 'mine' | 'taken' | 'stale' | 'forged' | 'fenced';
 
+/** Field and value of a worker's claim on a slice. */
+export const claimOf = ({ slice, incarnation }: GuestJob, worker: string): [field: string, value: string] => [
+  `${slice}`,
+  `${incarnation}:${worker}`,
+];
+
 /** Claims a slice for a worker. Only `ok` allows to run it; the others say why not. */
 export async function claimSlice(redis: Redis, keys: RunKeys, job: GuestJob, worker: string): Promise<Claim> {
   return (await redis.eval(CLAIM, 2, keys.claims, keys.fenced, job.slice, job.incarnation, worker)) as Claim;

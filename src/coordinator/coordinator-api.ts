@@ -33,6 +33,7 @@ export interface CoordinatorListener {
   event(
     kind:
       | 'worker_joined'
+      | 'no_room'
       | 'worker_left'
       | 'worker_lost'
       | 'rerun'

@@ -6,7 +6,6 @@
  * effect may be repeated. So another process can take its place: it reads events and journal in their order, comes to the same
  * state, repeats the effects, and goes on.
  */
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
@@ -14,6 +13,7 @@ import type { RunPlan } from '../engine/guest-plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import type { RedisHealth, RunPhase } from '../metrics/run-metrics.ts';
 import type { CoordinatorListener, CoordinatorOptions, RunEnd, Stopper } from './coordinator-api.ts';
+import { FullMemory } from './full-memory.ts';
 import { Lead } from './lead.ts';
 import {
   ControlMessage,
@@ -33,8 +33,9 @@ import {
   type RunKeys,
 } from './protocol.ts';
 import { guestQueue, openProducer, type JobProducer } from './queue.ts';
-import { clockOffset, isFull, monotonicMs, openRedis, serverLoad } from './redis.ts';
+import { clockOffset, monotonicMs, openRedis, serverLoad } from './redis.ts';
 import type { GuestOutcome } from '../worker/emulator-api.ts';
+import { Receipts } from './receipts.ts';
 import { RunState } from './run-state.ts';
 import { Slices } from './slices.ts';
 
@@ -58,6 +59,8 @@ export class Coordinator {
   #guests: JobProducer | undefined;
   readonly #slices: Slices;
   readonly #lead: Lead;
+  readonly #receipts: Receipts;
+  readonly #fullMemory: FullMemory;
   readonly #reasons: string[] = [];
   /** Workers of whose end we know and that are not yet declared lost. */
   readonly #gone = new Map<string, string>();
@@ -68,7 +71,8 @@ export class Coordinator {
   #listenedAtMs = performance.now();
   #nextTickMs = 0;
   #strandedSinceMs: number | null = null;
-  #fullSinceMs: number | null = null;
+  /** For how many guests there was room when the listener last heard that it is too little. */
+  #roomTold: number | undefined;
   /** The last start of guests, ms of the Redis clock. */
   #epochMs = 0;
   /** What to add to the monotonic clock to get that of Redis. */
@@ -89,6 +93,8 @@ export class Coordinator {
     this.state = new RunState(options.plan, statsLayout(options.plan));
     this.#keys = runKeys(options.target.prefix, options.runId);
     this.#redis = openRedis(options.target, 'finite');
+    this.#receipts = new Receipts(this.#redis);
+    this.#fullMemory = new FullMemory(options.target.label, orphanMs(options) / 2, () => this.#event('redis_full', {}));
     this.#lead = new Lead(this.#redis, this.#keys, options);
     const keys = [this.#keys.events, this.#keys.intervals];
     this.#reader = new StreamReader(openRedis(options.target, 'finite'), keys, WorkerMessage);
@@ -149,7 +155,7 @@ export class Coordinator {
         for (const message of messages) this.#receive(message, now);
         this.state.malformed = this.#reader.refused;
         if (this.#fatal !== undefined) throw this.#fatal;
-        await Promise.race([this.#patiently(() => this.#act(now)), this.#interrupted]);
+        await Promise.race([this.#fullMemory.bear(() => this.#act(now)), this.#interrupted]);
         if (this.#phase === 'over') break;
       }
       this.#listener.progress();
@@ -247,7 +253,7 @@ export class Coordinator {
     }
     if (this.#stop !== undefined) this.#effects.push(() => this.#tellStop());
     if (this.#phase === 'finishing' && !told.has('finish')) {
-      this.#effects.push(() => tell(this.#redis, this.#keys, { t: 'finish' }));
+      this.#effects.push(() => this.#tell({ t: 'finish' }));
     }
     this.#listener.event('resumed', { workers: this.state.workers.size, guests: this.state.outcomes.size }, false);
   }
@@ -275,6 +281,7 @@ export class Coordinator {
   }
 
   async #act(now: number): Promise<void> {
+    await this.#look();
     if (now >= this.#nextTickMs) {
       await this.#lead.hold();
       this.#nextTickMs = now + TICK_MS;
@@ -288,24 +295,22 @@ export class Coordinator {
     await this.#advance(now);
   }
 
-  /** Bears with a Redis whose memory is full, for a while: nothing was done, so it can be done later. */
-  async #patiently(work: () => Promise<void>): Promise<void> {
-    try {
-      await work();
-      this.#fullSinceMs = null;
-    } catch (error) {
-      if (!isFull(error)) throw error;
-      if (this.#fullSinceMs === null) this.#event('redis_full', {});
-      this.#fullSinceMs ??= performance.now();
-      if (performance.now() - this.#fullSinceMs > orphanMs(this.#options) / 2) {
-        throw new UserError(
-          EXIT.inconclusive,
-          `the memory of Redis at ${this.#options.target.label} is full`,
-          'raise its maxmemory, or use one of your own for the run',
-        );
-      }
-      await pause(100);
-    }
+  /** What workers have read of us, or we of them, must not be gone: nobody could tell any more what the run's figures are of. */
+  async #look(): Promise<void> {
+    const last = this.#reader.last(this.#keys.events);
+    if (last !== '0') this.#receipts.entry(this.#keys.events, last);
+    if (await this.#receipts.intact()) return;
+    // Lost with all the rest, perhaps: that has a message of its own.
+    await this.#lead.hold();
+    throw new UserError(
+      EXIT.inconclusive,
+      `Redis at ${this.#options.target.label} came back without the latest it had taken`,
+      'let it write each command to disk (appendonly yes, appendfsync always); the run directory holds what was measured',
+    );
+  }
+
+  async #tell(message: ControlMessage): Promise<void> {
+    this.#receipts.entry(this.#keys.control, await tell(this.#redis, this.#keys, message));
   }
 
   #event(kind: Parameters<CoordinatorListener['event']>[0], fields: Record<string, unknown>): void {
@@ -375,7 +380,8 @@ export class Coordinator {
 
   /** Writes a decision down, then draws its consequences for our state; those for Redis are `effect`. */
   async #decide(decision: Decision, effect?: () => Promise<void>): Promise<void> {
-    await note(this.#redis, this.#keys, { after: this.#reader.last(this.#keys.events), decision });
+    const entry = { after: this.#reader.last(this.#keys.events), decision };
+    this.#receipts.entry(this.#keys.journal, await note(this.#redis, this.#keys, entry));
     this.#apply(decision);
     if (effect !== undefined) this.#effects.push(effect);
   }
@@ -466,15 +472,21 @@ export class Coordinator {
     const heardSinceMs = performance.now() - leaseMs;
     const present = [...workers.values()].filter(({ lastSeenMs }) => lastSeenMs >= heardSinceMs);
     const capacities = present.map(({ registration }) => registration.capacity);
+    const room = capacities.reduce((a, b) => a + b, 0);
+    const enough = present.length >= minWorkers;
+    const fits = this.#slices.fit(capacities);
+    if (enough && !fits && room !== this.#roomTold) {
+      this.#event('no_room', { workers: present.length, room, guests: plan.guests.length });
+      this.#roomTold = room;
+    }
     if (this.#stopWanted !== undefined) {
       this.#enter('over');
-    } else if (present.length >= minWorkers && this.#slices.fit(capacities)) {
+    } else if (enough && fits) {
       await this.#start();
     } else if (performance.now() - this.#phaseSinceMs > gatherMs) {
       throw new UserError(
         EXIT.inconclusive,
-        `${present.length} of ${minWorkers} workers came within ${gatherMs / 1000} s, with room for ${capacities.reduce((a, b) => a + b, 0)} of ` +
-          `${plan.guests.length} guests`,
+        `${present.length} of ${minWorkers} workers came within ${gatherMs / 1000} s, with room for ${room} of ${plan.guests.length} guests`,
         'start more workers, or give them more --capacity',
       );
     }
@@ -488,7 +500,7 @@ export class Coordinator {
 
   async #tellStart(startAtMs: number): Promise<void> {
     await this.#slices.addWaiting(startAtMs);
-    await tell(this.#redis, this.#keys, { t: 'start', startAtMs });
+    await this.#tell({ t: 'start', startAtMs });
     await this.#share();
   }
 
@@ -510,7 +522,7 @@ export class Coordinator {
       state.abandoned = true;
     }
     const rested = this.#stop === undefined ? state.open === 0 : this.#atRest();
-    if (rested || late) await this.#decide({ d: 'finish' }, () => tell(this.#redis, this.#keys, { t: 'finish' }));
+    if (rested || late) await this.#decide({ d: 'finish' }, () => this.#tell({ t: 'finish' }));
   }
 
   /** Has the guests of lost workers run again where there is room, or stops the run when there is none. */
@@ -550,11 +562,11 @@ export class Coordinator {
 
   async #share(): Promise<void> {
     const { alive, outcomes } = this.state;
-    await tell(this.#redis, this.#keys, { t: 'share', jobs: this.#slices.shares(alive, outcomes) });
+    await this.#tell({ t: 'share', jobs: this.#slices.shares(alive, outcomes) });
   }
 
   async #tellStop(): Promise<void> {
-    await tell(this.#redis, this.#keys, { t: 'stop' });
+    await this.#tell({ t: 'stop' });
     await this.#queue.removeWaiting();
   }
 

@@ -234,23 +234,25 @@ export type Registration = Extract<WorkerMessage, { t: 'register' }>;
 /** Intervals kept, of all workers together: enough for a reader that is a few seconds behind. */
 const INTERVALS_KEPT = 4000;
 
-export async function tell(redis: Redis, keys: RunKeys, message: ControlMessage): Promise<void> {
-  await redis.xadd(keys.control, '*', 'm', JSON.stringify(message));
+/** @returns the entry's id in the stream, as `note` does. */
+export async function tell(redis: Redis, keys: RunKeys, message: ControlMessage): Promise<string> {
+  return added(await redis.xadd(keys.control, '*', 'm', JSON.stringify(message)));
 }
 
-/** Posts what a worker says. @returns false when the run is gone from Redis: nothing is made anew there. */
-export async function post(redis: Redis, keys: RunKeys, message: WorkerMessage): Promise<boolean> {
+/** Posts what a worker says. @returns its id; null when the run is gone from Redis: nothing is made anew there. */
+export async function post(redis: Redis, keys: RunKeys, message: WorkerMessage): Promise<string | null> {
   const text = JSON.stringify(message);
-  const entry =
-    message.t === 'interval'
-      ? await redis.xadd(keys.intervals, 'NOMKSTREAM', 'MAXLEN', '~', INTERVALS_KEPT, '*', 'm', text)
-      : await redis.xadd(keys.events, 'NOMKSTREAM', '*', 'm', text);
-  return entry !== null;
+  return message.t === 'interval'
+    ? redis.xadd(keys.intervals, 'NOMKSTREAM', 'MAXLEN', '~', INTERVALS_KEPT, '*', 'm', text)
+    : redis.xadd(keys.events, 'NOMKSTREAM', '*', 'm', text);
 }
 
-export async function note(redis: Redis, keys: RunKeys, entry: JournalEntry): Promise<void> {
-  await redis.xadd(keys.journal, '*', 'm', JSON.stringify(entry));
+export async function note(redis: Redis, keys: RunKeys, entry: JournalEntry): Promise<string> {
+  return added(await redis.xadd(keys.journal, '*', 'm', JSON.stringify(entry)));
 }
+
+/** Without NOMKSTREAM there is always an id. */
+const added = (entry: string | null): string => entry ?? '0';
 
 /** Longest message, characters: an interval's statistics, as JSON within JSON, and 100 000 outcomes fit. */
 const MAX_MESSAGE_CHARS = 4 * MAX_SNAPSHOT_CHARS;

@@ -4,8 +4,8 @@ import { EBADF, errnoName } from '../base/errno.ts';
 import { Backing, PROT_RW } from '../model/address-space.ts';
 import { FaultCost } from '../model/gup-runs.ts';
 import type { Ctx, Path } from '../model/env.ts';
-import { PROCESS, TASK } from '../model/layout.ts';
-import { taskMm } from '../model/mm.ts';
+import { TASK } from '../model/layout.ts';
+import { setMemlockBytes, taskMm } from '../model/mm.ts';
 import { doExit } from '../model/paths/exit.ts';
 import { touch } from '../model/paths/fault.ts';
 import { vfioPinPages, vfioUnpinPages } from '../model/paths/external.ts';
@@ -164,8 +164,7 @@ export function* runOp(k: Ctx, w: OpWorld, o: CaseOp): Path<number> {
     }
     case 'setrlimit': {
       if (k.at(S.SetRlimit, k.current)) yield;
-      const process = a.i32[k.current + TASK.process] as number;
-      a.u64[(process + PROCESS.memlockBytes) >> 1] = BigInt(o.pages) * PAGE;
+      setMemlockBytes(a, k.current, BigInt(o.pages) * PAGE);
       return 0;
     }
     case 'close':

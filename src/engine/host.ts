@@ -509,10 +509,12 @@ export class Host {
       this.#lines.set(mm, { user: thread, freeNs: ns });
       return ns;
     }
-    if (line.user === thread) return ns;
-    line.user = thread;
-    line.freeNs = Math.max(line.freeNs, ns) + lineNs;
-    return line.freeNs;
+    const atNs = this.lockWordAt(thread, mm, ns);
+    if (line.user !== thread) {
+      line.user = thread;
+      line.freeNs = atNs;
+    }
+    return atNs;
   }
 
   /** When `thread` would have the cache line of the lock word of `mm` if it used it at `ns`. */

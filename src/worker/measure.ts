@@ -6,23 +6,27 @@ import type { RunPlan } from '../engine/guest-plan.ts';
 import type { DeferredUpdate } from './emulator-api.ts';
 import { WallEmulator } from './emulator.ts';
 
-const SAMPLE = 4;
-const WATCH_MS = 600;
+const SAMPLE = 8;
+/** How long they are watched, ms, at least and at most. */
+const WATCH_MS = [600, 3000] as const;
 /** Share of its threads' time that a worker may be busy and still be on time. */
 const BUSY_SHARE = 0.6;
 const CAPACITY_MAX = 10_000;
 
 /**
- * Guests at a time, at least 1. All samples start at once, so what guests do at their start is in the measure.
- * At pace 0 there is no real time to keep: the largest number.
+ * Guests at a time, at least 1. All samples start at once and are watched as long as the plan takes to start its guests: so what
+ * guests do at their start weighs as much as it will in the run. At pace 0 there is no real time to keep: the largest number.
  */
 export async function measureCapacity(plan: RunPlan, threads: number): Promise<number> {
   if (plan.pace === 0) return CAPACITY_MAX;
-  const step = Math.max(1, Math.floor(plan.guests.length / SAMPLE));
-  const guests = plan.guests
-    .filter((_, i) => i % step === 0)
-    .slice(0, SAMPLE)
-    .map((guest) => ({ ...guest, startNs: 0, durationNs: WATCH_MS * 1e6 * plan.pace }));
+  const spreadMs = spread(plan.guests.map(({ startNs }) => startNs)) / plan.pace / 1e6;
+  const watchMs = Math.min(WATCH_MS[1], Math.max(WATCH_MS[0], spreadMs));
+  const total = plan.guests.length;
+  const sample = Math.min(SAMPLE, total);
+  // From the middle of each of so many equal parts: classes lie one after the other.
+  const guests = Array.from({ length: sample }, (_, k) => plan.guests[Math.floor(((k + 0.5) * total) / sample)]!).map(
+    (guest) => ({ ...guest, startNs: 0, durationNs: watchMs * 1e6 * plan.pace }),
+  );
   const emulator = await WallEmulator.create({ plan: { ...plan, guests }, threads });
   try {
     const updates: DeferredUpdate[] = [];
@@ -35,7 +39,7 @@ export async function measureCapacity(plan: RunPlan, threads: number): Promise<n
     const before = idleMs();
     const startMs = monotonicMs();
     for (const guest of guests) void emulator.startGuest(guest, 1, startMs);
-    await pause(WATCH_MS);
+    await pause(watchMs);
     const watchedMs = monotonicMs() - startMs;
     // Threads beyond the cores do not make it faster, and are not idle for lack of work either.
     const busyMs = Math.max(0, threads * watchedMs - (idleMs() - before));
@@ -46,4 +50,10 @@ export async function measureCapacity(plan: RunPlan, threads: number): Promise<n
   } finally {
     await emulator.close();
   }
+}
+
+function spread(values: readonly number[]): number {
+  let [least, most] = [Infinity, -Infinity];
+  for (const value of values) [least, most] = [Math.min(least, value), Math.max(most, value)];
+  return most - least;
 }

@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
-import { claimSlice } from '../coordinator/claims.ts';
+import { claimOf, claimSlice } from '../coordinator/claims.ts';
 import {
   ControlMessage,
   fetchPlan,
@@ -26,6 +26,7 @@ import {
   type WorkerMessage,
 } from '../coordinator/protocol.ts';
 import { deferredQueue, guestQueue, openConsumer, type JobConsumer } from '../coordinator/queue.ts';
+import { Receipts } from '../coordinator/receipts.ts';
 import {
   clockOffset,
   isConnectionError,
@@ -152,6 +153,7 @@ class Node {
   readonly #record: RunRecord;
   readonly #emulator: Emulator;
   readonly #keys: RunKeys;
+  readonly #receipts: Receipts;
   readonly #control: StreamReader<ControlMessage>;
   readonly #deferred: DeferredPipeline;
   readonly #loop = monitorEventLoopDelay({ resolution: 10 });
@@ -195,6 +197,7 @@ class Node {
     this.#emulator = emulator;
     const { target, runId, workerId } = options;
     this.#keys = runKeys(target.prefix, runId);
+    this.#receipts = new Receipts(redis);
     this.#control = new StreamReader(openRedis(target, 'finite'), [this.#keys.control], ControlMessage);
     this.#deferred = new DeferredPipeline(target, deferredQueue(target.prefix, runId, workerId), emulator, {
       ...plan.deferred,
@@ -342,6 +345,7 @@ class Node {
       else this.#repeatedJobs++;
       return;
     }
+    this.#receipts.field(this.#keys.claims, ...claimOf(job, this.#options.workerId));
     const { from, to, incarnation, epochMs } = job;
     const laterMs = epochMs === undefined ? 0 : epochMs - this.#toRedisMs - this.#startAtMs;
     const guests = this.#plan.guests.slice(from, to);
@@ -394,7 +398,9 @@ class Node {
   async #send(message: WorkerMessage): Promise<void> {
     for (;;) {
       try {
-        this.#removed ||= !(await post(this.#redis, this.#keys, message));
+        const entry = await post(this.#redis, this.#keys, message);
+        if (entry === null) this.#removed = true;
+        else this.#receipts.entry(this.#keys.events, entry);
         this.#contactAtMs = monotonicMs();
         return;
       } catch (error) {
@@ -426,7 +432,7 @@ class Node {
 
   async #beat(): Promise<void> {
     try {
-      this.#removed ||= !(await post(this.#redis, this.#keys, this.#interval()));
+      this.#removed ||= (await post(this.#redis, this.#keys, this.#interval())) === null;
     } catch (error) {
       // The next one says the same and more.
       if (!isFull(error)) throw error;
@@ -437,10 +443,17 @@ class Node {
     ]);
     this.#contactAtMs = monotonicMs();
     if (fenced === 1) this.#fail(new Error('the coordinator declared it lost'));
+    if (!this.#removed) await this.#look();
     if (aliveAt !== null && !this.#removed) return;
     // Was that the end of the run? Then the farewell is there.
     for (const message of await this.#control.read(200)) await this.#obey(message);
     if (!this.#over) this.#fail(new Error(this.#removed ? 'Redis has lost the run' : 'the coordinator is gone'));
+  }
+
+  /** Another worker may run what this one thinks is its own, and what it said may never be heard: it cannot go on. */
+  async #look(): Promise<void> {
+    if (await this.#receipts.intact()) return;
+    throw this.#fail(new Error('Redis came back without the latest it had taken'));
   }
 
   /** Asked to end. With guests unfinished the coordinator has all of them run elsewhere; otherwise the account is closed. */
@@ -462,6 +475,7 @@ class Node {
     this.#flushOutcomes();
     await this.#posts;
     const { checked, violationCount, violations } = await this.#emulator.quiesce();
+    await this.#look();
     await this.#send({
       t: 'final',
       worker: this.#options.workerId,
@@ -475,9 +489,10 @@ class Node {
     });
   }
 
-  #fail(error: unknown): void {
+  #fail(error: unknown): Error {
     this.#failure ??= error instanceof Error ? error : new Error(String(error));
     this.#failed(this.#failure);
+    return this.#failure;
   }
 }
 

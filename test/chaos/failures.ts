@@ -1,4 +1,8 @@
-/** The failures that the chaos runner does to a fleet, each at a random moment. After each the run must end whole. */
+/**
+ * The failures that the chaos runner does to a fleet, each at a random moment. After each the run must end whole; where it may also
+ * end inconclusive, it must say why.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Prng } from '../../src/base/prng.ts';
 import { EXIT } from '../../src/base/errors.ts';
 import { guestQueue, openProducer } from '../../src/coordinator/queue.ts';
@@ -7,6 +11,8 @@ import type { Fleet } from './fleet.ts';
 
 export interface Failure {
   readonly name: string;
+  /** What a coordinator must say that ends inconclusive for it; undefined: it must not. */
+  readonly inconclusive?: RegExp;
   /** Does it to a fleet whose guests run. @returns how workers may end, beside 0. */
   strike(fleet: Fleet, random: Prng): Promise<readonly number[]>;
 }
@@ -64,6 +70,19 @@ export const FAILURES: readonly Failure[] = [
       await fleet.redis.kill();
       await fleet.redis.start();
       return [];
+    },
+  },
+  {
+    name: 'Redis back without its last moments',
+    inconclusive: /came back without the latest it had taken|has lost the data of the run|were not run again/,
+    async strike(fleet, random) {
+      const restore = fleet.redis.remember();
+      // As much as a log that is written out once a second can miss.
+      await pause(random.below(1000));
+      await fleet.redis.kill();
+      restore();
+      await fleet.redis.start();
+      return [EXIT.inconclusive];
     },
   },
   {

@@ -4,6 +4,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { EXIT } from '../../src/base/errors.ts';
+import { runKeys } from '../../src/coordinator/protocol.ts';
 import { guestQueue, openProducer } from '../../src/coordinator/queue.ts';
 import { until } from '../coordinator/until.ts';
 import { assertWhole, Fleet } from './fleet.ts';
@@ -30,6 +31,63 @@ describe('Redis', { concurrency: 1 }, () => {
       // The coordinator's farewell may reach them before they miss anything.
       await fleet.gone([EXIT.inconclusive, EXIT.ok]);
       await fleet.nothingLeft();
+    });
+  });
+
+  describe('that comes back without the last it had taken, as after a power failure', { concurrency: 1 }, () => {
+    it('lost nothing that matters in steady state: the run goes on', async () => {
+      await Fleet.with({ workers: 2, seconds: 8 }, async (fleet) => {
+        await fleet.loaded();
+        const restore = fleet.redis.remember();
+        const intervals = (): number => fleet.read('intervals.jsonl').split('\n').length;
+        const before = intervals();
+        await until('there are later intervals', () => intervals() >= before + 2);
+        await fleet.redis.kill();
+        restore();
+        await fleet.redis.start();
+        assertWhole(await fleet.ended());
+      });
+    });
+
+    it('ends the run, inconclusive, when what the coordinator decided is gone', async () => {
+      await Fleet.with({ workers: 2, seconds: 60, coordinator: ['--min-workers', '3'] }, async (fleet) => {
+        const registered = (): Promise<number> => fleet.redis.admin.xlen(runKeys('pinstorm', fleet.runId).events);
+        await until('two have come', async () => /run /.test(fleet.coordinator.stderr) && (await registered()) === 3);
+        const restore = fleet.redis.remember();
+        fleet.join();
+        await fleet.loaded();
+        await fleet.redis.kill();
+        restore();
+        await fleet.redis.start();
+        const { code, stderr } = await fleet.coordinator.ended;
+        assert.equal(code, EXIT.inconclusive, stderr);
+        assert.match(stderr, /Redis at .* came back without the latest it had taken/);
+        await fleet.gone([EXIT.inconclusive, EXIT.ok]);
+        await fleet.nothingLeft();
+      });
+    });
+
+    it('has the guests of workers run again when what they said is gone', async () => {
+      await Fleet.with({ workers: 2, seconds: 2 }, async (fleet) => {
+        await fleet.event('start');
+        await until('all guests have a worker', async () => (await fleet.claims()).length === 6);
+        fleet.coordinator.process.kill('SIGSTOP');
+        const restore = fleet.redis.remember();
+        const { events } = runKeys('pinstorm', fleet.runId);
+        await until('both have told of a guest that ended', async () => {
+          const said = (await fleet.redis.admin.xrange(events, '-', '+')).map(([, fields]) => fields[1] ?? '');
+          return ['w1', 'w2'].every((name) => said.some((text) => text.includes(`"outcomes","worker":"${name}"`)));
+        });
+        await fleet.redis.kill();
+        restore();
+        await fleet.redis.start();
+        fleet.coordinator.process.kill('SIGCONT');
+        fleet.join();
+        const results = await fleet.ended({ workers: [EXIT.ok, EXIT.inconclusive] });
+        assertWhole(results);
+        assert.equal(results.coverage.workersLost, 2);
+        assert.match(results.accounting.notes.join('\n'), /^worker w1 was lost: .*came back without the latest/m);
+      });
     });
   });
 

@@ -1,6 +1,7 @@
 /** A real redis-server of a test's own, which can be stopped, killed and started again with what it kept. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { cpSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { parseRedisUrl, type RedisTarget } from '../../src/coordinator/redis.ts';
@@ -11,11 +12,13 @@ export class Server {
   readonly target: RedisTarget;
   /** For looking and for commands of the test. */
   readonly admin: Redis;
+  readonly #directory: string;
   readonly #args: readonly string[];
   #process: ChildProcess | undefined;
 
   /** On a unix socket in `directory`, with an append-only file there. `args` come last. */
   constructor(directory: string, args: readonly string[] = []) {
+    this.#directory = directory;
     this.url = join(directory, 'redis.sock');
     this.target = parseRedisUrl(this.url);
     this.#args = [
@@ -68,6 +71,20 @@ export class Server {
     if (server === undefined || server.exitCode !== null || server.signalCode !== null) return;
     server.kill(signal);
     await once(server, 'exit');
+  }
+
+  /**
+   * What would be on the disk now. The function it returns puts that back while the server is down: as after a power failure that took
+   * everything since.
+   */
+  remember(): () => void {
+    const [log, copy] = ['appendonlydir', 'remembered'].map((name) => join(this.#directory, name)) as [string, string];
+    rmSync(copy, { recursive: true, force: true });
+    cpSync(log, copy, { recursive: true });
+    return () => {
+      rmSync(log, { recursive: true });
+      renameSync(copy, log);
+    };
   }
 
   async close(): Promise<void> {

@@ -68,7 +68,11 @@ it('a run works with TLS, an ACL user and a key prefix, and touches no other key
       assert.equal(noRights.code, EXIT.invalid, noRights.stderr);
       assert.match(noRights.stderr, /the user lacks permissions\nhint: .* ~\{production\*/);
 
-      const worker = new LiveRun(directory, ['worker', '--threads', '2', '--prefix', 'staging'], env);
+      const worker = new LiveRun(
+        directory,
+        ['worker', '--capacity', '6', '--threads', '2', '--prefix', 'staging'],
+        env,
+      );
       const { code, stdout, stderr } = await ended(['coordinator', 'scenario.yaml', '--prefix', 'staging', '--json']);
       assert.notEqual(stdout, '', stderr);
       const results = JSON.parse(stdout) as RunResults;

@@ -93,7 +93,7 @@ describe('deployment', { concurrency: 1 }, () => {
         );
         const env = { PINSTORM_REDIS: url };
         const run = new LiveRun(directory, [...args, '--json'], env);
-        const workers = [1, 2].map(() => new LiveRun(directory, [...worker.command!, '--threads', '2'], env));
+        const workers = [1, 2].map(() => new LiveRun(directory, [...worker.command!, '--threads', '2', '--capacity', '100'], env));
         const [, ...health] = coordinator.healthcheck?.test ?? [];
         const [, ...rest] = health.map((word) => word.replace('9464', `${metrics}`));
         await until('the health check of the coordinator passes', () => spawnSync(process.execPath, rest).status === 0);
@@ -166,7 +166,9 @@ describe('deployment', { concurrency: 1 }, () => {
           const run = new LiveRun(directory, args, { PINSTORM_REDIS: url });
           await until('all six guests wait for workers', async () => (await admin.llen(waiting)) === 6);
           assert.equal(await admin.llen(active), 0);
-          const worker = new LiveRun(directory, ['worker', '--threads', '2'], { PINSTORM_REDIS: url });
+          const worker = new LiveRun(directory, ['worker', '--capacity', '6', '--threads', '2'], {
+            PINSTORM_REDIS: url,
+          });
           await until('all six run', async () => (await admin.llen(active)) === 6, 30_000);
           assert.equal(await admin.llen(waiting), 0);
           const twin = await new LiveRun(directory, args, { PINSTORM_REDIS: url }).ended;

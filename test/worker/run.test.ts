@@ -180,7 +180,11 @@ describe('metrics', () => {
       await inDirectory(CONTENTION(10), async (directory) => {
         const ports = [await freePort(), await freePort()].map(String) as [string, string];
         const run = new LiveRun(directory, ['coordinator', 'scenario.yaml', '--metrics-port', ports[0]], env);
-        const worker = new LiveRun(directory, ['worker', '--threads', '2', '--metrics-port', ports[1]], env);
+        const worker = new LiveRun(
+          directory,
+          ['worker', '--capacity', '6', '--threads', '2', '--metrics-port', ports[1]],
+          env,
+        );
         await run.loaded();
         for (const port of ports) {
           const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
@@ -268,9 +272,9 @@ describe('coordinator and worker', () => {
     try {
       await inDirectory(CONTENTION(1), async (directory) => {
         const env = { PINSTORM_REDIS: redis.target.url };
-        const early = new LiveRun(directory, ['worker', '--threads', '2', '--name', 'early'], env);
+        const early = new LiveRun(directory, ['worker', '--capacity', '6', '--threads', '2', '--name', 'early'], env);
         const run = new LiveRun(directory, ['coordinator', 'scenario.yaml', '--min-workers', '2', '--json'], env);
-        const late = new LiveRun(directory, ['worker', '--threads', '2', '--name', 'late'], env);
+        const late = new LiveRun(directory, ['worker', '--capacity', '6', '--threads', '2', '--name', 'late'], env);
         const { stdout, stderr } = await run.ended;
         assert.notEqual(stdout, '', stderr);
         assertExact(JSON.parse(stdout) as RunResults);
@@ -292,7 +296,7 @@ describe('coordinator and worker', () => {
     await inDirectory(CONTENTION(60), async (directory) => {
       const env = { PINSTORM_REDIS: redis.target.url };
       const run = new LiveRun(directory, ['coordinator', 'scenario.yaml'], env);
-      const worker = new LiveRun(directory, ['worker', '--threads', '2'], env);
+      const worker = new LiveRun(directory, ['worker', '--capacity', '6', '--threads', '2'], env);
       await run.loaded();
       await redis.close();
       for (const { code, stderr } of await Promise.all([run.ended, worker.ended])) {

@@ -13,10 +13,10 @@ export const command = defineCommand({
     ...REDIS_OPTIONS,
     run: text({ placeholder: 'id', help: 'take part in this run only' }),
     name: text({ placeholder: 'id', help: 'name of the worker, unique in the run; default: host and process' }),
-    capacity: value<number | 'measured', number>({
+    capacity: value<number | 'measured', 'measured'>({
       placeholder: 'n',
-      help: "guests at a time; 'measured': as many as this machine can emulate in time, by a trial of a second",
-      default: 10_000,
+      help: "guests at a time; 'measured': as many as this machine can emulate in time, by a trial of 1 to 3 seconds",
+      default: 'measured',
       parse(given) {
         if (given === 'measured') return given;
         const n = /^\d+$/.test(given) ? Number(given) : NaN;

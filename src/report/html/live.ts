@@ -1,4 +1,5 @@
 /** The live page of a run: the frame, and the parts that are words, which the server sends anew while the run goes on. */
+import type { WorkerHealth } from '../../metrics/run-metrics.ts';
 import type { ChartData, EventMark } from '../chart-data.ts';
 import { duration, whole } from '../format.ts';
 import type { RunIdentity, RunResults } from '../results.ts';
@@ -6,21 +7,6 @@ import { chart, guestSections, section, timeSections } from './chart-sections.ts
 import { html, type Markup } from './markup.ts';
 import { page } from './page.ts';
 import * as sections from './sections.ts';
-
-/** A worker as the page shows it. */
-export interface WorkerLine {
-  readonly name: string;
-  readonly state: string;
-  readonly silenceSeconds: number;
-  readonly guestsRunning: number;
-  readonly deferredBacklog: number;
-  readonly threads: number;
-  readonly idleSeconds: number;
-  readonly eventLoopDelaySeconds: number;
-  readonly residentBytes: number;
-  readonly cpuSeconds: number;
-  readonly operations: number;
-}
 
 const TABS = [
   ['charts', 'Charts'],
@@ -109,7 +95,7 @@ export const EMPTY: ChartData = {
 /** The words and tables of the page as they are now, by name. */
 export function fragmentsOf(
   results: RunResults,
-  workers: readonly WorkerLine[],
+  workers: readonly WorkerHealth[],
   events: readonly EventMark[],
 ): Record<string, string> {
   return {
@@ -123,7 +109,7 @@ export function fragmentsOf(
   };
 }
 
-function workerTable(workers: readonly WorkerLine[]): Markup {
+function workerTable(workers: readonly WorkerHealth[]): Markup {
   if (workers.length === 0) return html`<p class="lead">No worker has come yet.</p>`;
   const heads = [
     'Last heard',

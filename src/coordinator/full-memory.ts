@@ -1,0 +1,42 @@
+/** Bears with a Redis whose memory is full, for a while: it refused, so nothing was done, and it can be done later. */
+import { setTimeout as pause } from 'node:timers/promises';
+import { EXIT, UserError } from '../base/errors.ts';
+import { isFull } from './redis.ts';
+
+/** Between attempts, ms. */
+const RETRY_MS = 100;
+
+export class FullMemory {
+  #sinceMs: number | null = null;
+
+  /**
+   * @param label of the Redis, for the message.
+   * @param patienceMs how long it may last.
+   * @param noticed called when it begins.
+   */
+  constructor(
+    private readonly label: string,
+    private readonly patienceMs: number,
+    private readonly noticed: () => void,
+  ) {}
+
+  /** Does work that may be done again. Throws what it throws, and UserError 113 when the memory stays full. */
+  async bear(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+      this.#sinceMs = null;
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      if (this.#sinceMs === null) this.noticed();
+      this.#sinceMs ??= performance.now();
+      if (performance.now() - this.#sinceMs > this.patienceMs) {
+        throw new UserError(
+          EXIT.inconclusive,
+          `the memory of Redis at ${this.label} is full`,
+          'raise its maxmemory, or use one of your own for the run',
+        );
+      }
+      await pause(RETRY_MS);
+    }
+  }
+}
