@@ -51,30 +51,49 @@ function against(reference: readonly number[], values: readonly number[]): Compa
   return { ratio, p, significant: p < SIGNIFICANT };
 }
 
-const NAME = 22;
-const CELL = 26;
+const COLUMNS = 80;
+const GAP = 2;
 
-/** A table: medians, and how each cell relates to the first; `~` where the difference may be chance. */
+/**
+ * Tables of at most 80 columns: medians, and how each cell relates to the first; `~` where the difference may be chance. Cells that find
+ * no place beside the others have a table of their own, with the first again.
+ */
 export function compareText(table: readonly MetricComparison[], names: readonly string[], repeat: number): string {
-  const lines = [' '.repeat(NAME) + names.map((name, i) => (i === 0 ? name.padEnd(12) : name.padEnd(CELL))).join('')];
-  for (const { metric, unit, cells } of table) {
-    if (cells.every((cell) => cell === null || cell.median === 0)) continue;
-    const row = cells.map((cell, i) => {
-      if (cell === null) return '-'.padEnd(i === 0 ? 12 : CELL);
-      const own = show(cell.median, unit);
-      if (i === 0) return own.padEnd(12);
-      const { against: a } = cell;
-      if (a === null) return own.padEnd(CELL);
-      const change = a.ratio === null ? '' : `${a.ratio >= 1 ? '+' : ''}${((a.ratio - 1) * 100).toFixed(1)} %`;
-      return `${own} ${a.significant ? `${change} p=${a.p.toPrecision(2)}` : `~ p=${a.p.toPrecision(2)}`}`.padEnd(CELL);
-    });
-    lines.push(metric.padEnd(NAME) + row.join(''));
+  const rows = table.filter(({ cells }) => cells.some((cell) => cell !== null && cell.median !== 0));
+  const columns = names.map((name, i) => [name, ...rows.map(({ unit, cells }) => cellText(cells[i] ?? null, unit))]);
+  const head = ['', ...rows.map(({ metric }) => metric)];
+  const [base = [], ...others] = columns;
+  const widthOf = (column: readonly string[]): number => GAP + Math.max(...column.map(({ length }) => length));
+  const blocks: string[][][] = [];
+  let room = 0;
+  for (const column of others) {
+    if (widthOf(column) > room || blocks.length === 0) {
+      blocks.push([head, base]);
+      room = COLUMNS + GAP - widthOf(head) - widthOf(base);
+    }
+    blocks.at(-1)?.push(column);
+    room -= widthOf(column);
   }
-  const [first] = names;
-  lines.push(
+  const lines = blocks.flatMap((block) => [
+    ...head.map((_, row) => block.map((column) => (column[row] ?? '').padEnd(widthOf(column))).join('')),
     '',
-    `Medians of ${repeat} repetitions with paired seeds; change against ${first ?? ''}; ~: not significant (Mann-Whitney, p >= ${SIGNIFICANT}).`,
+  ]);
+  lines.push(
+    `Medians of ${repeat} repetitions with paired seeds; change against ${names[0] ?? ''}.`,
+    `~: not significant (Mann-Whitney, p >= ${SIGNIFICANT}).`,
   );
-  if (repeat < 4) lines.push('With fewer than 4 repetitions no difference can be significant: use --repeat 5 or more.');
+  if (repeat < 4) lines.push('With fewer than 4 repetitions nothing can be significant: use --repeat 5.');
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
+}
+
+function cellText(cell: Comparison | null, unit: MetricUnit): string {
+  if (cell === null) return '-';
+  const own = show(cell.median, unit);
+  if (cell.against === null) return own;
+  const { ratio, p, significant } = cell.against;
+  if (!significant) return `${own} ~`;
+  const percent = ratio === null ? null : (ratio - 1) * 100;
+  const change =
+    percent === null ? '' : `${percent >= 0 ? '+' : ''}${percent.toFixed(Math.abs(percent) < 100 ? 1 : 0)} % `;
+  return `${own} ${change}p${p < 0.001 ? '<0.001' : `=${p.toFixed(3)}`}`;
 }

@@ -40,7 +40,16 @@ describe('compare', () => {
     assert.ok(d?.against?.ratio !== null && Math.abs((d?.against?.ratio ?? 0) - 1) < 0.02);
     assert.deepEqual([again?.against?.p, again?.against?.significant], [1, false]);
     const text = compareText(table, names, 4);
-    assert.match(text, /^map mean .*\+\d+\.\d % p=0\.029 .*~ p=1\.0$/m);
+    assert.match(text, /^map mean .*\+\d+\.\d % p=0\.029 .*s ~$/m);
+    // What does not fit beside the others has a table of its own, with the base again.
+    const wide = compareText(
+      table.map((row) => ({ ...row, cells: [row.cells[0]!, ...Array.from({ length: 7 }, () => row.cells[1]!)] })),
+      ['A', ...'BCDEFGH'],
+      4,
+    );
+    const heads = wide.split('\n').filter((line) => /^ +A( |$)/.test(line));
+    assert.deepEqual(heads.map((line) => line.trim().split(/ +/)).flat(), [...'ABCADEAFGAH']);
+    for (const line of wide.split('\n')) assert.ok(line.length <= 80, line);
   });
 
   it('uses the same seeds for every cell, and other ones for every repetition', async () => {
