@@ -216,6 +216,15 @@ export class Host {
     return Math.min(anybodyNs, this.quietNs(thread.group?.threads ?? [], thread));
   }
 
+  /**
+   * Until when (exclusive) nobody of its group sees what the running thread does to their address spaces, and nobody else can: other
+   * guests go on meanwhile, which is nothing to it as long as it uses none of what CPUs share. -Infinity: not known.
+   */
+  undisturbedNs(thread: HostThread, group: ThreadGroup): number {
+    if (group.looping > 0 || !this.isAlone(group)) return Number.NEGATIVE_INFINITY;
+    return Math.min(this.ownNs, this.quietNs(group.threads, thread));
+  }
+
   /** When the first of `threads` goes on that does not repeat chunks, apart from `thread`. -Infinity: one watches all the time. */
   quietNs(threads: readonly HostThread[], thread: HostThread | null): number {
     let ns = Number.POSITIVE_INFINITY;

@@ -267,11 +267,18 @@ export class VirtualActor extends HostThread implements Driver {
         if (this.localNs > start + ns) this.disturbances += 1;
         break;
       case Shares.Invalidations:
+        this.#inOrder();
         this.localNs = this.#host.invalidate(start, ns);
         break;
       default:
+        this.#inOrder();
         this.localNs = Math.max(start + ns, this.#host.memory(start, (clearedPages.get(step) as number) * count));
     }
+  }
+
+  /** A closed form may have gone past what other guests do. The first step after it is one of its own guest, and yields. */
+  #inOrder(): void {
+    if (this.localNs > this.horizonNs) throw new Error('a step that CPUs share begins out of the order of time');
   }
 
   startChunks(loop: ChunkLoop): boolean {
@@ -297,7 +304,8 @@ export class VirtualActor extends HostThread implements Driver {
     // Injected faults are drawn step by step, and what comes from another CPU's cache is paid for step by step.
     if (this.faults !== null || this.#stepByStep) return 0;
     if (!this.#host.hasLockWord(this, taskMm(this.arena, this.current))) return 0;
-    return Math.max(0, this.horizonNs - this.localNs);
+    const untilNs = this.group === null ? this.horizonNs : this.#host.undisturbedNs(this, this.group);
+    return Math.max(0, Math.max(this.horizonNs, untilNs) - this.localNs);
   }
 
   usedNs(): number {

@@ -189,6 +189,35 @@ describe('running ahead changes nothing', () => {
   }
 
   for (const { id } of VARIANTS) {
+    it(`variant ${id}: guests that map beside one another, each with faults and an mlock loop of its own`, () => {
+      const c: Case = {
+        variant: id,
+        guests: 3,
+        bytes: 8 * MIB,
+        memlockBytes: 7 * MIB,
+        // They come now and then: a closed form that went past them would miss them.
+        actors: [
+          mapper(0, 2, 1500),
+          { ...mlocker, iterations: 40, arrival: { kind: 'constant', options: { perSecond: 40_000 } } },
+          { ...faulter, iterations: 20, arrival: { kind: 'poisson', options: { perSecond: 20_000 } } },
+        ],
+        costNs: { line_transfer: 100, memory_4k: 50 },
+      };
+      for (const more of [
+        {},
+        { backing: 'thp', contiguityPages: 512, memlockBytes: null },
+        { cpus: 12 },
+        { cpus: 3 },
+      ] as const) {
+        const plan = planOf({ ...c, ...more });
+        const { events: fastEvents, ...fast } = simulateHost({ plan, guests: plan.guests });
+        const { events: slowEvents, ...slow } = simulateHost({ plan, guests: plan.guests, stepByStep: true });
+        assert.equal(fast.error, null);
+        assert.ok(fastEvents < slowEvents, `${fastEvents} events against ${slowEvents}`);
+        assert.deepEqual(fast, slow, JSON.stringify(more));
+      }
+    });
+
     it(`variant ${id}: the closed form of the huge guest is the step-by-step run of a smaller one, to the byte`, () => {
       const plan = planOf({ variant: id, bytes: 32 * MIB, actors: [mapper(0, 2, 5_345)] });
       const run = (stepByStep: boolean): HostResult => simulateHost({ plan, guests: plan.guests, stepByStep });
