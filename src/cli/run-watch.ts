@@ -58,6 +58,8 @@ export class RunWatch {
   #backlogMax = 0;
   #stagesTold = 0;
   #resumed = false;
+  /** A threshold that was crossed in what was written before the run went on. */
+  #crossedBefore: ThresholdResult | null = null;
 
   constructor({ plan }: WatchOptions, runId: string) {
     this.#plan = plan;
@@ -88,7 +90,8 @@ export class RunWatch {
 
   /** An interval that was written before the run went on: thresholds over windows know it. */
   readonly replay = (endSeconds: number, delta: Snapshot, gauges: Readonly<Record<string, number>>): void => {
-    this.#judge.interval(endSeconds * 1e9, delta, gauges);
+    this.#crossedBefore ??= this.#judge.interval(endSeconds * 1e9, delta, gauges);
+    this.#backlogMax = Math.max(this.#backlogMax, gauges['deferred_backlog'] ?? 0);
   };
 
   /** The run goes on: what was written of it counts as known. */
@@ -127,7 +130,8 @@ export class RunWatch {
     this.#atSeconds = this.elapsedSeconds;
     const { backlog, driftPages, guestStates: guests } = this.state;
     const gauges = { deferred_backlog: backlog, locked_vm_drift_pages: driftPages };
-    const crossed = this.#judge.interval(this.#atSeconds * 1e9, delta, gauges);
+    const crossed = this.#judge.interval(this.#atSeconds * 1e9, delta, gauges) ?? this.#crossedBefore;
+    this.#crossedBefore = null;
     this.#judged = this.#judge.results({ snapshot: merged, durationNs: this.#atSeconds * 1e9, gauges });
     this.#backlogMax = Math.max(this.#backlogMax, backlog);
     const progress: Progress = {
@@ -350,6 +354,7 @@ export class RunWatch {
         notes: [
           ...conservation(counts, reasons),
           ...notes,
+          ...this.state.lateNotes,
           ...this.#notes(),
           ...firstDetails(details),
           ...oddities(this.state),
@@ -457,7 +462,10 @@ function percentile(snapshot: Snapshot, ids: readonly SeriesId[], p: number): nu
 /** What a lost worker had measured may be in the run directory and no longer in Redis. */
 function dropNegative(delta: Snapshot): void {
   delta.counters.forEach((n, i) => (delta.counters[i] = Math.max(0, n)));
-  for (const { cells } of delta.data.values()) cells.forEach((n, i) => (cells[i] = Math.max(0, n)));
+  for (const one of delta.data.values()) {
+    for (const numbers of [one.cells, one.buckets]) numbers.forEach((n, i) => (numbers[i] = Math.max(0, n)));
+    one.sumNs = Math.max(0, one.sumNs);
+  }
 }
 
 /** The operation of which most ended in an interval, its rate and its p99. */

@@ -14,13 +14,13 @@ import { statsLayout } from '../engine/stats-layout.ts';
 import type { RedisHealth, RunPhase } from '../metrics/run-metrics.ts';
 import type { CoordinatorListener, CoordinatorOptions, RunEnd, Stopper } from './coordinator-api.ts';
 import { FullMemory } from './full-memory.ts';
+import { Handout, type HandoutHost } from './handout.ts';
 import { Lead } from './lead.ts';
 import {
   ControlMessage,
   isBefore,
   JournalEntry,
   listRuns,
-  note,
   orphanMs,
   publishRun,
   readWhole,
@@ -58,6 +58,7 @@ export class Coordinator {
   /** Made once there is a run: opening a queue leaves a key. */
   #guests: JobProducer | undefined;
   readonly #slices: Slices;
+  readonly #handout: Handout;
   readonly #lead: Lead;
   readonly #receipts: Receipts;
   readonly #fullMemory: FullMemory;
@@ -70,10 +71,10 @@ export class Coordinator {
   #phaseSinceMs = performance.now();
   #listenedAtMs = performance.now();
   #nextTickMs = 0;
-  #strandedSinceMs: number | null = null;
   /** For how many guests there was room when the listener last heard that it is too little. */
   #roomTold: number | undefined;
-  /** The last start of guests, ms of the Redis clock. */
+  /** The start of the run, and the last start of guests that run again, ms of the Redis clock. */
+  #startAtMs = 0;
   #epochMs = 0;
   /** What to add to the monotonic clock to get that of Redis. */
   #toRedisMs = 0;
@@ -82,6 +83,8 @@ export class Coordinator {
   #fatal: Error | undefined;
   /** Redis is out of reach: commands would only wait. */
   #redisAway = false;
+  /** The run in Redis is this coordinator's to end and to remove. */
+  #owned = false;
   #replaying = false;
   #interrupt: (error: Error) => void = () => {};
   readonly #interrupted = new Promise<never>((_, reject) => (this.#interrupt = reject));
@@ -98,7 +101,15 @@ export class Coordinator {
     this.#lead = new Lead(this.#redis, this.#keys, options);
     const keys = [this.#keys.events, this.#keys.intervals];
     this.#reader = new StreamReader(openRedis(options.target, 'finite'), keys, WorkerMessage);
-    this.#slices = new Slices(this.#redis, this.#keys, () => this.#queue, options.plan.guests.length);
+    this.#slices = new Slices(this.#redis, this.#keys, () => this.#queue, options.plan.guests.length, this.#lead);
+    const host: HandoutHost = {
+      state: this.state,
+      decide: (decision, effect) => this.#decide(decision, effect),
+      tell: (message) => this.#tell(message),
+      lose: (worker, why) => this.#lose(worker, why),
+      soonMs: () => this.#redisNowMs() + START_LEAD_MS,
+    };
+    this.#handout = new Handout(this.#slices, host, options);
   }
 
   /** What speaks against taking the figures for the whole run. */
@@ -117,6 +128,10 @@ export class Coordinator {
         ({ registration, lost }) => `worker ${registration.worker} was lost: ${lost ?? ''}; nothing it measured counts`,
       );
     return [...notes, ...this.state.clockNotes];
+  }
+
+  get #leads(): boolean {
+    return this.#owned && !this.#redisAway && !this.#lead.taken;
   }
 
   get #queue(): JobProducer {
@@ -175,7 +190,7 @@ export class Coordinator {
 
   /** Tells the workers to end. Never throws. */
   async dismiss(): Promise<void> {
-    if (!this.#redisAway && !this.#lead.taken) await tell(this.#redis, this.#keys, { t: 'exit' }).catch(() => {});
+    if (this.#leads) await tell(this.#redis, this.#keys, { t: 'exit' }).catch(() => {});
   }
 
   /**
@@ -186,7 +201,7 @@ export class Coordinator {
     this.#reader.close();
     await this.#guests?.close();
     try {
-      if (this.#redisAway || this.#lead.taken) return;
+      if (!this.#leads) return;
       await removeRun(this.#redis, this.#options.target.prefix, this.#options.runId);
       if (remote) {
         await tell(this.#redis, this.#keys, { t: 'exit' });
@@ -209,9 +224,10 @@ export class Coordinator {
     } else {
       const record = { version: VERSION, planHash: plan.hash, leaseMs };
       await publishRun(this.#redis, target.prefix, runId, record, plan);
+      this.#owned = true;
       await this.#lead.hold();
       // Nobody takes jobs before the start; until then the queue's length says how many workers are needed.
-      await this.#slices.addWaiting(0);
+      await this.#handout.addWaiting();
     }
     this.#nextTickMs = performance.now() + TICK_MS;
     this.#listenedAtMs = performance.now();
@@ -223,13 +239,15 @@ export class Coordinator {
     const record = (await listRuns(this.#redis, target.prefix)).get(runId);
     if (record === undefined) {
       const hint = 'pinstorm clean lists the runs; one that has ended, or that Redis lost, cannot go on';
-      throw this.#refuse(`there is no run ${runId} at ${target.label}`, hint);
+      throw new UserError(EXIT.invalid, `there is no run ${runId} at ${target.label}`, hint);
     }
     if (record.version !== VERSION || record.planHash !== plan.hash) {
       const what = record.version === VERSION ? 'another plan' : `pinstorm ${record.version}`;
-      throw this.#refuse(`run ${runId} was started with ${what}`, 'give the same scenario, options and version again');
+      const hint = 'give the same scenario, options and version again';
+      throw new UserError(EXIT.invalid, `run ${runId} was started with ${what}`, hint);
     }
     await this.#lead.takeOver();
+    this.#owned = true;
     this.#replaying = true;
     const now = performance.now();
     const journal = await readWhole(this.#redis, this.#keys.journal, JournalEntry);
@@ -243,13 +261,13 @@ export class Coordinator {
     this.#replaying = false;
     // Its effects may have been left half done.
     const told = new Set((await readWhole(this.#redis, this.#keys.control, ControlMessage)).map(([, m]) => m?.t));
-    if (this.#epochMs > 0 && !told.has('start')) this.#effects.push(() => this.#tellStart(this.#epochMs));
+    if (this.#startAtMs > 0 && !told.has('start')) this.#effects.push(() => this.#tellStart(this.#startAtMs));
     for (const { registration } of this.state.missing) {
       this.#effects.push(async () => void (await this.#redis.hset(this.#keys.fenced, registration.worker, '1')));
     }
     if (this.#phase === 'running' && this.#stop === undefined) {
-      this.#effects.push(() => this.#slices.addWaiting(this.#epochMs));
-      this.#effects.push(() => this.#share());
+      this.#effects.push(() => this.#handout.addWaiting());
+      this.#handout.shareDue = true;
     }
     if (this.#stop !== undefined) this.#effects.push(() => this.#tellStop());
     if (this.#phase === 'finishing' && !told.has('finish')) {
@@ -263,19 +281,15 @@ export class Coordinator {
     else this.#apply(entry.decision);
   }
 
-  #refuse(message: string, hint: string): UserError {
-    this.#lead.taken = true;
-    return new UserError(EXIT.invalid, message, hint);
-  }
-
   // ---- the loop
 
   /** While we did not listen ourselves nobody was silent: Redis was away, or this process was stopped. */
   #forgiveSilence(now: number): void {
     const gapMs = now - this.#listenedAtMs;
     this.#listenedAtMs = now;
+    if (this.#fullMemory.lasts) for (const worker of this.state.workers.values()) worker.lastSeenMs += gapMs;
     if (gapMs < TICK_MS) return;
-    for (const worker of this.state.workers.values()) worker.lastSeenMs += gapMs;
+    if (!this.#fullMemory.lasts) for (const worker of this.state.workers.values()) worker.lastSeenMs += gapMs;
     // Somebody may have taken the lead meanwhile: that comes before every decision.
     this.#nextTickMs = 0;
   }
@@ -292,6 +306,7 @@ export class Coordinator {
       await effect();
       this.#effects.shift();
     }
+    if (this.#phase === 'running' && this.#stop === undefined) await this.#handout.share();
     await this.#advance(now);
   }
 
@@ -330,19 +345,25 @@ export class Coordinator {
         this.state.interval(sender, message);
         break;
       case 'outcomes':
-        for (const { error, phasesMs, ...rest } of message.outcomes) {
+        for (const { error, phasesMs, lateMs, ...rest } of message.outcomes) {
           const outcome: GuestOutcome = {
             ...rest,
             ...(error === undefined ? {} : { error }),
             ...(phasesMs === undefined ? {} : { phasesMs }),
+            ...(lateMs === undefined ? {} : { lateMs }),
           };
-          const news = this.state.outcome(message.worker, outcome);
-          if (news) this.#listener.guest(outcome, message.worker, this.#replaying);
+          // Nobody is stopped before a stop was decided.
+          const plausible = outcome.state !== 'stopped' || this.#stop !== undefined;
+          if (!plausible) this.state.refused++;
+          if (!plausible || !this.state.outcome(message.worker, outcome)) continue;
+          this.#listener.guest(outcome, message.worker, this.#replaying);
           if (outcome.state === 'failed') this.#event('guest_failed', { ...outcome });
         }
         break;
       case 'mark': {
-        const { worker, guest, incarnation, label, value } = message;
+        const { worker, guest, incarnation, label, value, seq } = message;
+        if (seq <= sender.markSeq) break;
+        sender.markSeq = seq;
         this.#event('mark', { worker, guest, incarnation, label, value });
         break;
       }
@@ -351,7 +372,7 @@ export class Coordinator {
         sender.final = message;
         if (this.#phase === 'running') {
           this.#event('worker_left', { worker: message.worker });
-          if (!this.#replaying) this.#effects.push(() => this.#share());
+          this.#handout.shareDue = true;
         }
         break;
       case 'leave':
@@ -373,7 +394,7 @@ export class Coordinator {
     }
     this.state.register(message, now);
     this.#event('worker_joined', { worker, host, threads, capacity, clockOffsetMs });
-    if (this.#phase === 'running' && !this.#replaying) this.#effects.push(() => this.#share());
+    this.#handout.shareDue ||= this.#phase === 'running';
   }
 
   // ---- decisions
@@ -381,7 +402,7 @@ export class Coordinator {
   /** Writes a decision down, then draws its consequences for our state; those for Redis are `effect`. */
   async #decide(decision: Decision, effect?: () => Promise<void>): Promise<void> {
     const entry = { after: this.#reader.last(this.#keys.events), decision };
-    this.#receipts.entry(this.#keys.journal, await note(this.#redis, this.#keys, entry));
+    this.#receipts.entry(this.#keys.journal, await this.#lead.note(entry));
     this.#apply(decision);
     if (effect !== undefined) this.#effects.push(effect);
   }
@@ -389,7 +410,13 @@ export class Coordinator {
   #apply(decision: Decision): void {
     switch (decision.d) {
       case 'start': {
+        this.#startAtMs = decision.startAtMs;
         this.#epochMs = decision.startAtMs;
+        // Who went before has no part in the run.
+        for (const [worker, { final }] of this.state.workers) {
+          if (final !== null || this.#gone.has(worker)) this.state.workers.delete(worker);
+        }
+        this.#gone.clear();
         this.#enter('running');
         this.#listener.started(decision.startAtMs, decision.startAtMs - this.#redisNowMs());
         break;
@@ -408,13 +435,15 @@ export class Coordinator {
         for (const guest of [...guests, ...this.#slices.guestsOf(free.map(([slice]) => slice))]) {
           this.state.epochs.set(guest, epochMs);
         }
-        this.#epochMs = epochMs;
+        this.#slices.rerun([...held, ...free], epochMs);
+        this.#epochMs = Math.max(this.#epochMs, epochMs);
         const incarnations = Object.fromEntries([...held, ...free]);
         this.#event('rerun', { worker, guests: guests.length, incarnations });
         break;
       }
       case 'stop':
         this.#stop = decision.by;
+        this.state.abandoned ||= decision.by === 'failure';
         this.#phaseSinceMs = performance.now();
         this.#event('stop', { by: decision.by });
         break;
@@ -422,7 +451,7 @@ export class Coordinator {
         this.#enter('finishing');
         break;
       case 'reason':
-        this.#reasons.push(decision.text);
+        if (!this.#reasons.includes(decision.text)) this.#reasons.push(decision.text);
         break;
     }
   }
@@ -449,10 +478,7 @@ export class Coordinator {
     for (const [worker, why] of this.#gone) {
       const state = this.state.workers.get(worker);
       if (state === undefined || state.lost !== null || state.final !== null) this.#gone.delete(worker);
-      else {
-        const fence = async (): Promise<void> => void (await this.#redis.hset(this.#keys.fenced, worker, '1'));
-        await this.#decide({ d: 'lost', worker, why }, fence);
-      }
+      else await this.#lose(worker, why);
     }
     if (this.#phase === 'running') await this.#follow(now, graceMs);
     else if (this.#phase === 'finishing') {
@@ -463,6 +489,11 @@ export class Coordinator {
     }
   }
 
+  async #lose(worker: string, why: string): Promise<void> {
+    const fence = async (): Promise<void> => void (await this.#redis.hset(this.#keys.fenced, worker, '1'));
+    await this.#decide({ d: 'lost', worker, why }, fence);
+  }
+
   async #gather(): Promise<void> {
     const { minWorkers, gatherMs = 60_000, leaseMs } = this.#options;
     const { workers, plan } = this.state;
@@ -470,11 +501,10 @@ export class Coordinator {
     this.#gone.clear();
     // Whoever is silent now does not count, until it speaks again.
     const heardSinceMs = performance.now() - leaseMs;
-    const present = [...workers.values()].filter(({ lastSeenMs }) => lastSeenMs >= heardSinceMs);
-    const capacities = present.map(({ registration }) => registration.capacity);
-    const room = capacities.reduce((a, b) => a + b, 0);
+    const present = this.state.alive.filter(({ lastSeenMs }) => lastSeenMs >= heardSinceMs);
+    const room = Math.min(plan.guests.length, this.#slices.room(present) * this.#slices.size);
     const enough = present.length >= minWorkers;
-    const fits = this.#slices.fit(capacities);
+    const fits = this.#slices.room(present) >= this.#slices.count;
     if (enough && !fits && room !== this.#roomTold) {
       this.#event('no_room', { workers: present.length, room, guests: plan.guests.length });
       this.#roomTold = room;
@@ -499,15 +529,22 @@ export class Coordinator {
   }
 
   async #tellStart(startAtMs: number): Promise<void> {
-    await this.#slices.addWaiting(startAtMs);
+    await this.#handout.addWaiting();
     await this.#tell({ t: 'start', startAtMs });
-    await this.#share();
+    this.#handout.shareDue = true;
   }
 
   async #follow(now: number, graceMs: number): Promise<void> {
     const { plan } = this.#options;
     const { state } = this;
-    if (this.#stop === undefined) await this.#rescue(now);
+    if (this.#stop === undefined) {
+      await this.#handout.upkeep(now);
+      const given = await this.#handout.rescue(now);
+      if (given !== undefined) {
+        await this.#decide({ d: 'reason', text: given });
+        this.#stopWanted ??= 'failure';
+      }
+    }
     if (this.#stop === undefined && this.#redisNowMs() - this.#epochMs > longestMs(plan) + graceMs) {
       await this.#decide({ d: 'reason', text: `guests went on ${graceMs / 1000} s past their planned end` });
       this.#stopWanted ??= 'failure';
@@ -523,46 +560,6 @@ export class Coordinator {
     }
     const rested = this.#stop === undefined ? state.open === 0 : this.#atRest();
     if (rested || late) await this.#decide({ d: 'finish' }, () => this.#tell({ t: 'finish' }));
-  }
-
-  /** Has the guests of lost workers run again where there is room, or stops the run when there is none. */
-  async #rescue(now: number): Promise<void> {
-    const { onWorkerLoss, rejoinMs } = this.#options;
-    const { alive, missing, open } = this.state;
-    if (open === 0 || (missing.length === 0 && alive.length > 0)) {
-      this.#strandedSinceMs = null;
-      return;
-    }
-    const room = alive.reduce((sum, { registration }) => sum + registration.capacity, 0);
-    if (onWorkerLoss === 'rerun' && room >= open) {
-      for (const { registration } of missing) await this.#rerun(registration.worker);
-      return;
-    }
-    this.#strandedSinceMs ??= now;
-    if (onWorkerLoss === 'rerun' && now - this.#strandedSinceMs < rejoinMs) return;
-    const why = onWorkerLoss === 'partial' ? 'as --on-worker-loss asks' : `room for ${room} is left`;
-    await this.#decide({ d: 'reason', text: `${open} guests were not run again: ${why}` });
-    this.#stopWanted ??= 'failure';
-  }
-
-  async #rerun(worker: string): Promise<void> {
-    const { held, free } = await this.#slices.reclaim(worker);
-    const { guests, pace } = this.#options.plan;
-    // They begin at once, with the distances the plan gives them.
-    const earliestNs = this.#slices
-      .guestsOf(held.map(([slice]) => slice))
-      .reduce((least, guest) => Math.min(least, guests[guest]?.startNs ?? 0), Infinity);
-    const already = Number.isFinite(earliestNs) && pace > 0 ? earliestNs / pace / 1e6 : 0;
-    const epochMs = this.#redisNowMs() + START_LEAD_MS - already;
-    await this.#decide({ d: 'rerun', worker, epochMs, held, free }, async () => {
-      await this.#slices.add([...held, ...free], epochMs);
-      await this.#share();
-    });
-  }
-
-  async #share(): Promise<void> {
-    const { alive, outcomes } = this.state;
-    await this.#tell({ t: 'share', jobs: this.#slices.shares(alive, outcomes) });
   }
 
   async #tellStop(): Promise<void> {

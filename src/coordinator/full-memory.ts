@@ -20,6 +20,11 @@ export class FullMemory {
     private readonly noticed: () => void,
   ) {}
 
+  /** The last attempt was refused. */
+  get lasts(): boolean {
+    return this.#sinceMs !== null;
+  }
+
   /** Does work that may be done again. Throws what it throws, and UserError 113 when the memory stays full. */
   async bear(work: () => Promise<void>): Promise<void> {
     try {

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
-import { orphanMs, type RunKeys } from './protocol.ts';
+import { orphanMs, type JournalEntry, type RunKeys } from './protocol.ts';
 import type { RedisTarget } from './redis.ts';
 
 const BEAT = `
@@ -16,6 +16,15 @@ redis.call('SET', KEYS[2], now[1] .. string.format('%03d', math.floor(now[2] / 1
 return 'ok'
 `;
 
+/** What a script says that changes something for a coordinator which does not lead any more. */
+export const TAKEN = 'TAKEN another coordinator leads the run';
+
+const NOTE = `
+local leader = redis.call('GET', KEYS[1])
+if leader and leader ~= ARGV[1] then return redis.error_reply('${TAKEN}') end
+return redis.call('XADD', KEYS[2], '*', 'm', ARGV[2])
+`;
+
 /** The lead is free for another coordinator when its own was not there for so long. */
 const LEADER_MS = 4000;
 const RETRY_MS = 100;
@@ -23,7 +32,7 @@ const RETRY_MS = 100;
 export class Lead {
   /** The run is another coordinator's: nothing in Redis is ours to change. */
   taken = false;
-  readonly #token = randomUUID();
+  readonly token = randomUUID();
 
   constructor(
     private readonly redis: Redis,
@@ -35,21 +44,42 @@ export class Lead {
   async #try(): Promise<'ok' | 'taken' | 'gone'> {
     const { leader, alive, plan } = this.keys;
     const aliveMs = orphanMs(this.options);
-    return (await this.redis.eval(BEAT, 3, leader, alive, plan, this.#token, LEADER_MS, aliveMs)) as 'ok';
+    return (await this.redis.eval(BEAT, 3, leader, alive, plan, this.token, LEADER_MS, aliveMs)) as 'ok';
   }
 
   /** Takes or keeps the lead, and tells the workers that the run has a coordinator. Throws UserError 113 when it cannot. */
   async hold(): Promise<void> {
-    const { runId, target } = this.options;
+    const { target } = this.options;
     const held = await this.#try();
     if (held === 'ok') return;
-    this.taken = held === 'taken';
-    if (held === 'taken') throw new UserError(EXIT.inconclusive, `another coordinator has taken over run ${runId}`);
+    if (held === 'taken') throw this.#lost();
     throw new UserError(
       EXIT.inconclusive,
       `Redis at ${target.label} has lost the data of the run`,
       'let it keep its data (appendonly yes); the run directory holds what was measured, see pinstorm report',
     );
+  }
+
+  #lost(): UserError {
+    this.taken = true;
+    return new UserError(EXIT.inconclusive, `another coordinator has taken over run ${this.options.runId}`);
+  }
+
+  /** Does what only the leader may; the script that does it looks itself. Throws UserError 113 when another one leads. */
+  async as<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof Error && error.message.includes(TAKEN)) throw this.#lost();
+      throw error;
+    }
+  }
+
+  /** Writes a decision to the journal. @returns its id there. Throws UserError 113 when another coordinator leads. */
+  note(entry: JournalEntry): Promise<string> {
+    const { leader, journal } = this.keys;
+    const text = JSON.stringify(entry);
+    return this.as(async () => (await this.redis.eval(NOTE, 2, leader, journal, this.token, text)) as string);
   }
 
   /** Takes the lead of a run whose coordinator died a moment ago. Throws UserError 104 when it is alive. */

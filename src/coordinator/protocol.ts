@@ -29,8 +29,12 @@ export interface RunKeys {
   readonly journal: string;
   /** Hash: slice to `incarnation:worker`. */
   readonly claims: string;
+  /** Hash: name of a worker to the token of the process that bears it. Others cannot claim in its name. */
+  readonly workers: string;
   /** Hash: workers declared lost. They may not claim, and end when they see it. */
   readonly fenced: string;
+  /** Hash: worker to the slices that were taken from it, so that asking twice gets one answer. */
+  readonly reclaimed: string;
   /** When the coordinator was last there, ms of the Redis clock. Expires when the workers stop waiting for it. */
   readonly alive: string;
   /** Token of the one coordinator that may decide; expires soon after it was last there. */
@@ -46,7 +50,9 @@ export function runKeys(prefix: string, runId: string): RunKeys {
     intervals: key('intervals'),
     journal: key('journal'),
     claims: key('claims'),
+    workers: key('workers'),
     fenced: key('fenced'),
+    reclaimed: key('reclaimed'),
     alive: key('alive'),
     leader: key('leader'),
   };
@@ -147,6 +153,8 @@ const Outcome = z.strictObject({
   error: line.optional(),
   lockedVmAfterPages: z.string().regex(/^\d{1,20}$/),
   phasesMs: z.strictObject({ rest: z.number(), settled: z.number(), ended: z.number() }).optional(),
+  /** It began so much later than planned, ms, because no worker had taken it in time. */
+  lateMs: z.number().min(0).optional(),
 });
 const byInvariant = z.partialRecord(z.enum(INVARIANTS), count);
 const byState = z.partialRecord(z.enum(['pending', 'running', 'finished', 'failed']), z.int());
@@ -194,6 +202,8 @@ export const WorkerMessage = z.discriminatedUnion('t', [
   z.strictObject({
     t: z.literal('mark'),
     worker: id,
+    /** Of all the worker's marks, from 1: one that comes twice counts once. */
+    seq: count,
     guest: count,
     incarnation: count,
     label: line,
@@ -234,7 +244,7 @@ export type Registration = Extract<WorkerMessage, { t: 'register' }>;
 /** Intervals kept, of all workers together: enough for a reader that is a few seconds behind. */
 const INTERVALS_KEPT = 4000;
 
-/** @returns the entry's id in the stream, as `note` does. */
+/** @returns the entry's id in the stream. */
 export async function tell(redis: Redis, keys: RunKeys, message: ControlMessage): Promise<string> {
   return added(await redis.xadd(keys.control, '*', 'm', JSON.stringify(message)));
 }
@@ -245,10 +255,6 @@ export async function post(redis: Redis, keys: RunKeys, message: WorkerMessage):
   return message.t === 'interval'
     ? redis.xadd(keys.intervals, 'NOMKSTREAM', 'MAXLEN', '~', INTERVALS_KEPT, '*', 'm', text)
     : redis.xadd(keys.events, 'NOMKSTREAM', '*', 'm', text);
-}
-
-export async function note(redis: Redis, keys: RunKeys, entry: JournalEntry): Promise<string> {
-  return added(await redis.xadd(keys.journal, '*', 'm', JSON.stringify(entry)));
 }
 
 /** Without NOMKSTREAM there is always an id. */
@@ -308,6 +314,17 @@ export class StreamReader<T> {
 /** Largest plan published and accepted, bytes of JSON: some 350 000 guests. */
 const MAX_PLAN_BYTES = 1 << 28;
 
+// Of two that publish the same run one is the first. What an earlier run of that id has left, its farewell above all, is nothing
+// to the workers of the new one.
+const PUBLISH = `
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('DEL', unpack(KEYS))
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('XADD', KEYS[2], '*', 'm', ARGV[2])
+redis.call('XADD', KEYS[3], '*', 'm', ARGV[2])
+return 1
+`;
+
 /** @throws UserError 104 for a plan that is too large or a name that is taken. */
 export async function publishRun(
   redis: Redis,
@@ -317,21 +334,18 @@ export async function publishRun(
   plan: RunPlan,
 ): Promise<void> {
   const keys = runKeys(prefix, runId);
-  if ((await redis.exists(keys.plan)) === 1) {
-    const hint = `--resume ${runId} goes on with it when its coordinator died; pinstorm clean removes what is dead`;
-    throw new UserError(EXIT.invalid, `there is a run ${runId} already`, hint);
-  }
   const open: WorkerMessage = { t: 'open' };
   const text = JSON.stringify(plan);
   if (text.length > MAX_PLAN_BYTES) {
     throw new UserError(EXIT.invalid, `the plan is too large for Redis: ${text.length} bytes`, 'use fewer guests');
   }
-  await redis
-    .multi()
-    .set(keys.plan, gzipSync(text, { level: 1 }))
-    .xadd(keys.events, '*', 'm', JSON.stringify(open))
-    .xadd(keys.intervals, '*', 'm', JSON.stringify(open))
-    .exec();
+  const { plan: planKey, events, intervals, ...rest } = keys;
+  const all = [planKey, events, intervals, ...Object.values(rest)];
+  const packed = gzipSync(text, { level: 1 });
+  if ((await redis.eval(PUBLISH, all.length, ...all, packed, JSON.stringify(open))) === 0) {
+    const hint = `--resume ${runId} goes on with it when its coordinator died; pinstorm clean removes what is dead`;
+    throw new UserError(EXIT.invalid, `there is a run ${runId} already`, hint);
+  }
   await redis.hset(runsKey(prefix), runId, JSON.stringify(record));
 }
 

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Redis, type RedisOptions } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 
@@ -120,6 +121,33 @@ export function isConnectionError(error: Error): boolean {
     error.message.startsWith('Connection is closed') ||
     /^E[A-Z]+$/.test(code ?? '')
   );
+}
+
+const LOOK_MS = 500;
+
+/**
+ * Looks twice a second until there is something. While Redis is away it waits: that comes back, or whoever waits is ended. Rejects
+ * when `signal` is aborted.
+ */
+export async function awaitFound<T>(
+  target: RedisTarget,
+  look: (redis: Redis) => Promise<T | null>,
+  signal: AbortSignal,
+): Promise<T> {
+  const redis = openRedis(target, 'finite');
+  try {
+    for (;;) {
+      try {
+        const found = await look(redis);
+        if (found !== null) return found;
+      } catch (error) {
+        if (!(error instanceof Error && isConnectionError(error))) throw error;
+      }
+      await pause(LOOK_MS, undefined, { signal });
+    }
+  } finally {
+    redis.disconnect();
+  }
 }
 
 const CHECK_MS = 4000;

@@ -23,6 +23,8 @@ export interface WorkerState {
   /** Monotonic milliseconds of the last sign of life. */
   lastSeenMs: number;
   seq: number;
+  /** The last mark that counted. */
+  markSeq: number;
   interval: Interval | null;
   snapshot: Snapshot;
   final: Final | null;
@@ -76,6 +78,7 @@ export class RunState {
       registration,
       lastSeenMs: nowMs,
       seq: 0,
+      markSeq: 0,
       interval: null,
       snapshot: new Snapshot(this.layout),
       final: null,
@@ -106,12 +109,17 @@ export class RunState {
     return [...this.workers.values()].filter(({ lost, superseded }) => lost !== null && !superseded);
   }
 
+  /** Whether a guest has an outcome that nothing will undo: not one from a lost worker. */
+  isSettled(guest: number): boolean {
+    const worker = this.workers.get(this.outcomes.get(guest)?.worker ?? '');
+    return worker !== undefined && (worker.lost === null || worker.superseded);
+  }
+
   /** Guests that have no outcome, or one from a lost worker. */
   get open(): number {
-    const lost = new Set(this.missing.map(({ registration }) => registration.worker));
-    let ended = 0;
-    for (const { worker } of this.outcomes.values()) if (!lost.has(worker)) ended++;
-    return this.plan.guests.length - ended;
+    let settled = 0;
+    for (const guest of this.outcomes.keys()) if (this.isSettled(guest)) settled++;
+    return this.plan.guests.length - settled;
   }
 
   /** The guests of a lost worker run again: forgets what it said of them. `guests` were in its hands. */
@@ -203,6 +211,14 @@ export class RunState {
     if (jumpMs > CLOCK_NOTE_MS) return [`a worker's clock jumped by ${Math.round(jumpMs)} ms; no figure depends on it`];
     if (skewMs <= CLOCK_NOTE_MS) return [];
     return [`a worker's clock is ${Math.round(skewMs)} ms away from that of Redis; guests start by that of Redis`];
+  }
+
+  /** Guests that began later than planned though no worker was lost. */
+  get lateNotes(): string[] {
+    const late = [...this.outcomes.values()].flatMap(({ lateMs }) => lateMs ?? []);
+    if (late.length === 0) return [];
+    const most = Math.max(...late) / 1000;
+    return [`${late.length} guests began up to ${most.toFixed(1)} s late: no worker had taken them in time`];
   }
 
   /** By invariant, of all workers: what a lost one found is found. */

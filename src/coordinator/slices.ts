@@ -1,6 +1,7 @@
 /** The guests of a run as jobs: cut into slices, each claimed by one worker, handed out by capacity. */
 import type { Redis } from 'ioredis';
-import { reclaim, unclaimed, type Reclaimed } from './claims.ts';
+import { holdings, reclaim, type Holding, type Reclaimed } from './claims.ts';
+import type { Lead } from './lead.ts';
 import { sliceGuests, type RunKeys } from './protocol.ts';
 import type { JobProducer } from './queue.ts';
 import type { WorkerState } from './run-state.ts';
@@ -8,12 +9,14 @@ import type { WorkerState } from './run-state.ts';
 export class Slices {
   /** Guests of a slice; the last one may have fewer. */
   readonly size: number;
+  readonly #reruns = new Map<number, { readonly incarnation: number; readonly epochMs: number }>();
 
   constructor(
     private readonly redis: Redis,
     private readonly keys: RunKeys,
     private readonly jobs: () => JobProducer,
     private readonly guests: number,
+    private readonly lead: Lead,
   ) {
     this.size = sliceGuests(guests);
   }
@@ -22,9 +25,22 @@ export class Slices {
     return Math.ceil(this.guests / this.size);
   }
 
-  /** Whether workers of these capacities have room for all; a slice runs on one worker. */
-  fit(capacities: readonly number[]): boolean {
-    return capacities.reduce((sum, capacity) => sum + Math.floor(capacity / this.size), 0) >= this.count;
+  /** Slices that workers have room for; a slice runs on one worker. */
+  room(workers: readonly WorkerState[]): number {
+    return workers.reduce((sum, worker) => sum + this.#slots(worker), 0);
+  }
+
+  #slots({ registration }: WorkerState): number {
+    return Math.floor(registration.capacity / this.size);
+  }
+
+  /** Slices with a guest that has not ended. */
+  open(ended: (guest: number) => boolean): Set<number> {
+    const open = new Set<number>();
+    for (let slice = 0; slice < this.count; slice++) {
+      if (this.guestsOf([slice]).some((guest) => !ended(guest))) open.add(slice);
+    }
+    return open;
   }
 
   guestsOf(slices: readonly number[]): number[] {
@@ -36,45 +52,42 @@ export class Slices {
 
   /** Fences a worker and takes its slices away. */
   reclaim(worker: string): Promise<Reclaimed> {
-    return reclaim(this.redis, this.keys, worker, this.count);
+    return this.lead.as(() => reclaim(this.redis, this.keys, worker, this.count, this.lead.token));
+  }
+
+  /** These slices are to run again, in the incarnations given, as if the run had started at `epochMs`. */
+  rerun(slices: readonly (readonly [slice: number, incarnation: number])[], epochMs: number): void {
+    for (const [slice, incarnation] of slices) this.#reruns.set(slice, { incarnation, epochMs });
   }
 
   /**
-   * Adds the jobs of slices, given with their incarnation. One that is there already is left as it is, and one that was taken
-   * already is refused by its claim.
+   * Adds the jobs of all slices that wait for a worker and were not lost a moment ago: those have to be ordered anew. A job that is
+   * there already is left as it is, and one of a slice that was taken is refused by its claim: so this can be repeated, and makes up
+   * for a job that was taken and came to nothing.
    */
-  async add(slices: readonly (readonly [slice: number, incarnation: number])[], epochMs: number): Promise<void> {
-    const jobs = slices.map(([slice, incarnation]) => ({
-      id: `slice-${slice}-${incarnation}`,
-      data: {
-        v: 1,
-        slice,
-        from: slice * this.size,
-        to: Math.min(this.guests, (slice + 1) * this.size),
-        incarnation,
-        ...(incarnation === 1 ? {} : { epochMs }),
-      },
-    }));
+  async addWaiting(held: readonly Holding[]): Promise<void> {
+    const jobs = held.flatMap(({ slice, incarnation, worker }) => {
+      const rerun = this.#reruns.get(slice);
+      if (worker !== null || (incarnation > 1 && rerun?.incarnation !== incarnation)) return [];
+      const [from, to] = [slice * this.size, Math.min(this.guests, (slice + 1) * this.size)];
+      const epoch = rerun === undefined ? {} : { epochMs: rerun.epochMs };
+      return [{ id: `slice-${slice}-${incarnation}`, data: { v: 1, slice, from, to, incarnation, ...epoch } }];
+    });
     if (jobs.length > 0) await this.jobs().addAll(jobs);
   }
 
-  /** Adds the jobs of all slices that nobody holds. */
-  async addWaiting(epochMs: number): Promise<void> {
-    await this.add(await unclaimed(this.redis, this.keys, this.count), epochMs);
+  holdings(): Promise<Holding[]> {
+    return holdings(this.redis, this.keys, this.count);
   }
 
-  /** How many slices each worker may run at a time: by capacity, so that all that are open find a place. */
-  shares(alive: readonly WorkerState[], ended: { has(guest: number): boolean }): Record<string, number> {
-    let open = 0;
-    for (let slice = 0; slice < this.count; slice++) {
-      if (this.guestsOf([slice]).some((guest) => !ended.has(guest))) open++;
-    }
-    const capacity = alive.reduce((sum, { registration }) => sum + registration.capacity, 0);
-    const jobs: Record<string, number> = {};
-    for (const { registration } of alive) {
-      const room = Math.floor(registration.capacity / this.size);
-      jobs[registration.worker] = Math.min(room, Math.ceil((open * registration.capacity) / capacity));
-    }
-    return jobs;
+  /** How many slices each worker may run at a time, in proportion to its room, so that all that are open find a place. */
+  shares(workers: readonly WorkerState[], open: number): Record<string, number> {
+    const room = Math.max(1, this.room(workers));
+    return Object.fromEntries(
+      workers.map((worker) => {
+        const slots = this.#slots(worker);
+        return [worker.registration.worker, Math.min(slots, Math.ceil((open * slots) / room))];
+      }),
+    );
   }
 }

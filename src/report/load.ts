@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
 import type { HdrScale } from '../metrics/hdr.ts';
-import { SERIES_BY_NAME, type SeriesId } from '../metrics/ops.ts';
+import { SERIES, SERIES_BY_NAME, type SeriesId } from '../metrics/ops.ts';
 import { Snapshot } from '../metrics/snapshot.ts';
 import { OWN_COUNTERS, StatsLayout } from '../metrics/stats.ts';
 import { parseThreshold } from '../metrics/threshold.ts';
@@ -66,9 +66,10 @@ function measured(
   const snapshot = new Snapshot(layout);
   const intervals = lines(directory, 'intervals.jsonl', Interval);
   const latencies = latenciesByStart(layout, read(directory, 'latency.hlog') ?? '');
-  for (const { startSeconds, endSeconds, counters, gauges } of intervals) {
+  for (const { startSeconds, endSeconds, counters, gauges, sums = {} } of intervals) {
     const delta = latencies.get(startSeconds.toFixed(3)) ?? new Snapshot(layout);
     latencies.delete(startSeconds.toFixed(3));
+    for (const [id, one] of delta.data) [one.sumNs, one.maxNs] = sums[SERIES[id]!.name] ?? [one.sumNs, one.maxNs];
     for (const [name, by] of Object.entries(counters)) {
       const index = layout.counterNames.indexOf(name);
       if (index >= 0) delta.counters[index] = by;
@@ -156,8 +157,8 @@ function violationsSoFar(
 }
 
 /**
- * The histograms of the intervals, by the start as the log has it. The file has no sums; they are taken from the middles of
- * the cells.
+ * The histograms of the intervals, by the start as the log has it. The log has no sums: unless the line of the interval has them,
+ * they are taken from the middles of the cells.
  */
 function latenciesByStart(layout: StatsLayout, log: string): Map<string, Snapshot> {
   const intervals = new Map<string, Snapshot>();

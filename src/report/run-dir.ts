@@ -60,6 +60,8 @@ export const Interval = z.object({
   guests: z.record(z.string(), z.number()),
   /** How many lines of latency.hlog belong to it. */
   histograms: z.number().int().min(0).optional(),
+  /** By series, what the log does not have: the exact sum and the maximum so far, ns. */
+  sums: z.record(z.string(), z.tuple([z.number(), z.number()])).optional(),
 });
 export type Interval = z.infer<typeof Interval>;
 
@@ -186,6 +188,7 @@ export class RunDirectory {
       gauges: { ...gauges },
       guests: { ...guests },
       histograms: delta.data.size,
+      sums: Object.fromEntries([...delta.data].map(([id, { sumNs, maxNs }]) => [SERIES[id]!.name, [sumNs, maxNs]])),
     };
     this.lastEndSeconds = endSeconds;
     const log = this.histogramLog();

@@ -29,6 +29,8 @@ export interface GuestOutcome {
   readonly lockedVmAfterPages: string;
   /** Real ms since the run's start at which its actors were at rest, its updates applied, its processes gone. */
   readonly phasesMs?: { readonly rest: number; readonly settled: number; readonly ended: number };
+  /** Real ms by which it began later than planned, because no worker had taken it in time. */
+  readonly lateMs?: number;
 }
 
 /** Something a guest wants kept in the run's events, for example locked_vm after its maps. */

@@ -169,6 +169,9 @@ export class WallEmulator implements Emulator {
     const first = this.#nextThread;
     this.#nextThread = (this.#nextThread + 1) % this.threads;
     const built = buildGuest(this.#arena, this.#addressSpace, plan, (i) => (first + i) % this.threads);
+    // Guests that begin later than planned may go on past the planned end of the run: their own duration is the limit then.
+    const asPlanned = incarnation === 1 && plan.startNs === this.#plan.guests[plan.index]?.startNs;
+    const runEndNs = asPlanned ? this.#plan.durationNs : null;
     return new Promise((resolve) => {
       this.#guests.set(plan.index, {
         plan,
@@ -197,6 +200,7 @@ export class WallEmulator implements Emulator {
           type: 'start',
           guest: plan,
           incarnation,
+          runEndNs,
           runStartMs: startAtMs,
           guestMm: built.mms[0] as Ref,
           bufferPage: built.bufferPage,

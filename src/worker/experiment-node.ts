@@ -9,7 +9,7 @@ import {
   type Outcome,
 } from '../coordinator/experiment.ts';
 import { openConsumer } from '../coordinator/queue.ts';
-import { openRedis, type RedisTarget } from '../coordinator/redis.ts';
+import { awaitFound, openRedis, type RedisTarget } from '../coordinator/redis.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { openHostPool, StopSignal } from './virtual-pool.ts';
 import { hostTasks } from './virtual-run.ts';
@@ -18,18 +18,8 @@ import { hostTasks } from './virtual-run.ts';
 const PLANS_KEPT = 8;
 
 /** Waits until there is an experiment. Rejects with an AbortError on `signal`. */
-export async function awaitExperiment(target: RedisTarget, signal: AbortSignal): Promise<string> {
-  const redis = openRedis(target, 'finite');
-  try {
-    for (;;) {
-      const id = await findExperiment(redis, target.prefix);
-      if (id !== null) return id;
-      await pause(500, undefined, { signal });
-    }
-  } finally {
-    redis.disconnect();
-  }
-}
+export const awaitExperiment = (target: RedisTarget, signal: AbortSignal): Promise<string> =>
+  awaitFound(target, (redis) => findExperiment(redis, target.prefix), signal);
 
 /** Takes part until the experiment is over or `signal` asks to leave: hosts under way are finished first. */
 export async function runExperiment(

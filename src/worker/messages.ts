@@ -23,6 +23,8 @@ export type ToThread =
       readonly type: 'start';
       readonly guest: GuestPlan;
       readonly incarnation: number;
+      /** End of the run for this guest, ns of model time after the start; null: none. */
+      readonly runEndNs: number | null;
       /** The run's start on the monotonic clock of the machine, ms. */
       readonly runStartMs: number;
       readonly guestMm: Ref;

@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
-import { claimOf, claimSlice } from '../coordinator/claims.ts';
+import { claimOf, claimSlice, takeName, type Claim, type Identity } from '../coordinator/claims.ts';
 import {
   ControlMessage,
   fetchPlan,
@@ -28,11 +28,13 @@ import {
 import { deferredQueue, guestQueue, openConsumer, type JobConsumer } from '../coordinator/queue.ts';
 import { Receipts } from '../coordinator/receipts.ts';
 import {
+  awaitFound,
   clockOffset,
   isConnectionError,
   isFull,
   monotonicMs,
   openRedis,
+  type ClockOffset,
   type RedisTarget,
 } from '../coordinator/redis.ts';
 import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
@@ -48,7 +50,7 @@ import { measureCapacity } from './measure.ts';
 export interface WorkerOptions {
   readonly target: RedisTarget;
   readonly runId: string;
-  /** Unique within the run; a worker that comes back takes a new one. */
+  /** What it wants to be called in the run; another worker of that name makes it that with a number. */
   readonly workerId: string;
   readonly threads: number;
   /** Guests at a time. */
@@ -66,6 +68,10 @@ const INTERVAL_MS = 1000;
 /** Outcomes of guests that end within this time travel together. */
 const OUTCOME_BATCH_MS = 20;
 const DRAIN_MS = 30_000;
+/** Guests that are taken so much later than they were due begin anew from there. */
+const LATE_MS = 250;
+/** Between comparisons of the clocks. */
+const CLOCK_MS = 10_000;
 /** Between attempts to write to a Redis whose memory is full. */
 const FULL_RETRY_MS = 200;
 /** What is left to say or to tidy up at the end may take this long; Redis may be gone. */
@@ -76,9 +82,10 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   const redis = openRedis(options.target, 'finite');
   try {
     const [plan, record] = await loadPlan(redis, options);
+    const identity = await takeName(redis, runKeys(options.target.prefix, options.runId), options.workerId);
     const capacity = options.capacity === 'measured' ? await measureCapacity(plan, options.threads) : options.capacity;
     const emulator = await (options.createEmulator ?? WallEmulator.create)({ plan, threads: options.threads });
-    const node = new Node({ ...options, capacity }, redis, plan, record, emulator);
+    const node = new Node({ ...options, capacity }, identity, redis, plan, record, emulator);
     let metrics: MetricsServer | undefined;
     try {
       if (options.metricsPort !== undefined) {
@@ -101,25 +108,20 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   }
 }
 
-/** Waits until there is a run whose coordinator is alive, one that still gathers workers before others. Looks twice a second. */
-export async function awaitRun(target: RedisTarget, signal: AbortSignal): Promise<string> {
-  const redis = openRedis(target, 'finite');
-  try {
-    for (;;) {
-      let underway: string | undefined;
-      for (const runId of (await listRuns(redis, target.prefix)).keys()) {
-        const keys = runKeys(target.prefix, runId);
-        // What a crash left behind has no coordinator that says it is alive.
-        if ((await redis.exists(keys.alive)) === 0) continue;
-        if ((await redis.exists(keys.control)) === 0) return runId;
-        underway ??= runId;
-      }
-      if (underway !== undefined) return underway;
-      await pause(500, undefined, { signal });
-    }
-  } finally {
-    redis.disconnect();
+/** Waits until there is a run whose coordinator is alive, one that still gathers workers before others. */
+export const awaitRun = (target: RedisTarget, signal: AbortSignal): Promise<string> =>
+  awaitFound(target, (redis) => findRun(redis, target), signal);
+
+async function findRun(redis: Redis, target: RedisTarget): Promise<string | null> {
+  let underway: string | null = null;
+  for (const runId of (await listRuns(redis, target.prefix)).keys()) {
+    const keys = runKeys(target.prefix, runId);
+    // What a crash left behind has no coordinator that says it is alive.
+    if ((await redis.exists(keys.alive)) === 0) continue;
+    if ((await redis.exists(keys.control)) === 0) return runId;
+    underway ??= runId;
   }
+  return underway;
 }
 
 async function loadPlan(redis: Redis, { runId, target }: WorkerOptions): Promise<[RunPlan, RunRecord]> {
@@ -148,6 +150,7 @@ async function loadPlan(redis: Redis, { runId, target }: WorkerOptions): Promise
 
 class Node {
   readonly #options: WorkerOptions & { readonly capacity: number };
+  readonly #identity: Identity;
   readonly #redis: Redis;
   readonly #plan: RunPlan;
   readonly #record: RunRecord;
@@ -173,6 +176,11 @@ class Node {
   #leaving = false;
   #refusedJobs = 0;
   #repeatedJobs = 0;
+  #marks = 0;
+  /** Slices claimed, `slice:incarnation`, and claims under way. */
+  readonly #claimed = new Set<string>();
+  readonly #claiming = new Set<Promise<unknown>>();
+  #clockReadAtMs = 0;
   #outcomes: GuestOutcome[] = [];
   #outcomeTimer: NodeJS.Timeout | undefined;
   #posts: Promise<void> = Promise.resolve();
@@ -185,27 +193,31 @@ class Node {
 
   constructor(
     options: WorkerOptions & { readonly capacity: number },
+    identity: Identity,
     redis: Redis,
     plan: RunPlan,
     record: RunRecord,
     emulator: Emulator,
   ) {
     this.#options = options;
+    this.#identity = identity;
     this.#redis = redis;
     this.#plan = plan;
     this.#record = record;
     this.#emulator = emulator;
-    const { target, runId, workerId } = options;
+    const { target, runId } = options;
+    const { name: worker, token } = identity;
     this.#keys = runKeys(target.prefix, runId);
     this.#receipts = new Receipts(redis);
+    this.#receipts.field(this.#keys.workers, worker, token);
     this.#control = new StreamReader(openRedis(target, 'finite'), [this.#keys.control], ControlMessage);
-    this.#deferred = new DeferredPipeline(target, deferredQueue(target.prefix, runId, workerId), emulator, {
+    this.#deferred = new DeferredPipeline(target, deferredQueue(target.prefix, runId, worker), emulator, {
       ...plan.deferred,
       timing: this.#timing(),
       isLive: (update) => this.#live.get(update.guest) === update.incarnation,
     });
     emulator.onMark = ({ guest, incarnation, label, value }) =>
-      this.#post({ t: 'mark', worker: workerId, guest, incarnation, label, value });
+      this.#post({ t: 'mark', worker, seq: ++this.#marks, guest, incarnation, label, value });
     this.#failing.catch(() => {});
     emulator.failure.catch((error: unknown) => this.#fail(error));
     this.#loop.enable();
@@ -223,9 +235,9 @@ class Node {
   }
 
   async run(): Promise<void> {
-    const { workerId: worker, capacity, threads, leave } = this.#options;
-    const clock = await clockOffset(this.#redis);
-    this.#toRedisMs = clock.toRedisMs;
+    const { capacity, threads, leave } = this.#options;
+    const worker = this.#identity.name;
+    const clock = await this.#readClock();
     await this.#send({
       t: 'register',
       worker,
@@ -300,11 +312,12 @@ class Node {
   async #obey(message: ControlMessage): Promise<void> {
     switch (message.t) {
       case 'start':
+        await this.#readClock();
         this.#startAtMs = message.startAtMs - this.#toRedisMs;
         break;
       case 'share':
-        if (Object.hasOwn(message.jobs, this.#options.workerId)) {
-          this.#take(message.jobs[this.#options.workerId] ?? 0);
+        if (Object.hasOwn(message.jobs, this.#identity.name)) {
+          this.#take(message.jobs[this.#identity.name] ?? 0);
         }
         break;
       case 'stop':
@@ -338,21 +351,52 @@ class Node {
       this.#refusedJobs++;
       return;
     }
-    const job = parsed.data;
-    const claim = await claimSlice(this.#redis, this.#keys, job, this.#options.workerId);
-    if (claim !== 'ok') {
-      if (claim === 'forged') this.#refusedJobs++;
-      else this.#repeatedJobs++;
-      return;
-    }
-    this.#receipts.field(this.#keys.claims, ...claimOf(job, this.#options.workerId));
-    const { from, to, incarnation, epochMs } = job;
-    const laterMs = epochMs === undefined ? 0 : epochMs - this.#toRedisMs - this.#startAtMs;
-    const guests = this.#plan.guests.slice(from, to);
-    await Promise.all(guests.map((guest) => this.#runGuest(later(guest, laterMs, this.#plan), incarnation)));
+    // Somebody else will: its job is added anew as long as nobody has claimed it.
+    if (this.#leaving) return;
+    const starting = this.#startSlice(parsed.data);
+    this.#claiming.add(starting);
+    const guests = await starting.finally(() => this.#claiming.delete(starting));
+    await Promise.all(guests.map(({ ended }) => ended));
   }
 
-  async #runGuest(guest: RunPlan['guests'][number], incarnation: number): Promise<void> {
+  /** Claims a slice and starts its guests; none if it is not ours. */
+  async #startSlice(job: GuestJob): Promise<{ ended: Promise<void> }[]> {
+    const claim = await this.#claim(job);
+    const key = `${job.slice}:${job.incarnation}`;
+    if (claim === 'forged') this.#refusedJobs++;
+    else if ((claim !== 'ok' && claim !== 'mine') || this.#claimed.has(key)) this.#repeatedJobs++;
+    else {
+      this.#claimed.add(key);
+      this.#receipts.field(this.#keys.claims, ...claimOf(job, this.#identity.name));
+      const { from, to, incarnation, epochMs } = job;
+      const { pace } = this.#plan;
+      const guests = this.#plan.guests.slice(from, to);
+      const orderedMs = epochMs === undefined ? 0 : epochMs - this.#toRedisMs - this.#startAtMs;
+      const firstNs = guests.reduce((least, { startNs }) => Math.min(least, startNs), Infinity);
+      const dueMs = this.#startAtMs + orderedMs + (pace === 0 ? 0 : firstNs / pace / 1e6);
+      // Taken too late, its guests do all they were to do, later.
+      const behindMs = monotonicMs() - dueMs;
+      const lateMs = behindMs > LATE_MS ? behindMs : 0;
+      return guests.map((guest) => ({
+        ended: this.#runGuest(later(guest, orderedMs + lateMs, this.#plan), incarnation, lateMs),
+      }));
+    }
+    return [];
+  }
+
+  /** Waits while the memory of Redis is full: a job that is given up does not come again. */
+  async #claim(job: GuestJob): Promise<Claim> {
+    for (;;) {
+      try {
+        return await claimSlice(this.#redis, this.#keys, job, this.#identity);
+      } catch (error) {
+        if (!isFull(error) || this.#failure !== undefined) throw this.#fail(error);
+        await pause(FULL_RETRY_MS);
+      }
+    }
+  }
+
+  async #runGuest(guest: GuestPlan, incarnation: number, lateMs: number): Promise<void> {
     this.#live.set(guest.index, incarnation);
     let outcome: GuestOutcome;
     const unrun = { guest: guest.index, incarnation, operations: 0, failedOperations: 0, lockedVmAfterPages: '0' };
@@ -367,6 +411,7 @@ class Node {
     }
     this.#live.delete(guest.index);
     if (outcome.error !== undefined) outcome = { ...outcome, error: outcome.error.slice(0, 2000) };
+    if (lateMs > 0) outcome = { ...outcome, lateMs };
     this.#outcomes.push(outcome);
     this.#outcomeTimer ??= setTimeout(() => this.#flushOutcomes(), OUTCOME_BATCH_MS);
   }
@@ -375,7 +420,7 @@ class Node {
     clearTimeout(this.#outcomeTimer);
     this.#outcomeTimer = undefined;
     if (this.#outcomes.length === 0) return;
-    this.#post({ t: 'outcomes', worker: this.#options.workerId, outcomes: this.#outcomes });
+    this.#post({ t: 'outcomes', worker: this.#identity.name, outcomes: this.#outcomes });
     this.#outcomes = [];
   }
 
@@ -415,7 +460,7 @@ class Node {
     const cpu = process.cpuUsage();
     return {
       t: 'interval',
-      worker: this.#options.workerId,
+      worker: this.#identity.name,
       seq: ++this.#seq,
       states: this.#emulator.states(),
       snapshot: encodeSnapshot(this.#emulator.snapshot()),
@@ -437,8 +482,9 @@ class Node {
       // The next one says the same and more.
       if (!isFull(error)) throw error;
     }
+    if (monotonicMs() - this.#clockReadAtMs > CLOCK_MS) await this.#readClock();
     const [fenced, aliveAt] = await Promise.all([
-      this.#redis.hexists(this.#keys.fenced, this.#options.workerId),
+      this.#redis.hexists(this.#keys.fenced, this.#identity.name),
       this.#redis.get(this.#keys.alive),
     ]);
     this.#contactAtMs = monotonicMs();
@@ -450,6 +496,14 @@ class Node {
     if (!this.#over) this.#fail(new Error(this.#removed ? 'Redis has lost the run' : 'the coordinator is gone'));
   }
 
+  /** Where this machine's clocks are against that of Redis; either may drift or be set. */
+  async #readClock(): Promise<ClockOffset> {
+    const clock = await clockOffset(this.#redis);
+    this.#toRedisMs = clock.toRedisMs;
+    this.#clockReadAtMs = monotonicMs();
+    return clock;
+  }
+
   /** Another worker may run what this one thinks is its own, and what it said may never be heard: it cannot go on. */
   async #look(): Promise<void> {
     if (await this.#receipts.intact()) return;
@@ -459,16 +513,19 @@ class Node {
   /** Asked to end. With guests unfinished the coordinator has all of them run elsewhere; otherwise the account is closed. */
   async #leave(): Promise<void> {
     this.#leaving = true;
+    // What is being claimed may be ours in a moment.
+    await Promise.all(this.#claiming);
     if (this.#live.size === 0) {
       await this.#finish();
     } else {
       await this.#posts;
-      await this.#send({ t: 'leave', worker: this.#options.workerId });
+      await this.#send({ t: 'leave', worker: this.#identity.name });
     }
     this.#over = true;
   }
 
   async #finish(): Promise<void> {
+    this.#leaving = true;
     this.#stopping = true;
     await withTime(Promise.all(this.#guests.map((guests) => guests.close(true))));
     const deferred = await this.#deferred.drain(DRAIN_MS);
@@ -478,7 +535,7 @@ class Node {
     await this.#look();
     await this.#send({
       t: 'final',
-      worker: this.#options.workerId,
+      worker: this.#identity.name,
       checked,
       violationCount,
       violations: violations.map(({ invariant, guest, detail }) => ({ invariant, guest, detail })),

@@ -122,9 +122,7 @@ export function run(task: ThreadTask): void {
         message.guestMm,
         faults,
       );
-      // Guests that run again may go on past the planned end of the run: their own duration is the limit then.
-      const runEndNs = message.incarnation > 1 ? null : plan.durationNs;
-      const work = actorPath(driver, guest, built.index, runEndNs, message);
+      const work = actorPath(driver, guest, built.index, message.runEndNs, message);
       if (work === null) loop.add(driver, nothing(), 0);
       else loop.add(driver, guarded(driver, work.path), Math.max(work.startNs, driver.clockNs()));
     }

@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import type { Redis } from 'ioredis';
 import { REGISTRY } from '../../src/cli/registry.ts';
 import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { claimSlice } from '../../src/coordinator/claims.ts';
+import { claimSlice, takeName } from '../../src/coordinator/claims.ts';
 import {
   ControlMessage,
   fetchPlan,
@@ -100,20 +100,27 @@ describe('a guest job', () => {
 
   it('with an incarnation nobody ordered is forged, and a claim that was made holds', async () => {
     const keys = runKeys('pinstorm', 'claims');
+    const [w1, w2] = [await takeName(admin, keys, 'w1'), await takeName(admin, keys, 'w2')];
     const job = (incarnation: number): GuestJob => ({ v: 1, slice: 3, from: 3, to: 4, incarnation });
-    assert.equal(await claimSlice(admin, keys, job(2), 'w1'), 'forged');
-    assert.equal(await claimSlice(admin, keys, job(Number.MAX_SAFE_INTEGER), 'w1'), 'forged');
+    assert.equal(
+      await claimSlice(admin, keys, job(1), { ...w1, token: 'another' }),
+      'fenced',
+      'not the bearer of the name',
+    );
+    assert.equal(await claimSlice(admin, keys, job(1), { name: 'w3', token: '' }), 'fenced', 'nobody of that name');
+    assert.equal(await claimSlice(admin, keys, job(2), w1), 'forged');
+    assert.equal(await claimSlice(admin, keys, job(Number.MAX_SAFE_INTEGER), w1), 'forged');
     assert.equal(await admin.exists(keys.claims), 0);
-    assert.equal(await claimSlice(admin, keys, job(1), 'w1'), 'ok');
-    assert.equal(await claimSlice(admin, keys, job(1), 'w1'), 'mine');
-    assert.equal(await claimSlice(admin, keys, job(1), 'w2'), 'taken');
-    assert.equal(await claimSlice(admin, keys, job(2), 'w2'), 'forged');
+    assert.equal(await claimSlice(admin, keys, job(1), w1), 'ok');
+    assert.equal(await claimSlice(admin, keys, job(1), w1), 'mine');
+    assert.equal(await claimSlice(admin, keys, job(1), w2), 'taken');
+    assert.equal(await claimSlice(admin, keys, job(2), w2), 'forged');
     // The coordinator orders a rerun.
     await admin.hset(keys.claims, '3', '2:');
-    assert.equal(await claimSlice(admin, keys, job(1), 'w1'), 'stale');
-    assert.equal(await claimSlice(admin, keys, job(2), 'w2'), 'ok');
+    assert.equal(await claimSlice(admin, keys, job(1), w1), 'stale');
+    assert.equal(await claimSlice(admin, keys, job(2), w2), 'ok');
     await admin.hset(keys.fenced, 'w2', '1');
-    assert.equal(await claimSlice(admin, keys, job(2), 'w2'), 'fenced');
+    assert.equal(await claimSlice(admin, keys, job(2), w2), 'fenced');
   });
 });
 

@@ -12,7 +12,10 @@ export const command = defineCommand({
   options: {
     ...REDIS_OPTIONS,
     run: text({ placeholder: 'id', help: 'take part in this run only' }),
-    name: text({ placeholder: 'id', help: 'name of the worker, unique in the run; default: host and process' }),
+    name: text({
+      placeholder: 'id',
+      help: 'name of the worker, made unique in the run by a number; default: host and process',
+    }),
     capacity: value<number | 'measured', 'measured'>({
       placeholder: 'n',
       help: "guests at a time; 'measured': as many as this machine can emulate in time, by a trial of 1 to 3 seconds",

@@ -1,0 +1,121 @@
+/**
+ * Keeps every guest that has not ended in somebody's hands: tells workers their shares, sees that each slice waits in the queue or is
+ * held by somebody alive, and has the guests of lost workers run again.
+ */
+import type { ControlMessage, Decision } from './protocol.ts';
+import type { RunState } from './run-state.ts';
+import type { Slices } from './slices.ts';
+
+/** What it asks of the coordinator. */
+export interface HandoutHost {
+  readonly state: RunState;
+  decide(decision: Decision, effect?: () => Promise<void>): Promise<void>;
+  tell(message: ControlMessage): Promise<void>;
+  /** Declares a worker lost. */
+  lose(worker: string, why: string): Promise<void>;
+  /** When guests can begin that are ordered now, ms of the Redis clock. */
+  soonMs(): number;
+}
+
+export interface HandoutOptions {
+  readonly onWorkerLoss: 'rerun' | 'partial';
+  /** How long guests wait for a worker with room, ms. */
+  readonly rejoinMs: number;
+}
+
+/** Between two looks at who holds what, ms. */
+const UPKEEP_MS = 1000;
+
+export class Handout {
+  /** Workers or their room have changed since they were told their shares. */
+  shareDue = false;
+  readonly #slices: Slices;
+  readonly #host: HandoutHost;
+  readonly #options: HandoutOptions;
+  #nextUpkeepMs = 0;
+  /** Slices that waited for a worker at the last look. */
+  #waited: ReadonlySet<number> = new Set();
+  #strandedSinceMs: number | null = null;
+
+  constructor(slices: Slices, host: HandoutHost, options: HandoutOptions) {
+    this.#slices = slices;
+    this.#host = host;
+    this.#options = options;
+  }
+
+  /** Puts every slice that waits for a worker into the queue. */
+  async addWaiting(): Promise<void> {
+    await this.#slices.addWaiting(await this.#slices.holdings());
+  }
+
+  async share(): Promise<void> {
+    if (!this.shareDue) return;
+    const { alive, outcomes } = this.#host.state;
+    const open = this.#slices.open((guest) => outcomes.has(guest)).size;
+    await this.#host.tell({ t: 'share', jobs: this.#slices.shares(alive, open) });
+    this.shareDue = false;
+  }
+
+  /** Every second: what waits is in the queue, and who holds something has not left. */
+  async upkeep(now: number): Promise<void> {
+    if (now < this.#nextUpkeepMs) return;
+    this.#nextUpkeepMs = now + UPKEEP_MS;
+    const { workers, outcomes } = this.#host.state;
+    const open = this.#slices.open((guest) => outcomes.has(guest));
+    const held = (await this.#slices.holdings()).filter(({ slice }) => open.has(slice));
+    // One that waited the last time too: its job may have been taken by somebody who could not do it.
+    await this.#slices.addWaiting(held.filter(({ slice }) => this.#waited.has(slice)));
+    this.#waited = new Set(held.flatMap(({ slice, worker }) => (worker === null ? [slice] : [])));
+    const left = new Set(held.flatMap(({ worker }) => worker ?? []));
+    for (const worker of left) {
+      const state = workers.get(worker);
+      if (state !== undefined && state.final !== null && state.lost === null) {
+        await this.#host.lose(worker, 'it ended before its guests');
+      }
+    }
+  }
+
+  /**
+   * Has the guests of lost workers run again where there is room.
+   * @returns why it gives that up; undefined as long as it does not.
+   */
+  async rescue(now: number): Promise<string | undefined> {
+    const { onWorkerLoss, rejoinMs } = this.#options;
+    const { state } = this.#host;
+    const { alive, missing, open } = state;
+    if (open === 0 || (missing.length === 0 && alive.length > 0)) {
+      this.#strandedSinceMs = null;
+      return undefined;
+    }
+    const room = this.#slices.room(alive);
+    if (onWorkerLoss === 'rerun' && room >= this.#slices.open((guest) => state.isSettled(guest)).size) {
+      for (const { registration } of missing) await this.#rerun(registration.worker);
+      return undefined;
+    }
+    if (onWorkerLoss === 'partial' && alive.length > 0) {
+      // One that never had a guest takes nothing along.
+      const holders = new Set((await this.#slices.holdings()).map(({ worker }) => worker));
+      const idle = missing.filter(({ registration }) => !holders.has(registration.worker));
+      for (const { registration } of idle) await this.#rerun(registration.worker);
+      if (idle.length === missing.length) return undefined;
+    }
+    this.#strandedSinceMs ??= now;
+    if (onWorkerLoss === 'rerun' && now - this.#strandedSinceMs < rejoinMs) return undefined;
+    const left = Math.min(open, room * this.#slices.size);
+    const why = onWorkerLoss === 'partial' ? 'as --on-worker-loss asks' : `room for ${left} is left`;
+    return `${open} guests were not run again: ${why}`;
+  }
+
+  async #rerun(worker: string): Promise<void> {
+    const { held, free } = await this.#slices.reclaim(worker);
+    const { guests, pace } = this.#host.state.plan;
+    // They begin at once, with the distances the plan gives them.
+    const earliestNs = this.#slices
+      .guestsOf(held.map(([slice]) => slice))
+      .reduce((least, guest) => Math.min(least, guests[guest]?.startNs ?? 0), Infinity);
+    const already = Number.isFinite(earliestNs) && pace > 0 ? earliestNs / pace / 1e6 : 0;
+    const epochMs = this.#host.soonMs() - already;
+    await this.#host.decide({ d: 'rerun', worker, epochMs, held, free }, () => this.addWaiting());
+    this.shareDue = true;
+  }
+}
