@@ -10,6 +10,7 @@ import { runKeys } from '../../src/coordinator/protocol.ts';
 import type { RunResults } from '../../src/report/results.ts';
 import { until } from '../coordinator/until.ts';
 import { inDirectory, LiveRun, type Ended } from '../worker/live-run.ts';
+import { Proxy } from './proxy.ts';
 import { Server } from './server.ts';
 
 /** Six guests whose two threads get in each other's way: updates are put off. Light enough for a busy machine. */
@@ -46,8 +47,11 @@ export const LEASE_SECONDS = 5;
 export interface FleetOptions {
   readonly seconds?: number;
   readonly guests?: number;
+  /** How many come; 0: the test starts them, and the coordinator waits for one. */
   readonly workers?: number;
   readonly coordinator?: readonly string[];
+  /** The coordinator reaches Redis by the proxy. */
+  readonly coordinatorByProxy?: boolean;
   readonly worker?: readonly string[];
   readonly workerEnv?: NodeJS.ProcessEnv;
   readonly redisArgs?: readonly string[];
@@ -56,13 +60,15 @@ export interface FleetOptions {
 export class Fleet {
   readonly directory: string;
   readonly redis: Server;
+  readonly proxy: Proxy;
   readonly workers: LiveRun[] = [];
   coordinator!: LiveRun;
   readonly #options: FleetOptions;
 
-  private constructor(directory: string, redis: Server, options: FleetOptions) {
+  private constructor(directory: string, redis: Server, proxy: Proxy, options: FleetOptions) {
     this.directory = directory;
     this.redis = redis;
+    this.proxy = proxy;
     this.#options = options;
   }
 
@@ -71,12 +77,14 @@ export class Fleet {
     const { seconds = 3, guests = 6, workers = 3, redisArgs = [], coordinator = [] } = options;
     await inDirectory(FLEET_SCENARIO(seconds, guests), async (directory) => {
       const redis = await new Server(directory, redisArgs).start();
+      const proxy = await Proxy.open(directory, redis.url);
       try {
-        const fleet = new Fleet(directory, redis, options);
-        fleet.coordinator = fleet.coordinate(['--min-workers', `${workers}`, ...coordinator]);
+        const fleet = new Fleet(directory, redis, proxy, options);
+        fleet.coordinator = fleet.coordinate(['--min-workers', `${Math.max(1, workers)}`, ...coordinator]);
         for (let i = 0; i < workers; i++) fleet.join();
         await body(fleet);
       } finally {
+        proxy.close();
         await redis.close();
       }
     });
@@ -84,7 +92,8 @@ export class Fleet {
 
   coordinate(args: readonly string[]): LiveRun {
     const all = ['coordinator', 'scenario.yaml', '--lease', `${LEASE_SECONDS}s`, '--json', ...args];
-    return new LiveRun(this.directory, all, { PINSTORM_REDIS: this.redis.url });
+    const url = this.#options.coordinatorByProxy === true ? this.proxy.url : this.redis.url;
+    return new LiveRun(this.directory, all, { PINSTORM_REDIS: url });
   }
 
   /** Another command on the same Redis. */

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { EXIT } from '../../src/base/errors.ts';
 import { runKeys } from '../../src/coordinator/protocol.ts';
 import { guestQueue, openProducer } from '../../src/coordinator/queue.ts';
@@ -92,12 +93,16 @@ describe('Redis', { concurrency: 1 }, () => {
   });
 
   it('whose memory is full for a while is waited for, and nothing is lost', async () => {
-    await Fleet.with({ workers: 2 }, async (fleet) => {
+    await Fleet.with({ workers: 2, seconds: 6, coordinator: ['--lease', '2s'] }, async (fleet) => {
       await fleet.loaded();
       await fleet.redis.admin.config('SET', 'maxmemory', '1');
       await fleet.event('redis_full');
+      // Longer than the lease, in which nobody can say anything; the time is the experiment.
+      await pause(3000);
       await fleet.redis.admin.config('SET', 'maxmemory', '0');
-      assertWhole(await fleet.ended());
+      const results = await fleet.ended();
+      assertWhole(results);
+      assert.equal(results.coverage.workersLost, 0);
     });
   });
 

@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline';
 import { describe, it } from 'node:test';
 import { EXIT, UserError } from '../../src/base/errors.ts';
 import { redisServerInstalled, startPrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { checkRedis, clockOffset, openRedis, parseRedisUrl } from '../../src/coordinator/redis.ts';
+import { awaitFound, checkRedis, clockOffset, openRedis, parseRedisUrl } from '../../src/coordinator/redis.ts';
 import { isAlive, until } from './until.ts';
 
 const invalid = (pattern: RegExp) => (error: unknown) => {
@@ -46,6 +46,23 @@ describe('Redis address', () => {
       assert.throws(() => parseRedisUrl(bad), invalid(/invalid Redis address/));
     });
   }
+});
+
+it('whoever waits for something in Redis bears with one that is away, and with nothing else', async () => {
+  const nowhere = parseRedisUrl('/nowhere/redis.sock');
+  const away = Object.assign(new Error('connect ENOENT'), { code: 'ENOENT' });
+  let looks = 0;
+  const found = await awaitFound(
+    nowhere,
+    () => {
+      looks += 1;
+      return looks === 1 ? Promise.reject(away) : Promise.resolve('a run');
+    },
+    AbortSignal.timeout(60_000),
+  );
+  assert.deepEqual([found, looks], ['a run', 2]);
+  const bug = awaitFound(nowhere, () => Promise.reject(new Error('a bug')), AbortSignal.timeout(60_000));
+  await assert.rejects(bug, /a bug/);
 });
 
 describe('checking a Redis', () => {

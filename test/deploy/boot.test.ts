@@ -93,7 +93,9 @@ describe('deployment', { concurrency: 1 }, () => {
         );
         const env = { PINSTORM_REDIS: url };
         const run = new LiveRun(directory, [...args, '--json'], env);
-        const workers = [1, 2].map(() => new LiveRun(directory, [...worker.command!, '--threads', '2', '--capacity', '100'], env));
+        const workers = [1, 2].map(
+          () => new LiveRun(directory, [...worker.command!, '--threads', '2', '--capacity', '100'], env),
+        );
         const [, ...health] = coordinator.healthcheck?.test ?? [];
         const [, ...rest] = health.map((word) => word.replace('9464', `${metrics}`));
         await until('the health check of the coordinator passes', () => spawnSync(process.execPath, rest).status === 0);

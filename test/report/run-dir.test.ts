@@ -20,7 +20,7 @@ import { actualSeries, Op, Outcome } from '../../src/metrics/ops.ts';
 import { Snapshot } from '../../src/metrics/snapshot.ts';
 import { buildResults } from '../../src/report/build.ts';
 import { PLAIN } from '../../src/report/format.ts';
-import { loadRun } from '../../src/report/load.ts';
+import { findBegun, loadRun } from '../../src/report/load.ts';
 import { machineFacts, RunDirectory } from '../../src/report/run-dir.ts';
 import { renderSummary } from '../../src/report/summary.ts';
 import { failing, layout, load, newBlock, RECORD } from './sample.ts';
@@ -87,6 +87,26 @@ test('a run directory holds every file, and latest points at it', () => {
   const again = new RunDirectory(under, RECORD, '', {});
   assert.equal(again.path, `${directory.path}-2`);
   assert.equal(readlinkSync(join(under, 'latest')), '20260102T030405Z-accounting-stress-2');
+});
+
+test('a run that goes on knows exactly what was measured before, sums too', () => {
+  const under = join(root, 'begun');
+  const { whole } = record(under);
+  const told: Snapshot[] = [];
+  const begun = findBegun(under, RECORD.run.id, (_, delta) => told.push(delta));
+  assert.ok(begun !== null);
+  assert.equal(told.length, 3);
+  assert.deepEqual(begun.snapshot.counters, whole.counters);
+  assert.deepEqual([...begun.snapshot.data.keys()].toSorted(), [...whole.data.keys()].toSorted());
+  for (const [id, { cells, sumNs, maxNs }] of whole.data) {
+    const { buckets: _, ...known } = begun.snapshot.data.get(id) ?? { buckets: null };
+    assert.deepEqual(known, { cells, sumNs, maxNs });
+  }
+  const nothing = whole.since(begun.snapshot);
+  assert.equal(
+    [...nothing.data.values()].reduce((sum, { sumNs }) => sum + sumNs, 0),
+    0,
+  );
 });
 
 test("the histogram log is read back by the library's reader", () => {
