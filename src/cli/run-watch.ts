@@ -12,9 +12,9 @@ import type { StatsLayout } from '../metrics/stats.ts';
 import { parseThreshold, type Threshold } from '../metrics/threshold.ts';
 import { MODEL_COUNTERS } from '../model/env.ts';
 import { INVARIANTS } from '../model/oracle.ts';
-import { buildResults } from '../report/build.ts';
+import { buildResults, quantilesOf } from '../report/build.ts';
 import { VIOLATIONS_GAUGE } from '../report/load.ts';
-import type { Coverage, RunIdentity, RunResults, ThresholdResult } from '../report/results.ts';
+import type { Coverage, RunIdentity, RunResults, ThresholdResult, WorkerFigures } from '../report/results.ts';
 import type { GuestRow, RunRecord } from '../report/run-dir.ts';
 import type { Progress } from '../report/status-line.ts';
 import { ThresholdJudge } from '../report/threshold-judge.ts';
@@ -371,7 +371,22 @@ export class RunWatch {
         saturation,
         eventLoopDelayP99Ns: Math.max(eventLoopDelayP99Ns, ...delays),
         clocks: this.state.clocks,
+        perWorker: this.#perWorker(),
       },
+    });
+  }
+
+  #perWorker(): WorkerFigures[] {
+    const guests = new Map<string, number>();
+    for (const { worker } of this.state.outcomes.values()) guests.set(worker, (guests.get(worker) ?? 0) + 1);
+    return this.state.workerHealth(performance.now()).flatMap((health) => {
+      const worker = this.state.workers.get(health.name);
+      if (worker === undefined) return [];
+      const { host, capacity } = worker.registration;
+      const { name, threads, operations, cpuSeconds, residentBytes } = health;
+      const lateness = quantilesOf(worker.snapshot, LATENESS);
+      const own = { name, host, threads, capacity, guests: guests.get(name) ?? 0, operations, lateness };
+      return [{ ...own, cpuSeconds, residentBytes, lost: worker.lost }];
     });
   }
 

@@ -116,7 +116,7 @@ export function buildResults(outcome: RunOutcome): RunResults {
   };
 }
 
-function quantilesOf(snapshot: Snapshot, id: SeriesId): Quantiles | null {
+export function quantilesOf(snapshot: Snapshot, id: SeriesId): Quantiles | null {
   const data = snapshot.series(id);
   const count = total(data?.cells);
   if (data === null || count === 0) return null;

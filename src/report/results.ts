@@ -111,6 +111,24 @@ export const Accounting = z.object({
 });
 export type Accounting = z.infer<typeof Accounting>;
 
+/** One worker of a live run. */
+export const WorkerFigures = z.object({
+  name: z.string(),
+  host: z.string(),
+  threads: amount,
+  /** Guests at a time. */
+  capacity: amount,
+  /** Guests that ended on it and count. */
+  guests: amount,
+  operations: amount,
+  lateness: Quantiles.nullable(),
+  cpuSeconds: amount,
+  residentBytes: amount,
+  /** Why it was lost, or null. What it measured counts unless its guests were run again elsewhere. */
+  lost: z.string().nullable(),
+});
+export type WorkerFigures = z.infer<typeof WorkerFigures>;
+
 export const Health = z.object({
   lateness: Quantiles.nullable(),
   saturated: z.boolean(),
@@ -127,6 +145,8 @@ export const Health = z.object({
   cores: amount,
   threads: amount,
   workers: amount,
+  /** Each of them, in the order they came. */
+  perWorker: z.array(WorkerFigures).optional(),
   profile: z.object({ name: z.string(), calibrated: z.boolean() }),
 });
 export type Health = z.infer<typeof Health>;

@@ -1,6 +1,6 @@
 /** The end-of-run summary, in k6's order, at most 80 columns: a pure function of the results. */
 import { clip, duration, paint, percent, quantity, whole, wrap, type Style } from './format.ts';
-import type { Quantiles, RunResults, ThresholdResult } from './results.ts';
+import type { Quantiles, RunResults, ThresholdResult, WorkerFigures } from './results.ts';
 import { missingDeferred } from './verdict.ts';
 
 const WIDTH = 80;
@@ -24,6 +24,7 @@ export function renderSummary(results: RunResults, style: Style): string {
   throughput(out, results);
   deferred(out, results);
   health(out, results);
+  workers(out, results);
   verdict(out, results);
   return out.text();
 }
@@ -231,6 +232,30 @@ function health(out: Lines, { run, health: h, counters, coverage: c }: RunResult
   if (!h.profile.calibrated) {
     out.prose('The profile is not calibrated: shapes and invariants hold, nanoseconds are model units.');
   }
+}
+
+const WORKER_ROWS = 8;
+
+/** The workers of a run, the latest first: one slow machine among many spoils the figures of all. */
+function workers(out: Lines, { health: { perWorker = [] } }: RunResults): void {
+  if (perWorker.length < 2) return;
+  out.section('WORKERS');
+  const cells = (...texts: string[]): string => texts.map((text) => text.padStart(11)).join('');
+  out.add(`${' '.repeat(35)}${cells('guests', 'operations', 'CPU', 'late p99')}`);
+  const late = ({ lateness }: WorkerFigures): number => lateness?.p99Ns ?? 0;
+  const sorted = perWorker.toSorted((a, b) => late(b) - late(a));
+  for (const worker of sorted.slice(0, WORKER_ROWS)) {
+    const { name, guests, operations, cpuSeconds, lateness, lost } = worker;
+    const label = clip(lost === null ? name : `${name} (lost)`, 29);
+    const figures = [
+      whole(guests),
+      quantity(operations),
+      duration(Math.round(cpuSeconds * 1e9)),
+      lateness === null ? '-' : duration(lateness.p99Ns),
+    ];
+    out.add(`    ${label}${out.leaders(LABEL - label.length)} ${cells(...figures)}`);
+  }
+  if (sorted.length > WORKER_ROWS) out.add(`    and ${sorted.length - WORKER_ROWS} more, none later: see results.json`);
 }
 
 function verdict(out: Lines, { verdict: v }: RunResults): void {

@@ -14,6 +14,7 @@ import { Snapshot } from '../../src/metrics/snapshot.ts';
 import { StatsBlock, StatsLayout } from '../../src/metrics/stats.ts';
 import { parseThreshold } from '../../src/metrics/threshold.ts';
 import type { RunOutcome } from '../../src/report/build.ts';
+import type { WorkerFigures } from '../../src/report/results.ts';
 import type { RunRecord } from '../../src/report/run-dir.ts';
 
 export const MODEL_COUNTERS = [
@@ -118,8 +119,27 @@ export function failing(): RunOutcome {
       explanation: null,
     },
     deferredBacklogMax: 17,
-    health: { ...RECORD.health, saturated: false, saturation: null, eventLoopDelayP99Ns: 1_100_000 },
+    health: {
+      ...RECORD.health,
+      saturated: false,
+      saturation: null,
+      eventLoopDelayP99Ns: 1_100_000,
+      perWorker: [
+        workerFigures('w1', 30, 120_000, null),
+        workerFigures('w2', 19, 9_500_000, null),
+        workerFigures('w3', 0, null, 'nothing heard for 10 s'),
+      ],
+    },
   };
+}
+
+function workerFigures(name: string, guests: number, lateNs: number | null, lost: string | null): WorkerFigures {
+  const lateness =
+    lateNs === null
+      ? null
+      : { count: 10, meanNs: lateNs, p50Ns: lateNs / 4, p90Ns: lateNs, p99Ns: lateNs, p999Ns: lateNs, maxNs: lateNs };
+  const rest = { host: 'node-a', threads: 2, capacity: 40, cpuSeconds: guests / 10, residentBytes: 2 ** 27 };
+  return { ...rest, name, guests, operations: guests * 100, lateness, lost };
 }
 
 /** A saturated run of a variant that never defers, where nothing else is wrong. */

@@ -41,7 +41,7 @@ export function renderReport(contents: RunContents): string {
     ${section('thresholds', 'Thresholds', null, sections.thresholds(results))}
     ${timeSections(sections.latencyTable(results))} ${guestSections()}
     ${section('accounting', 'Accounting ledger', 'What locked_vm should be, what was put off, and every rule that was broken.', sections.ledger(results))}
-    ${section('health', "The generator's health", 'Whether the figures are those of the model or of the machine that ran it.', sections.generatorHealth(results))}
+    ${section('health', "The generator's health", 'Whether the figures are those of the model or of the machine that ran it.', html`${sections.generatorHealth(results)} ${(results.health.perWorker?.length ?? 0) > 0 && sections.workerFigures(results)}`)}
     ${section('events', 'Events', null, sections.events(charts.events))}
     ${section('configuration', 'Configuration', null, configuration(contents))}
     ${section('reproduce', 'Reproduce', 'The same seed and scenario give the same guests and the same operations.', reproduce(contents))}`,

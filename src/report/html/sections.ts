@@ -231,6 +231,41 @@ export function events(all: readonly EventMark[]): Markup {
     ${all.length > 200 && html`<p class="lead">And ${all.length - 200} more in events.jsonl.</p>`}`;
 }
 
+/** The workers of a live run, side by side. */
+export function workerFigures({ health: { perWorker = [] } }: RunResults): Markup {
+  const heads = ['Threads', 'Room', 'Guests', 'Operations', 'Late p50', 'Late p99', 'CPU time', 'Memory'];
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="Workers">
+    <table>
+      <thead>
+        <tr>
+          <th scope="col">Worker</th>
+          <th scope="col">Host</th>
+          ${heads.map((head) => html`<th scope="col" class="n">${head}</th>`)}
+          <th scope="col">Lost</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${perWorker.map(
+          (w) =>
+            html`<tr>
+              <th scope="row">${w.name}</th>
+              <td>${w.host}</td>
+              <td class="n">${whole(w.threads)}</td>
+              <td class="n">${whole(w.capacity)}</td>
+              <td class="n">${whole(w.guests)}</td>
+              <td class="n">${whole(w.operations)}</td>
+              <td class="n">${w.lateness === null ? '–' : duration(w.lateness.p50Ns)}</td>
+              <td class="n">${w.lateness === null ? '–' : duration(w.lateness.p99Ns)}</td>
+              <td class="n">${duration(Math.round(w.cpuSeconds * 1e9))}</td>
+              <td class="n">${(w.residentBytes / 2 ** 20).toFixed(0)} MiB</td>
+              <td class="wrap">${w.lost ?? ''}</td>
+            </tr>`,
+        )}
+      </tbody>
+    </table>
+  </div>`;
+}
+
 /** The generator's own health: whether its figures can be trusted. */
 export function generatorHealth({ health: h, coverage: c, run, counters }: RunResults): Markup {
   const fact = (name: string, value: string): Markup =>
