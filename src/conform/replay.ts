@@ -5,19 +5,27 @@
  * Rules of the recording tool rather than of the kernel: every process has its buffer at 2^40; populating it ignores
  * errors; `open` in a process that still has container or group answers EALREADY; `exec` builds the buffer anew.
  */
-import { EALREADY, EBUSY, EINVAL, errnoName } from '../base/errno.ts';
+import { EALREADY, EBADF, EBUSY, EINVAL, ENOMEM, errnoName } from '../base/errno.ts';
 import { EXIT, UserError } from '../base/errors.ts';
 import { PAGE_BYTES } from '../base/units.ts';
 import { Direct } from '../engine/direct.ts';
 import { BUFFER_PAGE } from '../engine/machine.ts';
-import { Backing, PROT_NONE, PROT_READ, PROT_RW, PROT_WRITE } from '../model/address-space.ts';
+import { Backing, PROT_NONE, PROT_READ, PROT_RW, PROT_WRITE, type Segment } from '../model/memory.ts';
 import { Arena, type Capacity, type Ref } from '../model/arena.ts';
 import type { Ctx } from '../model/env.ts';
 import type { Variant } from '../model/kernels/variant.ts';
-import { CONTAINER, FILES, PROCESS, TASK } from '../model/layout.ts';
+import { CONTAINER, FILES, GROUP, PROCESS, TASK } from '../model/layout.ts';
 import { lockedVm, mmNew, taskMm } from '../model/mm.ts';
 import { doExit } from '../model/paths/exit.ts';
-import { closeContainer, closeGroup, containerOf, filesNew, filesOf, openContainer } from '../model/paths/files.ts';
+import {
+  closeContainer,
+  closeGroup,
+  containerOf,
+  filesNew,
+  filesOf,
+  groupOf,
+  openContainer,
+} from '../model/paths/files.ts';
 import { madviseDontneed, madvisePopulate } from '../model/paths/madvise.ts';
 import { MAP_ARGSZ, MAP_FLAG_READ, MAP_FLAG_VADDR, MAP_FLAG_WRITE, vfioDmaDoMap } from '../model/paths/map.ts';
 import { sysMlock, sysMunlock } from '../model/paths/mlock.ts';
@@ -281,18 +289,17 @@ class Machine {
       case 'mmap':
         return { ret: this.#mmap(k, action.piece) };
       case 'munmap': {
-        const range = pageRange(action.offset, action.bytes);
-        return { ret: range === null ? -EINVAL : d.run(sysMunmap(k, range.page, range.pages)) };
+        const range = pageRange('munmap', action.offset, action.bytes);
+        return { ret: typeof range === 'number' ? range : d.run(sysMunmap(k, range.page, range.pages)) };
       }
       case 'mprotect': {
-        const range = pageRange(action.offset, action.bytes);
-        return {
-          ret: range === null ? -EINVAL : d.run(sysMprotect(k, range.page, range.pages, PROT_BITS[action.prot])),
-        };
+        const range = pageRange('mprotect', action.offset, action.bytes);
+        if (typeof range === 'number') return { ret: range };
+        return { ret: d.run(sysMprotect(k, range.page, range.pages, PROT_BITS[action.prot])) };
       }
       case 'madvise': {
-        const range = pageRange(action.offset, action.bytes);
-        if (range === null) return { ret: -EINVAL };
+        const range = pageRange('madvise', action.offset, action.bytes);
+        if (typeof range === 'number') return { ret: range };
         const { page, pages } = range;
         return {
           ret: d.run(
@@ -314,18 +321,25 @@ class Machine {
   }
 
   #mmap(k: Ctx, piece: Piece): number {
-    const range = pageRange(piece.offset, piece.bytes);
-    if (range === null || range.pages === 0) return -EINVAL;
+    const range = pageRange(piece.backing === 'hole' ? 'munmap' : 'mmap', piece.offset, piece.bytes);
+    // The length of a hugetlb mapping is rounded up to a huge page before it is looked at.
+    if (range === -ENOMEM && piece.backing === 'hugetlb2m' && piece.bytes > U64 - PAGE + 1n) return -EINVAL;
+    if (typeof range === 'number') return range;
     const { page, pages } = range;
     const d = this.#direct;
     if (piece.backing === 'hole') return d.run(sysMunmap(k, page, pages));
     const [backing, prot] = BACKINGS[piece.backing];
+    // The device of container 0.
+    const file = piece.backing === 'bar' ? groupOf(k, 0) : 0;
+    if (piece.backing === 'bar' && file <= 0) return -EBADF;
     const source = piece.source ?? (piece.backing === 'memfd' ? piece.offset : 0n);
     const ret = d.run(
       sysMmap(k, page, pages, {
         backing,
         prot: piece.prot === undefined ? prot : PROT_BITS[piece.prot],
         sourcePage: Number(source / PAGE),
+        file,
+        filePages: Number((this.#transcript.header.buffer.bytes + PAGE - 1n) / PAGE),
       }),
     );
     if (ret === 0 && piece.touch !== 'none') d.run(madvisePopulate(k, page, pages, piece.touch === 'write'));
@@ -343,6 +357,13 @@ class Machine {
     if (a.i32[files + FILES.container0 + index] !== 0 || group(files) !== 0) return -EALREADY;
     // A group is opened once; descriptors inherited from that opening keep it busy.
     if (this.#processes.some((p) => group(a.i32[p.process + PROCESS.files] as number) !== 0)) return -EBUSY;
+    // So do mappings of its device.
+    const keepsBusy = ({ file }: Segment): boolean =>
+      file !== 0 && a.i32[(a.i32[file + GROUP.container] as number) + CONTAINER.index] === index;
+    for (const { threads } of this.#processes) {
+      const task = threads[0]?.task ?? 0;
+      if (this.#direct.as(task).addressSpace.segments(taskMm(a, task)).some(keepsBusy)) return -EBUSY;
+    }
     this.#openAs(files, index, iommu);
     return 0;
   }
@@ -361,10 +382,31 @@ class Machine {
   }
 }
 
-/** A range of system calls that want an aligned start and round the end up; null where it is not aligned. */
-function pageRange(offset: bigint, bytes: bigint): { page: number; pages: number } | null {
-  if (offset % PAGE !== 0n) return null;
-  return { page: Number((BUFFER + offset) / PAGE), pages: Number((bytes + PAGE - 1n) / PAGE) };
+/** The end of the user half of the address space (TASK_SIZE). */
+const TASK_SIZE = 2n ** 47n - PAGE;
+
+/**
+ * The range of a call that wants an aligned start and rounds the length up, in 64 bits, or what it says of a range that is none.
+ * Sources: mm/mmap.c, mm/mprotect.c, mm/madvise.c, 6.1.
+ */
+function pageRange(
+  call: 'mmap' | 'munmap' | 'mprotect' | 'madvise',
+  offset: bigint,
+  bytes: bigint,
+): { page: number; pages: number } | number {
+  const start = (BUFFER + offset) & U64;
+  const length = (bytes + PAGE - 1n) & U64 & ~(PAGE - 1n);
+  const end = (start + length) & U64;
+  const range = { page: Number(start / PAGE), pages: Number(length / PAGE) };
+  if (call === 'mmap') {
+    if (bytes === 0n) return -EINVAL;
+    if (length === 0n || length > TASK_SIZE || start > TASK_SIZE - length) return -ENOMEM;
+    return start % PAGE === 0n ? range : -EINVAL;
+  }
+  if (start % PAGE !== 0n) return -EINVAL;
+  if (call === 'munmap') return start > TASK_SIZE || bytes > TASK_SIZE - start || length === 0n ? -EINVAL : range;
+  if (call === 'mprotect') return bytes !== 0n && end <= start ? -ENOMEM : range;
+  return (bytes !== 0n && length === 0n) || end < start ? -EINVAL : range;
 }
 
 function flagBits(flags: readonly string[], names: Readonly<Record<string, number>>): number {

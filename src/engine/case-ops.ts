@@ -1,7 +1,7 @@
 /** The operations of a case as kernel paths. */
 import { PAGE_BYTES } from '../base/units.ts';
 import { EBADF, errnoName } from '../base/errno.ts';
-import { Backing, PROT_RW } from '../model/address-space.ts';
+import { Backing, PROT_RW } from '../model/memory.ts';
 import { FaultCost } from '../model/gup-runs.ts';
 import type { Ctx, Path } from '../model/env.ts';
 import { TASK } from '../model/layout.ts';

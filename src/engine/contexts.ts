@@ -6,7 +6,7 @@
  */
 import { errnoName } from '../base/errno.ts';
 import { RLIM_INFINITY } from '../base/units.ts';
-import { Backing, PROT_RW } from '../model/address-space.ts';
+import { Backing, PROT_RW } from '../model/memory.ts';
 import { FaultCost } from '../model/gup-runs.ts';
 import { Arena, capacityFor, type Ref } from '../model/arena.ts';
 import type { Ctx, Path } from '../model/env.ts';

@@ -3,7 +3,9 @@
  * ledger. Things fall into slots by their index in the arena; things that share a slot count as the same thing, which
  * costs reduction and never soundness.
  */
-import { AddressSpace, type Locked, type Lookup, type MmapArgs } from '../model/address-space.ts';
+import { AddressSpace, type Lookup } from '../model/address-space.ts';
+import type { MmapArgs } from '../model/memory.ts';
+import { type Locked } from '../model/memory.ts';
 import type { BatchRun, FaultCost, PageRun } from '../model/gup-runs.ts';
 import type { Arena, Ref } from '../model/arena.ts';
 import type { Variant } from '../model/kernels/variant.ts';

@@ -11,69 +11,32 @@
  * mm/mmap.c of 6.1 and 6.12, as far as a page's residency shows in locked_vm.
  *
  * differs: a page that became shared by fork is always copied by the next writer, also when the other side has gone;
- * a fork does not copy pinned pages at once.
+ * a fork does not copy pinned pages at once, and merges VMAs that differed in VM_LOCKED alone; anonymous hugetlb mappings side by
+ * side are one VMA; device memory cannot be read where its VMA does not permit it, though it has been faulted in.
  */
 import { FaultCost, GupEntry, type BatchRun, type PageRun } from './gup-runs.ts';
 import { EFAULT, EINVAL, ENOMEM } from '../base/errno.ts';
 import type { Arena, Ref } from './arena.ts';
-import { MM, SEG } from './layout.ts';
+import type { GupRules } from './gup-rules.ts';
+import { GROUP, MM, SEG } from './layout.ts';
+import {
+  Backing,
+  BAR_RUN_PAGES,
+  GRANULE,
+  hugetlbPages,
+  isHugetlb,
+  isPrivate,
+  Locked,
+  mayHuge,
+  type MmapArgs,
+  PROT_NONE,
+  PROT_READ,
+  PROT_WRITE,
+  Residency,
+  type Segment,
+} from './memory.ts';
 import type { Ordered } from './ordered.ts';
 import { orders } from './orders.ts';
-
-/** What a piece of memory is. `Anon` is private memory without advice (THP "always"), `Thp` has MADV_HUGEPAGE. */
-export const Backing = { Anon4k: 0, Anon: 1, Thp: 2, Hugetlb2m: 3, Hugetlb1g: 4, Memfd: 5, Bar: 6 } as const;
-export type Backing = (typeof Backing)[keyof typeof Backing];
-
-export const PROT_NONE = 0;
-export const PROT_READ = 1;
-export const PROT_WRITE = 2;
-export const PROT_RW = 3;
-
-/**
- * What the page table holds. The PMD bit says that the 2 MiB granule has no page table of its own: it is mapped by one
- * huge entry, or (None) still free to be.
- */
-export const Residency = { None: 0, Zero: 1, Present: 2, Cow: 3, PMD: 4 } as const;
-
-/** VM_LOCKED and VM_LOCKONFAULT of a VMA. */
-export const Locked = { No: 0, Yes: 1, OnFault: 2 } as const;
-export type Locked = (typeof Locked)[keyof typeof Locked];
-
-/** Which of mm's rules a kernel has. */
-export interface GupRules {
-  /**
-   * What a read-only long-term pin replaces by a page of the process's own: `none` before 5.19; `anon` pages shared by fork
-   * (5.19 to 6.1); `any` page of a private mapping, the zero page too (6.2 on).
-   */
-  readonly unshare: 'none' | 'anon' | 'any';
-  /** One step takes a whole range of device pages (6.18 on) instead of one page. */
-  readonly pfnmapBulk: boolean;
-  /** Page faults take the VMA's own lock instead of mmap_lock (6.4 on). */
-  readonly perVmaLocks: boolean;
-  /** munmap frees the pages under the lock downgraded to read (4.20 on). */
-  readonly munmapDowngrades: boolean;
-  /** mmap over a part of a huge page says EINVAL, as munmap does (6.12 on), instead of ENOMEM. */
-  readonly mmapKeepsError: boolean;
-}
-
-/** Up to 4.19: GUP takes the zero page as it is, munmap works under the write lock throughout. */
-export const GUP_ZERO_PAGE: GupRules = {
-  unshare: 'none',
-  pfnmapBulk: false,
-  perVmaLocks: false,
-  munmapDowngrades: false,
-  mmapKeepsError: false,
-};
-/** 4.20 to 5.18. */
-export const GUP_4_20: GupRules = { ...GUP_ZERO_PAGE, munmapDowngrades: true };
-/** 5.19 to 6.1. */
-export const GUP_5_19: GupRules = { ...GUP_4_20, unshare: 'anon' };
-/** 6.2 and 6.3: no pin of a zero page any more. */
-export const GUP_6_2: GupRules = { ...GUP_4_20, unshare: 'any' };
-/** 6.4 to 6.17, in the details that changed in between as 6.12. */
-export const GUP_6_4: GupRules = { ...GUP_6_2, perVmaLocks: true, mmapKeepsError: true };
-/** 6.18 and later. */
-export const GUP_6_18: GupRules = { ...GUP_6_4, pfnmapBulk: true };
 
 /** What `lookup` found. */
 export const LOOKUP_OK = 0;
@@ -85,19 +48,6 @@ export const LOOKUP_EFAULT = 2;
 export const LOOKUP_PFNMAP = 3;
 export type Lookup = typeof LOOKUP_OK | typeof LOOKUP_FAULT | typeof LOOKUP_EFAULT | typeof LOOKUP_PFNMAP;
 
-export interface MmapArgs {
-  readonly backing: Backing;
-  readonly prot: number;
-  /** First page shown of the file or BAR. */
-  readonly sourcePage?: number;
-  /** Physical contiguity, pages, a power of two. Default: 1, or the huge page. */
-  readonly runPages?: number;
-}
-
-const GRANULE = 512;
-const GRANULE_1G = 262_144;
-/** Device memory is contiguous; blocks this large never end within a mapping. */
-const BAR_RUN_PAGES = 2 ** 30;
 const BASE = 3;
 
 /** Access wanted from a page. */
@@ -107,11 +57,6 @@ const WRITE = 1;
 const PIN_READ = 2;
 type Access = typeof READ | typeof WRITE | typeof PIN_READ;
 
-const isHugetlb = (backing: number) => backing === Backing.Hugetlb2m || backing === Backing.Hugetlb1g;
-const isPrivate = (backing: number) => backing <= Backing.Thp;
-const mayHuge = (backing: number) => backing === Backing.Anon || backing === Backing.Thp;
-const hugetlbPages = (backing: number) =>
-  backing === Backing.Hugetlb1g ? GRANULE_1G : backing === Backing.Hugetlb2m ? GRANULE : 1;
 const down = (page: number, to: number) => Math.floor(page / to) * to;
 const up = (page: number, to: number) => Math.ceil(page / to) * to;
 
@@ -120,6 +65,8 @@ export class AddressSpace {
   readonly #f64: Float64Array;
   readonly #index: Ordered;
   readonly #ignored = new FaultCost();
+  /** By address space, groups whose last reference was a mapping that has gone; whoever unmapped closes them (paths/files.ts). */
+  readonly #dropped = new Map<Ref, Ref[]>();
 
   constructor(
     readonly arena: Arena,
@@ -151,10 +98,16 @@ export class AddressSpace {
       this.#f64[(seg + SEG.source) >> 1] = isPrivate(backing) ? 0 : (args.sourcePage ?? 0);
       this.#i32[seg + SEG.backing] = backing;
       this.#i32[seg + SEG.prot] = args.prot;
+      this.#i32[seg + SEG.file] = args.file ?? 0;
+      this.#hold(seg);
       this.#i32[seg + SEG.runPages] =
         backing === Backing.Bar ? BAR_RUN_PAGES : Math.max(args.runPages ?? 1, huge ? GRANULE : size);
       this.#i32[seg + SEG.residency] = backing === Backing.Bar ? Residency.Present : huge ? Residency.PMD : 0;
       this.#index.insert(mm + MM.segRoot, seg);
+      if (backing === Backing.Memfd && args.filePages !== undefined) {
+        const eof = Math.max(page, page + args.filePages - (args.sourcePage ?? 0));
+        if (eof < end) this.#i32[this.#isolate(mm, eof, end) + SEG.beyond] = 1;
+      }
       if (huge) {
         // A granule that is only partly new may already have its page table.
         this.#inheritTable(mm, page, page, end);
@@ -186,9 +139,12 @@ export class AddressSpace {
     try {
       return this.#eachVma(mm, page, page + pages, (seg, from, to) => {
         const backing = this.#i32[seg + SEG.backing] as number;
+        // mprotect_fixup returns before it splits anything when the flags stay as they are.
+        if (this.#i32[seg + SEG.prot] === prot) return 0;
         if (this.#cutsHugetlb(seg, from, to)) return -EINVAL;
         const wasWritable = ((this.#i32[seg + SEG.prot] as number) & PROT_WRITE) !== 0;
-        const locked = (this.#i32[seg + SEG.locked] as number) !== Locked.No;
+        // populate_vma_page_range has no work to do for VM_LOCKONFAULT.
+        const locked = (this.#i32[seg + SEG.locked] as number) === Locked.Yes;
         this.#setVma(mm, from, to, SEG.prot, prot);
         // A locked private mapping that becomes writable is populated, to break copy-on-write now.
         if (locked && isPrivate(backing) && !wasWritable && (prot & PROT_WRITE) !== 0)
@@ -257,7 +213,7 @@ export class AddressSpace {
         const backing = this.#i32[seg + SEG.backing] as number;
         const prot = this.#i32[seg + SEG.prot] as number;
         if (backing !== Backing.Bar && (this.#i32[seg + SEG.locked] as number) !== Locked.OnFault) {
-          if (prot === PROT_NONE) return -ENOMEM;
+          if (prot === PROT_NONE || this.#i32[seg + SEG.beyond] !== 0) return -ENOMEM;
           const write = isPrivate(backing) && (prot & PROT_WRITE) !== 0;
           this.#faultRange(mm, at, to, write ? WRITE : READ, out);
         }
@@ -275,15 +231,23 @@ export class AddressSpace {
     const end = page + pages;
     this.#lock(mm);
     try {
+      let error = 0;
       for (let at = page; at < end;) {
-        const seg = this.#find(mm, at);
-        if (seg === 0) return -ENOMEM;
+        let seg = this.#find(mm, at);
+        if (seg === 0) {
+          if (!this.rules.populateSkipsHoles) return -ENOMEM;
+          error = -ENOMEM;
+          seg = this.#findFrom(mm, at);
+          if (seg === 0 || this.#start(seg) >= end) break;
+          at = this.#start(seg);
+        }
         if ((this.#i32[seg + SEG.backing] as number) === Backing.Bar || !this.#permits(seg, write)) return -EINVAL;
+        if (this.#i32[seg + SEG.beyond] !== 0) return -EFAULT;
         const to = Math.min(end, this.#end(seg));
         this.#faultRange(mm, at, to, write ? WRITE : READ, out);
         at = to;
       }
-      return 0;
+      return error;
     } finally {
       this.#unlock(mm);
     }
@@ -336,7 +300,7 @@ export class AddressSpace {
         const vmaEnd = this.#vmaEnd(parent, first);
         const start = this.#start(first);
         const backing = this.#i32[first + SEG.backing] as number;
-        const copies = backing === Backing.Bar || (isPrivate(backing) && this.#hasOwnPages(parent, start, vmaEnd));
+        const copies = backing === Backing.Bar || (isPrivate(backing) && this.#hasAnonVma(parent, start, vmaEnd));
         if (copies && isPrivate(backing)) {
           for (let at = start; at < vmaEnd;) {
             const seg = this.#find(parent, at);
@@ -352,6 +316,7 @@ export class AddressSpace {
           const copy = this.arena.alloc('seg');
           this.#i32.copyWithin(copy, seg, seg + SEG.WORDS);
           this.#i32[copy + SEG.locked] = Locked.No;
+          this.#hold(copy);
           if (copies) copied += this.#end(seg) - this.#start(seg);
           else this.#i32[copy + SEG.residency] = mayHuge(backing) ? Residency.PMD : Residency.None;
           this.#index.insert(child + MM.segRoot, copy);
@@ -372,7 +337,7 @@ export class AddressSpace {
     this.#lock(mm);
     for (let seg = this.#i32[mm + MM.segRoot] as number; seg !== 0; seg = this.#i32[mm + MM.segRoot] as number) {
       this.#index.remove(mm + MM.segRoot, seg);
-      this.arena.free('seg', seg);
+      this.#free(mm, seg);
       freed++;
     }
     this.#unlock(mm);
@@ -387,7 +352,7 @@ export class AddressSpace {
     this.#lock(mm);
     const seg = this.#find(mm, page);
     let found: Lookup = LOOKUP_OK;
-    if (seg === 0 || !this.#permits(seg, write)) found = LOOKUP_EFAULT;
+    if (seg === 0 || !this.#reaches(seg, write)) found = LOOKUP_EFAULT;
     else if ((this.#i32[seg + SEG.backing] as number) === Backing.Bar) found = LOOKUP_PFNMAP;
     else if (this.#needs(seg, write ? WRITE : PIN_READ)) found = LOOKUP_FAULT;
     if (found === LOOKUP_OK || found === LOOKUP_PFNMAP) {
@@ -422,7 +387,7 @@ export class AddressSpace {
     let at = page;
     while (at < page + maxPages) {
       const seg = this.#find(mm, at);
-      if (seg === 0 || !this.#permits(seg, write) || this.#needs(seg, write ? WRITE : READ)) break;
+      if (seg === 0 || !this.#reaches(seg, write) || this.#needs(seg, write ? WRITE : READ)) break;
       at = this.#end(seg);
     }
     this.#unlock(mm);
@@ -448,7 +413,7 @@ export class AddressSpace {
     this.#lock(mm);
     for (let at = page; at < end;) {
       const seg = this.#find(mm, at);
-      if (seg === 0 || !this.#permits(seg, write)) break;
+      if (seg === 0 || !this.#reaches(seg, write)) break;
       let to = Math.min(end, this.#end(seg));
       if ((this.#i32[seg + SEG.backing] as number) === Backing.Bar) {
         if (at !== page) break;
@@ -469,17 +434,9 @@ export class AddressSpace {
     return got === 0 ? -EFAULT : got;
   }
 
-  /** The segments in order, for tests and debugging. */
-  segments(mm: Ref): {
-    startPage: number;
-    endPage: number;
-    backing: number;
-    prot: number;
-    residency: number;
-    locked: number;
-    runPages: number;
-  }[] {
-    const out = [];
+  /** The segments in order. */
+  segments(mm: Ref): Segment[] {
+    const out: Segment[] = [];
     this.#lock(mm);
     for (let seg = this.#index.first(mm + MM.segRoot); seg !== 0; seg = this.#next(mm, seg)) {
       out.push({
@@ -490,13 +447,33 @@ export class AddressSpace {
         residency: this.#i32[seg + SEG.residency] as number,
         locked: this.#i32[seg + SEG.locked] as number,
         runPages: this.#runPages(seg),
+        file: this.#i32[seg + SEG.file] as number,
       });
     }
     this.#unlock(mm);
     return out;
   }
 
+  /** Groups to close since the last call: no descriptor and no mapping refers to them any more. */
+  takeDropped(mm: Ref): readonly Ref[] {
+    const dropped = this.#dropped.get(mm) ?? [];
+    this.#dropped.delete(mm);
+    return dropped;
+  }
+
   // What follows runs under the latch.
+
+  #hold(seg: Ref): void {
+    const file = this.#i32[seg + SEG.file] as number;
+    if (file !== 0) Atomics.add(this.#i32, file + GROUP.fileRefs, 1);
+  }
+
+  #free(mm: Ref, seg: Ref): void {
+    const file = this.#i32[seg + SEG.file] as number;
+    this.arena.free('seg', seg);
+    if (file === 0 || Atomics.sub(this.#i32, file + GROUP.fileRefs, 1) > 1) return;
+    this.#dropped.set(mm, [...(this.#dropped.get(mm) ?? []), file]);
+  }
 
   #lock(mm: Ref): void {
     this.arena.lock(mm + MM.ptLatch);
@@ -533,6 +510,11 @@ export class AddressSpace {
     return ((this.#i32[seg + SEG.prot] as number) & (write ? PROT_WRITE : PROT_READ)) !== 0;
   }
 
+  /** Whether a fault there can succeed: it is permitted, and not behind the end of the file. */
+  #reaches(seg: Ref, write: boolean): boolean {
+    return this.#permits(seg, write) && this.#i32[seg + SEG.beyond] === 0;
+  }
+
   /** Page number that decides the physical block: virtual for private memory, of the file for shared memory. */
   #key(seg: Ref, page: number): number {
     if (isPrivate(this.#i32[seg + SEG.backing] as number)) return page;
@@ -545,6 +527,7 @@ export class AddressSpace {
       this.#i32[a + SEG.backing] === this.#i32[b + SEG.backing] &&
       this.#i32[a + SEG.prot] === this.#i32[b + SEG.prot] &&
       this.#i32[a + SEG.locked] === this.#i32[b + SEG.locked] &&
+      this.#i32[a + SEG.file] === this.#i32[b + SEG.file] &&
       this.#key(a, this.#end(a)) === this.#key(b, this.#start(b))
     );
   }
@@ -558,11 +541,23 @@ export class AddressSpace {
     return this.#end(last);
   }
 
-  #hasOwnPages(mm: Ref, from: number, to: number): boolean {
+  #hasAnonVma(mm: Ref, from: number, to: number): boolean {
     for (let seg = this.#find(mm, from); seg !== 0 && this.#start(seg) < to; seg = this.#next(mm, seg)) {
-      if (((this.#i32[seg + SEG.residency] as number) & BASE) >= Residency.Present) return true;
+      if ((this.#i32[seg + SEG.anonVma] as number) !== 0) return true;
     }
     return false;
+  }
+
+  /** anon_vma_prepare: on the whole VMA, so that it stays with both halves when it is split. */
+  #prepareAnonVma(mm: Ref, seg: Ref): void {
+    if (this.#i32[seg + SEG.anonVma] !== 0) return;
+    let first = seg;
+    for (let before = seg; before !== 0 && (before === first || this.#sameVma(before, first));) {
+      first = before;
+      before = this.#start(first) > 0 ? this.#find(mm, this.#start(first) - 1) : 0;
+    }
+    const end = this.#vmaEnd(mm, first);
+    for (let at = first; at !== 0 && this.#start(at) < end; at = this.#next(mm, at)) this.#i32[at + SEG.anonVma] = 1;
   }
 
   /** Visits [from, to) piece by piece; -ENOMEM at the first hole, or the visitor's error. */
@@ -586,6 +581,7 @@ export class AddressSpace {
   #split(mm: Ref, seg: Ref, at: number): Ref {
     const right = this.arena.alloc('seg');
     this.#i32.copyWithin(right, seg, seg + SEG.WORDS);
+    this.#hold(right);
     if (!isPrivate(this.#i32[seg + SEG.backing] as number)) this.#f64[(right + SEG.source) >> 1] = this.#key(seg, at);
     this.#f64[(right + SEG.startPage) >> 1] = at;
     this.#f64[(seg + SEG.endPage) >> 1] = at;
@@ -609,14 +605,14 @@ export class AddressSpace {
     if (before !== 0 && this.#alike(before, at)) {
       this.#f64[(before + SEG.endPage) >> 1] = this.#end(at);
       this.#index.remove(root, at);
-      this.arena.free('seg', at);
+      this.#free(mm, at);
       at = before;
     }
     const after = this.#find(mm, this.#end(at));
     if (after !== 0 && this.#alike(at, after)) {
       this.#f64[(at + SEG.endPage) >> 1] = this.#end(after);
       this.#index.remove(root, after);
-      this.arena.free('seg', after);
+      this.#free(mm, after);
     }
   }
 
@@ -624,6 +620,8 @@ export class AddressSpace {
     return (
       this.#i32[a + SEG.residency] === this.#i32[b + SEG.residency] &&
       this.#i32[a + SEG.runPages] === this.#i32[b + SEG.runPages] &&
+      this.#i32[a + SEG.anonVma] === this.#i32[b + SEG.anonVma] &&
+      this.#i32[a + SEG.beyond] === this.#i32[b + SEG.beyond] &&
       this.#sameVma(a, b)
     );
   }
@@ -710,7 +708,7 @@ export class AddressSpace {
       if ((this.#i32[part + SEG.locked] as number) !== Locked.No) unlocked += end - start;
       if (((this.#i32[part + SEG.residency] as number) & BASE) !== Residency.None) out.zappedPages += end - start;
       this.#index.remove(mm + MM.segRoot, part);
-      this.arena.free('seg', part);
+      this.#free(mm, part);
       seg = this.#findFrom(mm, end);
     }
     return unlocked;
@@ -743,7 +741,7 @@ export class AddressSpace {
     this.#lock(mm);
     try {
       const seg = this.#find(mm, page);
-      if (seg === 0 || !this.#permits(seg, access === WRITE)) return -EFAULT;
+      if (seg === 0 || !this.#reaches(seg, access === WRITE)) return -EFAULT;
       if ((this.#i32[seg + SEG.backing] as number) !== Backing.Bar) this.#faultRange(mm, page, page + 1, access, out);
       return 0;
     } finally {
@@ -794,6 +792,8 @@ export class AddressSpace {
       if (granule >= this.#start(seg) && granule + GRANULE <= this.#end(seg)) {
         const last = Math.min(up(to, GRANULE), down(this.#end(seg), GRANULE));
         const granules = (last - granule) / GRANULE;
+        // The huge zero page takes an anon_vma too; the zero page does not.
+        this.#prepareAnonVma(mm, seg);
         const kind = access === WRITE ? Residency.Present : Residency.Zero;
         this.#setRange(mm, granule, last, kind | Residency.PMD, runPages);
         out.faults += granules;
@@ -810,6 +810,7 @@ export class AddressSpace {
       return;
     }
     out.zeroed4k += pages;
+    this.#prepareAnonVma(mm, this.#find(mm, at));
     this.#setRange(mm, at, end, Residency.Present, mayHuge(backing) ? 1 : runPages);
   }
 

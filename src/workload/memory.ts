@@ -1,7 +1,7 @@
 /** The system calls of a process on its own memory, as workloads make them, and the scratch memory they work on. */
 import { BUFFER_PAGE } from '../engine/machine.ts';
 import type { Actor } from '../engine/actor.ts';
-import { Backing } from '../model/address-space.ts';
+import { Backing } from '../model/memory.ts';
 import type { Path } from '../model/env.ts';
 import { touch } from '../model/paths/fault.ts';
 import { madviseDontneed } from '../model/paths/madvise.ts';

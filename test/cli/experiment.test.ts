@@ -44,11 +44,11 @@ describe('compare', () => {
     // What does not fit beside the others has a table of its own, with the base again.
     const wide = compareText(
       table.map((row) => ({ ...row, cells: [row.cells[0]!, ...Array.from({ length: 7 }, () => row.cells[1]!)] })),
-      ['A', ...'BCDEFGH'],
+      'ABCDEFGH'.split(''),
       4,
     );
     const heads = wide.split('\n').filter((line) => /^ +A( |$)/.test(line));
-    assert.deepEqual(heads.map((line) => line.trim().split(/ +/)).flat(), [...'ABCADEAFGAH']);
+    assert.equal(heads.map((line) => line.replaceAll(' ', '')).join(' '), 'ABC ADE AFG AH');
     for (const line of wide.split('\n')) assert.ok(line.length <= 80, line);
   });
 

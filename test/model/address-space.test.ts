@@ -2,23 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { EFAULT, EINVAL, ENOMEM } from '../../src/base/errno.ts';
-import {
-  AddressSpace,
-  Backing,
-  GUP_5_19,
-  GUP_6_4,
-  GUP_6_18,
-  Locked,
-  LOOKUP_EFAULT,
-  LOOKUP_FAULT,
-  LOOKUP_OK,
-  LOOKUP_PFNMAP,
-  PROT_NONE,
-  PROT_READ,
-  PROT_RW,
-  Residency,
-  type GupRules,
-} from '../../src/model/address-space.ts';
+import { AddressSpace, LOOKUP_EFAULT, LOOKUP_FAULT, LOOKUP_OK, LOOKUP_PFNMAP } from '../../src/model/address-space.ts';
+import { GUP_5_19, GUP_6_4, GUP_6_18, type GupRules } from '../../src/model/gup-rules.ts';
+import { Backing, Locked, PROT_NONE, PROT_READ, PROT_RW, Residency } from '../../src/model/memory.ts';
 import { FaultCost, GupEntry, type BatchRun } from '../../src/model/gup-runs.ts';
 import { Arena, capacityFor } from '../../src/model/arena.ts';
 

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { EACCES, E2BIG, EBUSY, EINVAL, ENODEV, ENOMEM, ENOTTY, EOVERFLOW, EPERM } from '../../src/base/errno.ts';
 import { BUFFER_PAGE } from '../../src/engine/machine.ts';
 import type { StepActor } from '../../src/engine/stepper.ts';
-import { Backing, PROT_RW } from '../../src/model/address-space.ts';
+import { Backing, PROT_RW } from '../../src/model/memory.ts';
 import { C, type Path } from '../../src/model/env.ts';
 import { resolveVariant, VARIANTS } from '../../src/model/kernels/index.ts';
 import { CONTAINER, DMA, GROUP, TASK } from '../../src/model/layout.ts';

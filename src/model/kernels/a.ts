@@ -3,7 +3,7 @@
  * per mapping. Source: drivers/vfio/vfio_iommu_type1.c, 4.8 (vfio_pin_pages, vfio_lock_acct).
  */
 import { ENODEV } from '../../base/errno.ts';
-import { GUP_ZERO_PAGE } from '../address-space.ts';
+import { GUP_ZERO_PAGE } from '../gup-rules.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { getTaskMm, hasCapIpcLock, memlockPages, taskMm } from '../mm.ts';
 import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';

@@ -3,7 +3,7 @@
  * test for a pfnmap in the same read section. Source: drivers/vfio/vfio_iommu_type1.c, 5.3 and 5.11.
  */
 import type { Ctx } from '../env.ts';
-import { GUP_4_20 } from '../address-space.ts';
+import { GUP_4_20 } from '../gup-rules.ts';
 import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
 import type { ExternalRules } from '../paths/external.ts';
 import { RWSEM_5_3 } from '../rwsem.ts';

@@ -3,7 +3,7 @@
  * run is still charged on its own. Source: drivers/vfio/vfio_iommu_type1.c, 5.15.
  */
 import { ENODEV } from '../../base/errno.ts';
-import { GUP_4_20 } from '../address-space.ts';
+import { GUP_4_20 } from '../gup-rules.ts';
 import type { Ctx, Path } from '../env.ts';
 import { DMA } from '../layout.ts';
 import { taskMm } from '../mm.ts';

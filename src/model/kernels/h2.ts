@@ -2,7 +2,7 @@
  * Variant H2, 6.18 and later: the limit test and the count go by contiguous run within the batch, device ranges are taken in
  * one step, wraps give EOVERFLOW. Source: drivers/vfio/vfio_iommu_type1.c, 6.19 and 7.1.
  */
-import { GUP_6_18 } from '../address-space.ts';
+import { GUP_6_18 } from '../gup-rules.ts';
 import type { Ctx } from '../env.ts';
 import type { ExternalRules } from '../paths/external.ts';
 import type { PinCall } from '../paths/pin.ts';

@@ -3,7 +3,7 @@
  */
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
-import type { GupRules } from '../address-space.ts';
+import type { GupRules } from '../gup-rules.ts';
 import type { RwsemRules } from '../rwsem.ts';
 import type { ExternalRules } from '../paths/external.ts';
 import type { MapArgs } from '../paths/map.ts';

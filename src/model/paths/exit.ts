@@ -6,7 +6,7 @@ import type { Ctx, Path } from '../env.ts';
 import { MM, PROCESS, TASK } from '../layout.ts';
 import { mmputLasting, putTask, taskMm } from '../mm.ts';
 import { S } from '../steps.ts';
-import { putFiles } from './files.ts';
+import { putFiles, putMapped } from './files.ts';
 
 export function* doExit(k: Ctx): Path<void> {
   const a = k.arena;
@@ -23,6 +23,7 @@ export function* doExit(k: Ctx): Path<void> {
     const files = a.i32[process + PROCESS.files] as number;
     if (k.at(S.ExitFiles, task)) yield;
     yield* putFiles(k, files);
+    yield* putMapped(k, mm);
     a.i32[task + TASK.exited] = 1;
     const leader = a.i32[process + PROCESS.leader] as number;
     const last = Atomics.sub(a.i32, process + PROCESS.threads, 1) === 1;

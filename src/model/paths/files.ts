@@ -178,9 +178,20 @@ export function* closeGroup(k: Ctx, files: Ref, index: number): Path<void> {
   if (group === 0) return;
   a.i32[files + FILES.group0 + index] = 0;
   if (k.at(S.ExitFiles, group)) yield;
-  if (Atomics.sub(a.i32, group + GROUP.fileRefs, 1) !== 1) return;
+  if (Atomics.sub(a.i32, group + GROUP.fileRefs, 1) === 1) yield* releaseGroup(k, group);
+}
+
+function* releaseGroup(k: Ctx, group: Ref): Path<void> {
   yield* leaveContainer(k, group);
-  a.free('group', group);
+  k.arena.free('group', group);
+}
+
+/**
+ * The files of mappings of `mm` that are gone: a mapping of a device keeps it, and with it the group, open when its descriptors are
+ * closed. Called where the kernel runs the delayed fput: on the way back to user space, at exit, at the end of a work item.
+ */
+export function* putMapped(k: Ctx, mm: Ref): Path<void> {
+  for (const group of k.addressSpace.takeDropped(mm)) yield* releaseGroup(k, group);
 }
 
 function freeIfUnused(a: Arena, container: Ref): void {

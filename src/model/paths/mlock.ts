@@ -7,7 +7,7 @@
  * hugetlb and device memory are never counted, yet their size is part of the test.
  */
 import { EINTR, EINVAL, ENOMEM, EPERM } from '../../base/errno.ts';
-import { Locked } from '../address-space.ts';
+import { Locked } from '../memory.ts';
 import { FaultCost } from '../gup-runs.ts';
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';

@@ -4,13 +4,14 @@
  * Ranges are whole pages. 0 or a negative errno.
  */
 import { EINTR, EINVAL } from '../../base/errno.ts';
-import { type MmapArgs } from '../address-space.ts';
+import type { MmapArgs } from '../memory.ts';
 import { FaultCost } from '../gup-runs.ts';
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
 import { taskMm } from '../mm.ts';
 import { downgradeWrite, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
+import { putMapped } from './files.ts';
 import { addMlocked } from './mlock.ts';
 import { chargeFaults } from './pin.ts';
 
@@ -28,6 +29,7 @@ export function* sysMmap(k: Ctx, page: number, pages: number, args: MmapArgs): P
   if (unlocked > 0) yield* addMlocked(k, mm, -unlocked);
   if (k.at(S.UpWrite, mm)) yield;
   upWrite(k, mm);
+  yield* putMapped(k, mm);
   return Math.min(unlocked, 0);
 }
 
@@ -46,6 +48,7 @@ export function* sysMunmap(k: Ctx, page: number, pages: number): Path<number> {
   }
   if (cost.zappedPages > 0 && k.atMany(S.PutPage, mm, cost.zappedPages)) yield;
   yield* release(k, mm, downgrade);
+  yield* putMapped(k, mm);
   return Math.min(unlocked, 0);
 }
 

@@ -11,7 +11,7 @@ import { FILES, MM, PROCESS, TASK } from '../layout.ts';
 import { hasCapIpcLock, memlockBytes, mmget, mmNew, mmputLasting, putTask, taskMm, taskNew } from '../mm.ts';
 import { downRead, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
-import { filesCopy, filesOf } from './files.ts';
+import { filesCopy, filesOf, putMapped } from './files.ts';
 
 /** A process around a first task: `files` and one user of `mm` pass to it. */
 export function processNew(
@@ -95,5 +95,6 @@ export function* exec(k: Ctx): Path<number> {
   if (k.at(S.Mmput, old)) yield;
   Atomics.sub(a.i32, old + MM.liveTasks, 1);
   mmputLasting(k, old);
+  yield* putMapped(k, old);
   return 0;
 }

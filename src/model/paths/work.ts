@@ -6,6 +6,7 @@ import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { LockKind } from '../env.ts';
 import { addLockedVm, mmputLasting } from '../mm.ts';
+import { putMapped } from './files.ts';
 import { downWriteSlow, tryWriteFast, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 
@@ -22,4 +23,5 @@ export function* vfioLockAcctBg(k: Ctx, mm: Ref, npage: number): Path<void> {
   upWrite(k, mm);
   if (k.at(S.Mmput, mm)) yield;
   mmputLasting(k, mm);
+  yield* putMapped(k, mm);
 }
