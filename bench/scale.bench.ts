@@ -1,6 +1,6 @@
 /**
- * What a worker costs the Redis and the coordinator it shares with others: 1 to 7 worker processes against one Redis, and a model
- * of 10, 100 and 1000 from the costs. Writes bench/results/scale.json; docs/scale.md explains it.
+ * What a worker costs the Redis and the coordinator it shares with others: 1 to 7 worker processes against one Redis, up to 200 whose
+ * messages are repeated under other names, and a model of 10, 100 and 1000 from the costs. Writes bench/results/scale.json; docs/scale.md explains it.
  *
  *   node dist/bench/scale.bench.js [workers, default 7] [seconds of each window, default 4]
  *
@@ -99,11 +99,41 @@ function mergeSeconds(text: string): number {
   return (user + system) / 1e6 / 500;
 }
 
-async function measure(n: number, guests: number, variant: 'D' | 'E') {
+/**
+ * `n` more workers without guests, as the coordinator sees them: what the first one said, once a second under other names. They
+ * stand for machines that are not there. @returns stops them.
+ */
+async function echo(redis: Redis, n: number): Promise<() => void> {
+  const events = await redis.xrange('{pinstorm:scale}:events', '-', '+');
+  const register = events.map(([, fields]) => fields[1] ?? '').find((text) => text.includes('"t":"register"')) ?? '';
+  const names = Array.from({ length: n }, (_, i) => `echo${i}`);
+  for (const name of names) {
+    await redis.xadd('{pinstorm:scale}:events', '*', 'm', register.replace('"worker":"w0"', `"worker":"${name}"`));
+  }
+  const [last] = await redis.xrevrange('{pinstorm:scale}:intervals', '+', '-', 'COUNT', 1);
+  const interval = last?.[1][1] ?? '';
+  let seq = 1_000_000;
+  let next = 0;
+  // Spread over the second, as workers are.
+  const timer = setInterval(
+    () => {
+      for (let i = 0; i < Math.max(1, n / 50); i++) {
+        const name = names[next++ % n] ?? '';
+        const text = interval.replace(/"worker":"w0"/, `"worker":"${name}"`).replace(/"seq":\d+/, `"seq":${++seq}`);
+        void redis.xadd('{pinstorm:scale}:intervals', 'MAXLEN', '~', 4000, '*', 'm', text);
+      }
+    },
+    1000 / Math.min(n, 50),
+  );
+  return () => clearInterval(timer);
+}
+
+async function measure(n: number, guests: number, variant: 'D' | 'E', echoes = 0) {
   const server = await startPrivateRedis();
   const redis = openRedis(server.target, 'finite');
   const directory = mkdtempSync(join(tmpdir(), 'pin-scale-'));
   const children: ChildProcess[] = [];
+  let stopEchoes = (): void => {};
   try {
     writeFileSync(join(directory, 's.yaml'), scenario(guests, variant));
     const env = { ...process.env, PINSTORM_REDIS: server.target.url };
@@ -123,6 +153,10 @@ async function measure(n: number, guests: number, variant: 'D' | 'E') {
     const gatherSeconds = (performance.now() - began) / 1000;
     // The guests' start and the workers' warm-up are over.
     await pause(2000);
+    if (echoes > 0) {
+      stopEchoes = await echo(redis, echoes);
+      await pause(2000);
+    }
     const before = await loadOf(redis, coordinator, workers);
     const from = performance.now();
     await pause(windowMs);
@@ -136,6 +170,7 @@ async function measure(n: number, guests: number, variant: 'D' | 'E') {
     return {
       variant,
       workers: n,
+      echoes,
       guests,
       gatherSeconds,
       intervalsPerSecond: rate('intervals'),
@@ -149,6 +184,7 @@ async function measure(n: number, guests: number, variant: 'D' | 'E') {
       intervalBytes: sizes.reduce((sum, size) => sum + size, 0) / Math.max(1, sizes.length),
     };
   } finally {
+    stopEchoes();
     const ends = children.filter(({ exitCode }) => exitCode === null).map((child) => once(child, 'close'));
     for (const child of children) child.kill('SIGKILL');
     await Promise.all(ends);
@@ -160,8 +196,8 @@ async function measure(n: number, guests: number, variant: 'D' | 'E') {
 
 const merges: number[] = [];
 const loadBefore = loadavg()[0];
-async function noted(n: number, guests: number, variant: 'D' | 'E') {
-  const row = await measure(n, guests, variant);
+async function noted(n: number, guests: number, variant: 'D' | 'E', echoes = 0) {
+  const row = await measure(n, guests, variant, echoes);
   process.stdout.write(`${JSON.stringify(row)}\n`);
   return row;
 }
@@ -169,6 +205,8 @@ const rows = [];
 for (let n = 1; n <= most; n++) rows.push(await noted(n, n * GUESTS_PER_WORKER, 'E'));
 // One worker with five times the guests: what a guest costs, apart from what a worker does.
 const crowded = await noted(1, 5 * GUESTS_PER_WORKER, 'E');
+const echoed = [];
+for (const echoes of [10, 30, 100, 200]) echoed.push(await noted(1, GUESTS_PER_WORKER, 'E', echoes));
 const deferring = [];
 for (const n of [1, Math.min(3, most)]) deferring.push(await noted(n, n * GUESTS_PER_WORKER, 'D'));
 const first = rows[0];
@@ -176,7 +214,8 @@ if (first === undefined) throw new Error('no worker was measured');
 // Against intervals, of which a worker sends one a second: on a busy machine they come late, and what one costs stays.
 const perWorker = {
   redisCpu: fit(rows.map((r) => [r.intervalsPerSecond, r.redisCpuShare])),
-  coordinatorCpu: fit(rows.map((r) => [r.intervalsPerSecond, r.coordinatorCpuShare])),
+  // Where it has much to do: with few workers it is mostly its waking up that is measured.
+  coordinatorCpu: fit(echoed.map((r) => [r.intervalsPerSecond, r.coordinatorCpuShare])),
   commandsPerSecond: fit(rows.map((r) => [r.intervalsPerSecond, r.commandsPerSecond])),
   inBytesPerSecond: fit(rows.map((r) => [r.intervalsPerSecond, r.inBytesPerSecond])),
   outBytesPerSecond: fit(rows.map((r) => [r.intervalsPerSecond, r.outBytesPerSecond])),
@@ -198,6 +237,7 @@ const result = {
   guestsPerWorker: GUESTS_PER_WORKER,
   rows,
   crowded,
+  echoed,
   deferring,
   perWorker,
   /** CPU seconds a second of one guest at pace 1. */
@@ -216,8 +256,8 @@ const result = {
       deferring: extra > 0,
       ...simulate(workers, {
         redisCpu: perWorker.redisCpu.slope + extra,
-        coordinatorCpu: merge,
-        coordinatorBase: Math.max(0, first.coordinatorCpuShare - merge),
+        coordinatorCpu: perWorker.coordinatorCpu.slope,
+        coordinatorBase: Math.max(0, perWorker.coordinatorCpu.intercept),
       }),
     })),
   ),
