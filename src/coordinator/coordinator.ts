@@ -107,7 +107,7 @@ export class Coordinator {
       decide: (decision, effect) => this.#decide(decision, effect),
       tell: (message) => this.#tell(message),
       lose: (worker, why) => this.#lose(worker, why),
-      soonMs: () => this.#redisNowMs() + START_LEAD_MS,
+      soonMs: () => this.#readClock().then(() => this.#redisNowMs() + START_LEAD_MS),
     };
     this.#handout = new Handout(this.#slices, host, options);
   }
@@ -218,7 +218,7 @@ export class Coordinator {
 
   async #begin(): Promise<void> {
     const { plan, runId, leaseMs, resume, target } = this.#options;
-    this.#toRedisMs = (await clockOffset(this.#redis)).toRedisMs;
+    await this.#readClock();
     if (resume) {
       await this.#resume();
     } else {
@@ -283,13 +283,13 @@ export class Coordinator {
 
   // ---- the loop
 
-  /** While we did not listen ourselves nobody was silent: Redis was away, or this process was stopped. */
+  /** While we did not listen, or Redis took nothing, nobody was silent. */
   #forgiveSilence(now: number): void {
     const gapMs = now - this.#listenedAtMs;
     this.#listenedAtMs = now;
-    if (this.#fullMemory.lasts) for (const worker of this.state.workers.values()) worker.lastSeenMs += gapMs;
-    if (gapMs < TICK_MS) return;
-    if (!this.#fullMemory.lasts) for (const worker of this.state.workers.values()) worker.lastSeenMs += gapMs;
+    const away = gapMs >= TICK_MS;
+    if (away || this.#fullMemory.lasts) for (const worker of this.state.workers.values()) worker.lastSeenMs += gapMs;
+    if (!away) return;
     // Somebody may have taken the lead meanwhile: that comes before every decision.
     this.#nextTickMs = 0;
   }
@@ -460,6 +460,10 @@ export class Coordinator {
     this.#phase = phase;
     this.phases[phase] = Date.now() / 1000;
     this.#phaseSinceMs = performance.now();
+  }
+
+  async #readClock(): Promise<void> {
+    this.#toRedisMs = (await clockOffset(this.#redis)).toRedisMs;
   }
 
   #redisNowMs(): number {

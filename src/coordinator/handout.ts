@@ -13,8 +13,8 @@ export interface HandoutHost {
   tell(message: ControlMessage): Promise<void>;
   /** Declares a worker lost. */
   lose(worker: string, why: string): Promise<void>;
-  /** When guests can begin that are ordered now, ms of the Redis clock. */
-  soonMs(): number;
+  /** When guests can begin that are ordered now, ms of the Redis clock as it is now. */
+  soonMs(): Promise<number>;
 }
 
 export interface HandoutOptions {
@@ -114,7 +114,7 @@ export class Handout {
       .guestsOf(held.map(([slice]) => slice))
       .reduce((least, guest) => Math.min(least, guests[guest]?.startNs ?? 0), Infinity);
     const already = Number.isFinite(earliestNs) && pace > 0 ? earliestNs / pace / 1e6 : 0;
-    const epochMs = this.#host.soonMs() - already;
+    const epochMs = (await this.#host.soonMs()) - already;
     await this.#host.decide({ d: 'rerun', worker, epochMs, held, free }, () => this.addWaiting());
     this.shareDue = true;
   }

@@ -368,6 +368,8 @@ class Node {
     else {
       this.#claimed.add(key);
       this.#receipts.field(this.#keys.claims, ...claimOf(job, this.#identity.name));
+      // The clock of Redis may have been set since the start.
+      if (job.epochMs !== undefined) await this.#readClock();
       const { from, to, incarnation, epochMs } = job;
       const { pace } = this.#plan;
       const guests = this.#plan.guests.slice(from, to);
