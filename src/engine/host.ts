@@ -221,7 +221,9 @@ export class Host {
    * guests go on meanwhile, which is nothing to it as long as it uses none of what CPUs share. -Infinity: not known.
    */
   undisturbedNs(thread: HostThread, group: ThreadGroup): number {
-    if (group.looping > 0 || !this.isAlone(group)) return Number.NEGATIVE_INFINITY;
+    // Without other guests the horizon says it already.
+    const alone = group.threads.length === this.#threads;
+    if (alone || group.looping > 0 || !this.isAlone(group)) return Number.NEGATIVE_INFINITY;
     return Math.min(this.ownNs, this.quietNs(group.threads, thread));
   }
 
