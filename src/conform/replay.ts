@@ -15,7 +15,7 @@ import { Arena, type Capacity, type Ref } from '../model/arena.ts';
 import type { Ctx } from '../model/env.ts';
 import type { Variant } from '../model/kernels/variant.ts';
 import { CONTAINER, FILES, GROUP, PROCESS, TASK } from '../model/layout.ts';
-import { lockedVm, mmNew, taskMm } from '../model/mm.ts';
+import { lockedVm, mmNew, setMemlockBytes, taskMm } from '../model/mm.ts';
 import { doExit } from '../model/paths/exit.ts';
 import {
   closeContainer,
@@ -29,7 +29,7 @@ import {
 import { madviseDontneed, madvisePopulate } from '../model/paths/madvise.ts';
 import { MAP_ARGSZ, MAP_FLAG_READ, MAP_FLAG_VADDR, MAP_FLAG_WRITE, vfioDmaDoMap } from '../model/paths/map.ts';
 import { sysMlock, sysMunlock } from '../model/paths/mlock.ts';
-import { sysMmap, sysMprotect, sysMunmap } from '../model/paths/mmap.ts';
+import { sysMmap, sysMprotect, sysMunmap, TASK_PAGES } from '../model/paths/mmap.ts';
 import { cloneThread, exec, fork, processNew } from '../model/paths/process.ts';
 import { UNMAP_ARGSZ, UNMAP_FLAG_ALL, UNMAP_FLAG_VADDR, vfioDmaDoUnmap } from '../model/paths/unmap.ts';
 import type { Action, Operation, Piece, Transcript } from './transcript.ts';
@@ -244,7 +244,7 @@ class Machine {
         return ret === 0 ? { ret, sizeBytes: args.unmapped } : { ret };
       }
       case 'setrlimit':
-        a.u64[(thread.process.process + PROCESS.memlockBytes) >> 1] = action.memlockBytes;
+        setMemlockBytes(a, thread.task, action.memlockBytes);
         return OK;
       case 'mlock':
         return { ret: d.run(sysMlock(k, (BUFFER + action.offset) & U64, action.bytes, action.onFault)) };
@@ -382,8 +382,7 @@ class Machine {
   }
 }
 
-/** The end of the user half of the address space (TASK_SIZE). */
-const TASK_SIZE = 2n ** 47n - PAGE;
+const TASK_SIZE = BigInt(TASK_PAGES) * PAGE;
 
 /**
  * The range of a call that wants an aligned start and rounds the length up, in 64 bits, or what it says of a range that is none.
@@ -404,7 +403,8 @@ function pageRange(
     return start % PAGE === 0n ? range : -EINVAL;
   }
   if (start % PAGE !== 0n) return -EINVAL;
-  if (call === 'munmap') return start > TASK_SIZE || bytes > TASK_SIZE - start || length === 0n ? -EINVAL : range;
+  // munmap looks at the rest itself.
+  if (call === 'munmap') return range;
   if (call === 'mprotect') return bytes !== 0n && end <= start ? -ENOMEM : range;
   return (bytes !== 0n && length === 0n) || end < start ? -EINVAL : range;
 }

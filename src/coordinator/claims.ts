@@ -1,7 +1,7 @@
 /** Who runs which slice of the guests: two processes could disagree, so one script in Redis decides. */
 import { randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import { TAKEN } from './lead.ts';
+import { onlyLeader } from './lead.ts';
 import type { GuestJob, RunKeys } from './protocol.ts';
 
 // A slice is claimed once per incarnation, the first one freely. A later incarnation only after the coordinator ordered that
@@ -56,9 +56,7 @@ export async function claimSlice(redis: Redis, keys: RunKeys, job: GuestJob, by:
 // Fences the worker and takes its slices away, in one step: from here on it can claim nothing, and what it claimed is of an
 // old incarnation. Slices nobody has claimed get a new incarnation too: the worker may have died with their jobs in hand.
 // The answer is kept: it may be lost on its way, or with the coordinator that asked, and then it is asked for again.
-const RECLAIM = `
-local leader = redis.call('GET', KEYS[4])
-if leader and leader ~= ARGV[3] then return redis.error_reply('${TAKEN}') end
+const RECLAIM = `${onlyLeader(4, 3)}
 local known = redis.call('HGET', KEYS[3], ARGV[1])
 if known then return cjson.decode(known) end
 redis.call('HSET', KEYS[2], ARGV[1], '1')

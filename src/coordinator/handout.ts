@@ -50,9 +50,8 @@ export class Handout {
 
   async share(): Promise<void> {
     if (!this.shareDue) return;
-    const { alive, outcomes } = this.#host.state;
-    const open = this.#slices.open((guest) => outcomes.has(guest)).size;
-    await this.#host.tell({ t: 'share', jobs: this.#slices.shares(alive, open) });
+    const shares = this.#slices.shares(this.#host.state.alive, this.#open().size);
+    await this.#host.tell({ t: 'share', jobs: shares });
     this.shareDue = false;
   }
 
@@ -60,8 +59,8 @@ export class Handout {
   async upkeep(now: number): Promise<void> {
     if (now < this.#nextUpkeepMs) return;
     this.#nextUpkeepMs = now + UPKEEP_MS;
-    const { workers, outcomes } = this.#host.state;
-    const open = this.#slices.open((guest) => outcomes.has(guest));
+    const { workers } = this.#host.state;
+    const open = this.#open();
     const held = (await this.#slices.holdings()).filter(({ slice }) => open.has(slice));
     // One that waited the last time too: its job may have been taken by somebody who could not do it.
     await this.#slices.addWaiting(held.filter(({ slice }) => this.#waited.has(slice)));
@@ -104,6 +103,11 @@ export class Handout {
     const left = Math.min(open, room * this.#slices.size);
     const why = onWorkerLoss === 'partial' ? 'as --on-worker-loss asks' : `room for ${left} is left`;
     return `${open} guests were not run again: ${why}`;
+  }
+
+  /** Slices with a guest that has no outcome. */
+  #open(): Set<number> {
+    return this.#slices.open((guest) => this.#host.state.outcomes.has(guest));
   }
 
   async #rerun(worker: string): Promise<void> {

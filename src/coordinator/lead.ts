@@ -17,11 +17,14 @@ return 'ok'
 `;
 
 /** What a script says that changes something for a coordinator which does not lead any more. */
-export const TAKEN = 'TAKEN another coordinator leads the run';
+const TAKEN = 'TAKEN another coordinator leads the run';
 
-const NOTE = `
-local leader = redis.call('GET', KEYS[1])
-if leader and leader ~= ARGV[1] then return redis.error_reply('${TAKEN}') end
+/** The beginning of such a script: which key and which argument have the leader's token. */
+export const onlyLeader = (key: number, argument: number): string => `
+local leader = redis.call('GET', KEYS[${key}])
+if leader and leader ~= ARGV[${argument}] then return redis.error_reply('${TAKEN}') end`;
+
+const NOTE = `${onlyLeader(1, 1)}
 return redis.call('XADD', KEYS[2], '*', 'm', ARGV[2])
 `;
 

@@ -246,7 +246,8 @@ const INTERVALS_KEPT = 4000;
 
 /** @returns the entry's id in the stream. */
 export async function tell(redis: Redis, keys: RunKeys, message: ControlMessage): Promise<string> {
-  return added(await redis.xadd(keys.control, '*', 'm', JSON.stringify(message)));
+  // Without NOMKSTREAM there always is one.
+  return (await redis.xadd(keys.control, '*', 'm', JSON.stringify(message))) as string;
 }
 
 /** Posts what a worker says. @returns its id; null when the run is gone from Redis: nothing is made anew there. */
@@ -256,9 +257,6 @@ export async function post(redis: Redis, keys: RunKeys, message: WorkerMessage):
     ? redis.xadd(keys.intervals, 'NOMKSTREAM', 'MAXLEN', '~', INTERVALS_KEPT, '*', 'm', text)
     : redis.xadd(keys.events, 'NOMKSTREAM', '*', 'm', text);
 }
-
-/** Without NOMKSTREAM there is always an id. */
-const added = (entry: string | null): string => entry ?? '0';
 
 /** Longest message, characters: an interval's statistics, as JSON within JSON, and 100 000 outcomes fit. */
 const MAX_MESSAGE_CHARS = 4 * MAX_SNAPSHOT_CHARS;

@@ -4,8 +4,7 @@
  * costs reduction and never soundness.
  */
 import { AddressSpace, type Lookup } from '../model/address-space.ts';
-import type { MmapArgs } from '../model/memory.ts';
-import { type Locked } from '../model/memory.ts';
+import type { Locked, MmapArgs } from '../model/memory.ts';
 import type { BatchRun, FaultCost, PageRun } from '../model/gup-runs.ts';
 import type { Arena, Ref } from '../model/arena.ts';
 import type { Variant } from '../model/kernels/variant.ts';

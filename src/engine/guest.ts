@@ -1,6 +1,6 @@
 /** Builds a guest in an arena: address spaces, processes, tasks, containers, memory. */
 import type { BackingName, GuestPlan } from './guest-plan.ts';
-import { type AddressSpace } from '../model/address-space.ts';
+import type { AddressSpace } from '../model/address-space.ts';
 import { Backing } from '../model/memory.ts';
 import { FaultCost } from '../model/gup-runs.ts';
 import type { Arena, Ref } from '../model/arena.ts';

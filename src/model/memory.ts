@@ -21,7 +21,7 @@ export const Locked = { No: 0, Yes: 1, OnFault: 2 } as const;
 export type Locked = (typeof Locked)[keyof typeof Locked];
 
 export const GRANULE = 512;
-export const GRANULE_1G = 262_144;
+const GRANULE_1G = 262_144;
 /** Device memory is contiguous; blocks this large never end within a mapping. */
 export const BAR_RUN_PAGES = 2 ** 30;
 

@@ -16,7 +16,7 @@ import { addMlocked } from './mlock.ts';
 import { chargeFaults } from './pin.ts';
 
 /** The user half of the address space, in pages (TASK_SIZE). */
-const TASK_PAGES = 2 ** 35 - 1;
+export const TASK_PAGES = 2 ** 35 - 1;
 
 /** mmap(MAP_FIXED): what was there goes, under the lock held for write throughout. */
 export function* sysMmap(k: Ctx, page: number, pages: number, args: MmapArgs): Path<number> {

@@ -217,7 +217,8 @@ export class Repeater {
   }
 
   #repeat(k: Ctx, call: PinCall, unit: Unit, unitsMax: number): number {
-    if (k.aheadNs() <= 0) return 0;
+    const aheadNs = k.aheadNs();
+    if (aheadNs <= 0) return 0;
     const { mm } = call;
     const a = k.arena;
     const chunkPages = this.#chunkPages;
@@ -226,7 +227,7 @@ export class Repeater {
     // A per-page kernel also gets the page after the chunk, to see that it does not follow.
     const readsPerUnit = v.batched ? this.#unitPages / BATCH_PAGES : v.lockedGup ? this.#unitPages + 1 : 0;
     // What is counted at the horizon itself belongs to whoever comes after it.
-    const byTime = unit.ns === 0 ? unitsMax : Math.ceil(k.aheadNs() / unit.ns) - 1;
+    const byTime = unit.ns === 0 ? unitsMax : Math.ceil(aheadNs / unit.ns) - 1;
     const units = Math.min(unitsMax, byTime, k.exclusive ? unitsMax : UNITS_MAX);
     let chunks = 0;
     let reads = 0;
