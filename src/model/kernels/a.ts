@@ -10,7 +10,7 @@ import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts
 import { RWSEM_4_10 } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import type { Variant } from './variant.ts';
-import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
+import { allocateWork, queueWork, trylock, updateAndUnlock } from './work-item.ts';
 
 /** vfio_lock_acct(npage): void, so its caller never learns of a failure. */
 function* vfioLockAcct(k: Ctx, npage: number, busy = false): Path<void> {
@@ -21,12 +21,15 @@ function* vfioLockAcct(k: Ctx, npage: number, busy = false): Path<void> {
     yield* updateAndUnlock(k, mm, npage);
     return;
   }
+  // The only era that allocates first and takes the reference then, so a failed allocation has nothing to put.
+  if (!(yield* allocateWork(k, mm, npage))) return;
   if (k.at(S.GetTaskMm, k.current)) yield;
   if (getTaskMm(k.arena, k.current) === 0) {
     k.count(C.deferred_lost, 1);
+    if (k.at(S.Kfree, 0)) yield;
     return;
   }
-  yield* deferUpdate(k, mm, npage);
+  yield* queueWork(k, mm, npage);
 }
 
 const LOOP: PerPageLoop = {

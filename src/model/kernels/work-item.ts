@@ -22,19 +22,17 @@ export function* trylock(k: Ctx, mm: Ref): Path<boolean> {
   return downWriteTrylock(k, mm);
 }
 
-/**
- * Puts the update off. The caller holds an mm_users reference, which moves into the work item. When the allocation
- * fails the update is lost for ever: A and B do so in silence, C and D warn.
- */
-export function* deferUpdate(k: Ctx, mm: Ref, npage: number): Path<void> {
+/** The trylock has failed: allocates the work item of the update. False: no memory, so the update is lost for ever. */
+export function* allocateWork(k: Ctx, mm: Ref, npage: number): Path<boolean> {
   k.oracle.deferredQueued(mm, npage);
   if (k.at(S.Kmalloc, 0)) yield;
-  if (k.inject('work_item')) {
-    k.count(C.deferred_lost, 1);
-    if (k.at(S.Mmput, mm)) yield;
-    mmput(k, mm);
-    return;
-  }
+  if (!k.inject('work_item')) return true;
+  k.count(C.deferred_lost, 1);
+  return false;
+}
+
+/** schedule_work. The caller's mm_users reference moves into the work item. */
+export function* queueWork(k: Ctx, mm: Ref, npage: number): Path<void> {
   mmHandOver(k.arena, mm);
   k.count(C.deferred_queued, 1);
   if (k.at(S.QueueWork, mm)) yield;
@@ -42,4 +40,17 @@ export function* deferUpdate(k: Ctx, mm: Ref, npage: number): Path<void> {
     k.count(C.ring_full_waits, 1);
     yield;
   }
+}
+
+/**
+ * B to D: defers the update of a caller that holds an mm_users reference. A failed allocation drops the reference; B loses
+ * the update in silence, C and D warn.
+ */
+export function* deferUpdate(k: Ctx, mm: Ref, npage: number): Path<void> {
+  if (yield* allocateWork(k, mm, npage)) {
+    yield* queueWork(k, mm, npage);
+    return;
+  }
+  if (k.at(S.Mmput, mm)) yield;
+  mmput(k, mm);
 }
