@@ -72,7 +72,7 @@ function takenSteps(variant: string, call: Call, lock: Lock): string[] {
       steps.push(STEP_ROWS[step]?.fn ?? '?');
       return at(step, object);
     };
-    if (call === 'owner maps') yield* k.variant.acctPin(k, pinCallFor(k, dma), 1, false);
+    if (call === 'owner maps') yield* k.variant.acctPin(k, pinCallFor(k, dma), 1);
     else yield* k.variant.acctDma(k, dma, -1);
   });
   while (!caller.done) {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { resolveVariant, UnknownVariantError, VARIANTS } from '../../src/model/kernels/index.ts';
+import { map, World } from './world.ts';
 
 describe('names of variants', () => {
   const named: readonly (readonly [name: string, id: string])[] = [
@@ -93,4 +94,24 @@ describe('names of variants', () => {
     assert.equal(new Set(VARIANTS.map((v) => v.id.toLowerCase())).size, VARIANTS.length);
     for (const v of VARIANTS) assert.match(v.identity, /^[^\n]{10,130}$/, v.id);
   });
+});
+
+describe('a variant spread from another', () => {
+  for (const v of VARIANTS.filter((variant) => variant.iommufd === null)) {
+    it(`${v.id} with an acctPin of its own charges by it`, () => {
+      const charged: number[] = [];
+      // oxlint-disable-next-line require-yield
+      const own = function* (_k: unknown, _call: unknown, npage: number) {
+        charged.push(npage);
+        return 0;
+      };
+      const w = new World({ ...v, acctPin: own }, { limitPages: 64 });
+      w.actor(0, function* (k) {
+        yield* map(k, 0, 0, 4);
+      });
+      w.runInOrder();
+      assert.deepEqual(charged, [1, 1, 1, 1]);
+      assert.equal(w.lockedVm, 0n);
+    });
+  }
 });

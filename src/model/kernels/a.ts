@@ -6,18 +6,18 @@ import { ENODEV } from '../../base/errno.ts';
 import { GUP_ZERO_PAGE } from '../gup-rules.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { getTaskMm, hasCapIpcLock, memlockPages, taskMm } from '../mm.ts';
-import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { vfioPinPagesRemotePerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
 import { RWSEM_4_10 } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import type { Variant } from './variant.ts';
 import { allocateWork, queueWork, trylock, updateAndUnlock } from './work-item.ts';
 
 /** vfio_lock_acct(npage): void, so its caller never learns of a failure. */
-function* vfioLockAcct(k: Ctx, npage: number, busy = false): Path<void> {
+function* vfioLockAcct(k: Ctx, npage: number, trylockFailed = false): Path<void> {
   if (npage === 0) return;
   const mm = taskMm(k.arena, k.current);
   if (mm === 0) return; // process exited
-  if (!busy && (yield* trylock(k, mm))) {
+  if (!trylockFailed && (yield* trylock(k, mm))) {
     yield* updateAndUnlock(k, mm, npage);
     return;
   }
@@ -45,7 +45,6 @@ const LOOP: PerPageLoop = {
     call.local = true;
     return call.mm === 0 ? -ENODEV : 0;
   },
-  account: (k, call, npage) => A.acctPin(k, call, npage, false),
 };
 
 export const A: Variant = {
@@ -74,9 +73,9 @@ export const A: Variant = {
   replayUnwinds: false,
   overflowErrors: false,
   iommufd: null,
-  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
-  *acctPin(k, _call, npage, busy) {
-    yield* vfioLockAcct(k, npage, busy);
+  pinPages: (k: Ctx, call: PinCall) => vfioPinPagesRemotePerPage(k, call, LOOP),
+  *acctPin(k, call, npage) {
+    yield* vfioLockAcct(k, npage, call.trylockFailed);
     return 0;
   },
   *acctDma(k, _dma, npage) {

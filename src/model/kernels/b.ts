@@ -8,19 +8,19 @@ import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
 import { DMA } from '../layout.ts';
 import { getTaskMm, hasCapIpcLock, memlockPages, mmput } from '../mm.ts';
-import { isLocal, pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { isLocal, vfioPinPagesRemotePerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
 import { S } from '../steps.ts';
 import { A } from './a.ts';
 import type { Variant } from './variant.ts';
 import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
 
 /** vfio_lock_acct(task, npage): always by a reference taken through the task. */
-function* vfioLockAcct(k: Ctx, task: Ref, npage: number, busy = false): Path<void> {
+function* vfioLockAcct(k: Ctx, task: Ref, npage: number, trylockFailed = false): Path<void> {
   if (npage === 0) return;
   if (k.at(S.GetTaskMm, task)) yield;
   const mm = getTaskMm(k.arena, task);
   if (mm === 0) return; // process exited
-  if (!busy && (yield* trylock(k, mm))) {
+  if (!trylockFailed && (yield* trylock(k, mm))) {
     yield* updateAndUnlock(k, mm, npage);
     if (k.at(S.Mmput, mm)) yield;
     mmput(k, mm);
@@ -48,7 +48,6 @@ const LOOP: PerPageLoop = {
     call.limitPages = memlockPages(k.arena, task);
     return 0;
   },
-  account: (k, call, npage) => B.acctPin(k, call, npage, false),
   *leave(k, call) {
     if (k.at(S.Mmput, call.mm)) yield;
     mmput(k, call.mm);
@@ -73,9 +72,9 @@ export const B: Variant = {
     nodeFailureLeaks: true,
     structPagesOnly: false,
   },
-  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
-  *acctPin(k, call, npage, busy) {
-    yield* vfioLockAcct(k, taskOf(k, call.dma), npage, busy);
+  pinPages: (k: Ctx, call: PinCall) => vfioPinPagesRemotePerPage(k, call, LOOP),
+  *acctPin(k, call, npage) {
+    yield* vfioLockAcct(k, taskOf(k, call.dma), npage, call.trylockFailed);
     return 0;
   },
   *acctDma(k, dma, npage) {

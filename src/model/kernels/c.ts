@@ -7,7 +7,7 @@ import type { Ref } from '../arena.ts';
 import { C as Count, type Ctx, type Path } from '../env.ts';
 import { DMA } from '../layout.ts';
 import { getTaskMm, hasCapIpcLock, memlockPages, mmput, taskMm } from '../mm.ts';
-import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { vfioPinPagesRemotePerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
 import { S } from '../steps.ts';
 import type { ExternalRules } from '../paths/external.ts';
 import { B } from './b.ts';
@@ -18,7 +18,7 @@ import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
  * vfio_lock_acct(task, npage, is_current): with the flag set the task's mm is used without a reference, which is taken
  * only if the update must be put off. Shared with D, which infers the flag.
  */
-export function* vfioLockAcct(k: Ctx, task: Ref, npage: number, isCurrent: boolean, busy = false): Path<void> {
+export function* vfioLockAcct(k: Ctx, task: Ref, npage: number, isCurrent: boolean, trylockFailed = false): Path<void> {
   if (npage === 0) return;
   let mm: Ref;
   if (isCurrent) {
@@ -28,7 +28,7 @@ export function* vfioLockAcct(k: Ctx, task: Ref, npage: number, isCurrent: boole
     mm = getTaskMm(k.arena, task);
   }
   if (mm === 0) return; // process exited
-  if (!busy && (yield* trylock(k, mm))) {
+  if (!trylockFailed && (yield* trylock(k, mm))) {
     yield* updateAndUnlock(k, mm, npage);
     if (!isCurrent) {
       if (k.at(S.Mmput, mm)) yield;
@@ -48,26 +48,21 @@ export function* vfioLockAcct(k: Ctx, task: Ref, npage: number, isCurrent: boole
 }
 
 /** The pin loop of C and D: `current` throughout, without a test. */
-export function currentLoop(account: PerPageLoop['account']): PerPageLoop {
-  return {
-    lockedGup: false,
-    pfnmapInSection: false,
-    overLimit: 'shorten',
-    *enter(k, call) {
-      call.mm = taskMm(k.arena, k.current);
-      call.local = true;
-      if (call.mm === 0) return -ENODEV;
-      if (k.at(S.Rlimit, k.current)) yield;
-      call.limitPages = memlockPages(k.arena, k.current);
-      if (k.at(S.Capable, k.current)) yield;
-      call.lockCap = hasCapIpcLock(k.arena, k.current);
-      return 0;
-    },
-    account,
-  };
-}
-
-const LOOP = currentLoop((k, call, npage) => C.acctPin(k, call, npage, false));
+const LOOP: PerPageLoop = {
+  lockedGup: false,
+  pfnmapInSection: false,
+  overLimit: 'shorten',
+  *enter(k, call) {
+    call.mm = taskMm(k.arena, k.current);
+    call.local = true;
+    if (call.mm === 0) return -ENODEV;
+    if (k.at(S.Rlimit, k.current)) yield;
+    call.limitPages = memlockPages(k.arena, k.current);
+    if (k.at(S.Capable, k.current)) yield;
+    call.lockCap = hasCapIpcLock(k.arena, k.current);
+    return 0;
+  },
+};
 
 export const C: Variant = {
   ...B,
@@ -78,9 +73,9 @@ export const C: Variant = {
   identity: 'B plus an is_current flag supplied by the caller (the first version of the seed patch)',
   // The flag is false for mdev drivers, and GUP goes by the flag: the slow way even in the owner's own context.
   external: { ...(B.external as ExternalRules), localGup: false },
-  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
-  *acctPin(k, _call, npage, busy) {
-    yield* vfioLockAcct(k, k.current, npage, true, busy);
+  pinPages: (k: Ctx, call: PinCall) => vfioPinPagesRemotePerPage(k, call, LOOP),
+  *acctPin(k, call, npage) {
+    yield* vfioLockAcct(k, k.current, npage, true, call.trylockFailed);
     return 0;
   },
   // UNMAP_DMA tests that the mapping's task has the caller's mm before it removes anything, so its flag is true there;

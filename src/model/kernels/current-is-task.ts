@@ -7,17 +7,14 @@
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
 import { DMA } from '../layout.ts';
-import { pinPagesPerPage, type PinCall } from '../paths/pin.ts';
-import { currentLoop, vfioLockAcct as lockAcctFlagged } from './c.ts';
+import { vfioLockAcct as lockAcctFlagged } from './c.ts';
 import { D } from './d.ts';
 import type { Variant } from './variant.ts';
 
-function* vfioLockAcct(k: Ctx, task: Ref, npage: number, busy = false): Path<number> {
-  yield* lockAcctFlagged(k, task, npage, task === k.current, busy);
+function* vfioLockAcct(k: Ctx, task: Ref, npage: number, trylockFailed = false): Path<number> {
+  yield* lockAcctFlagged(k, task, npage, task === k.current, trylockFailed);
   return 0;
 }
-
-const LOOP = currentLoop((k, call, npage) => CURRENT_IS_TASK.acctPin(k, call, npage, false));
 
 export const CURRENT_IS_TASK: Variant = {
   ...D,
@@ -25,7 +22,6 @@ export const CURRENT_IS_TASK: Variant = {
   kernels: 'proposed for 4.10, never written',
   versions: [],
   identity: 'D with `current == dma->task` for its test',
-  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
-  acctPin: (k, _call, npage, busy) => vfioLockAcct(k, k.current, npage, busy),
+  acctPin: (k, call, npage) => vfioLockAcct(k, k.current, npage, call.trylockFailed),
   acctDma: (k, dma, npage) => vfioLockAcct(k, k.arena.i32[dma + DMA.task] as number, npage),
 };

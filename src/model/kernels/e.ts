@@ -7,7 +7,7 @@ import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { DMA } from '../layout.ts';
 import { addLockedVm, exceeds, getTaskMm, hasCapIpcLock, lockedVm, memlockPages, mmput, taskMm } from '../mm.ts';
-import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { vfioPinPagesRemotePerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
 import { downWriteKillable, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { D } from './d.ts';
@@ -70,7 +70,6 @@ const LOOP: PerPageLoop = {
     call.local = true;
     return call.mm === 0 ? -ENODEV : 0;
   },
-  account: (k, call, npage) => E.acctPin(k, call, npage, false),
 };
 
 export const E: Variant = {
@@ -79,7 +78,7 @@ export const E: Variant = {
   kernels: '4.12 - 4.17',
   versions: [['4.12', '4.17']],
   identity: 'no work item: killable write lock, limit tested again under it, errors propagate',
-  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  pinPages: (k: Ctx, call: PinCall) => vfioPinPagesRemotePerPage(k, call, LOOP),
   deferring: false,
   external: { ...(D.external as ExternalRules), limitTest: 'accounting' },
   acctPin: (k, call, npage) => vfioLockAcct(k, k.current, npage, call.lockCap),
@@ -107,5 +106,5 @@ export const STABLE_4_10: Variant = {
   versions: [['4.10.17', '4.10.17']],
   identity: "E as backported: limit and capability per chunk, D's early limit test for mdev pins",
   external: D.external,
-  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, STABLE_LOOP),
+  pinPages: (k: Ctx, call: PinCall) => vfioPinPagesRemotePerPage(k, call, STABLE_LOOP),
 };

@@ -7,7 +7,7 @@ import { ENODEV } from '../../base/errno.ts';
 import type { Ctx } from '../env.ts';
 import { DMA } from '../layout.ts';
 import { taskMm } from '../mm.ts';
-import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { vfioPinPagesRemotePerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
 import { vfioLockAcct } from './account.ts';
 import { E } from './e.ts';
 import type { Variant } from './variant.ts';
@@ -23,7 +23,6 @@ export const LOOP: PerPageLoop = {
     call.lockCap = k.arena.i32[call.dma + DMA.lockCap] === 1;
     return call.mm === 0 ? -ENODEV : 0;
   },
-  account: (k, call, npage) => E2.acctPin(k, call, npage, false),
 };
 
 export const E2: Variant = {
@@ -36,7 +35,7 @@ export const E2: Variant = {
   recordsTask: 'leader',
   recordsCap: true,
   entryLimit: true,
-  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  pinPages: (k: Ctx, call: PinCall) => vfioPinPagesRemotePerPage(k, call, LOOP),
   lockedGup: true,
   acctPin: (k, call, npage) => vfioLockAcct(k, call.dma, npage, false, 'leader'),
   acctDma: (k, dma, npage) => vfioLockAcct(k, dma, npage, true, 'leader'),

@@ -4,13 +4,13 @@
  */
 import type { Ctx } from '../env.ts';
 import { GUP_4_20 } from '../gup-rules.ts';
-import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { vfioPinPagesRemotePerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
 import type { ExternalRules } from '../paths/external.ts';
 import { RWSEM_5_3 } from '../rwsem.ts';
 import { E2, LOOP as E2_LOOP } from './e2.ts';
 import type { Variant } from './variant.ts';
 
-export const LOOP: PerPageLoop = { ...E2_LOOP, pfnmapInSection: true };
+const LOOP: PerPageLoop = { ...E2_LOOP, pfnmapInSection: true };
 
 export const F: Variant = {
   ...E2,
@@ -22,7 +22,7 @@ export const F: Variant = {
   gup: GUP_4_20,
   aperture: true,
   external: { ...(E2.external as ExternalRules), pfnmapInSection: true },
-  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
+  pinPages: (k: Ctx, call: PinCall) => vfioPinPagesRemotePerPage(k, call, LOOP),
 };
 
 /** The last releases of F: a failing replay unwinds (5.9), a pin that cannot be recorded is given back (by 5.10). */

@@ -3,10 +3,8 @@
  * processes and dead leaders no longer matter. Source: drivers/vfio/vfio_iommu_type1.c at 90fdd158a695 and in 6.4, 6.12.
  */
 import { GUP_5_19, GUP_6_4 } from '../gup-rules.ts';
-import type { Ctx } from '../env.ts';
-import type { PinCall } from '../paths/pin.ts';
 import { vfioLockAcct } from './account.ts';
-import { G, pinPagesRemote } from './g.ts';
+import { G } from './g.ts';
 import type { Variant } from './variant.ts';
 
 export const H: Variant = {
@@ -19,7 +17,6 @@ export const H: Variant = {
   recordsMm: true,
   invalidVaddr: 'busy',
   foreignUnmap: 'allowed',
-  pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, false),
   acctPin: (k, call, npage) => vfioLockAcct(k, call.dma, npage, false, 'stored'),
   acctDma: (k, dma, npage) => vfioLockAcct(k, dma, npage, true, 'stored'),
 };

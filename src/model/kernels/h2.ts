@@ -5,8 +5,7 @@
 import { GUP_6_18 } from '../gup-rules.ts';
 import type { Ctx } from '../env.ts';
 import type { ExternalRules } from '../paths/external.ts';
-import type { PinCall } from '../paths/pin.ts';
-import { pinPagesRemote } from './g.ts';
+import { vfioPinPagesRemoteBatched, type PinCall } from '../paths/pin.ts';
 import { H } from './h.ts';
 import type { Variant } from './variant.ts';
 
@@ -20,5 +19,5 @@ export const H2: Variant = {
   external: { ...(H.external as ExternalRules), structPagesOnly: true },
   bulkUnpin: true,
   overflowErrors: true,
-  pinPages: (k: Ctx, call: PinCall) => pinPagesRemote(k, call, true),
+  pinPages: (k: Ctx, call: PinCall) => vfioPinPagesRemoteBatched(k, call, true),
 };

@@ -13,11 +13,11 @@ import { EINTR, ENOMEM } from '../../base/errno.ts';
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { addLockedVmAtomic, compareExchangeLockedVm, exceeds, lockedVm, memlockPages } from '../mm.ts';
-import { pinPagesPerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import type { PinCall } from '../paths/pin.ts';
 import { downWriteKillable, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { accountLockedVm, vfioLockAcct } from './account.ts';
-import { F, LOOP as F_LOOP } from './f.ts';
+import { F } from './f.ts';
 import { G } from './g.ts';
 import type { Variant } from './variant.ts';
 
@@ -64,8 +64,6 @@ function* compareAndExchange(k: Ctx, mm: Ref, npage: number, task: Ref, bypass: 
   }
 }
 
-const LOOP: PerPageLoop = { ...F_LOOP, account: (k, call, npage) => k.variant.acctPin(k, call, npage, false) };
-
 export const J: Variant = {
   ...F,
   id: 'J',
@@ -73,7 +71,6 @@ export const J: Variant = {
   versions: [],
   identity: 'F with an atomic locked_vm: add, test the sum, back out; no mmap_sem for accounting',
   lockFree: true,
-  pinPages: (k: Ctx, call: PinCall) => pinPagesPerPage(k, call, LOOP),
   acctPin: (k, call, npage) =>
     vfioLockAcct(k, call.dma, npage, false, 'leader', (kk, mm, n, task, bypass) =>
       addThenCheck(kk, mm, n, task, bypass, call.remaining),

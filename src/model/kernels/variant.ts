@@ -76,11 +76,8 @@ export interface Variant {
 
   /** vfio_pin_pages_remote: pins and accounts one chunk. Pages pinned, or a negative errno. */
   pinPages(k: Ctx, call: PinCall): Path<number>;
-  /**
-   * Charges a pinned chunk. `busy`: the trylock has been tried and has failed (only asked of deferring variants).
-   * 0 or a negative errno.
-   */
-  acctPin(k: Ctx, call: PinCall, npage: number, busy: boolean): Path<number>;
+  /** Charges `npage` pages of a pinned chunk. 0 or a negative errno. */
+  acctPin(k: Ctx, call: PinCall, npage: number): Path<number>;
   /** After a pin loop, whether it went well or not, still under the container's lock. */
   endPin?(k: Ctx, call: PinCall): Path<void>;
   /** Accounting outside the pin loop (unmap, release, unwinding, mdev): against whoever the mapping says. */

@@ -48,7 +48,7 @@ export function* iommufdMap(k: Ctx, container: Ref, args: MapArgs, file = false)
     mode: k.arena.i32[container + CONTAINER.accountMode] === AccountMode.Mm ? AccountMode.Mm : AccountMode.User,
   });
   const piece: Piece = { object, start: 0, pages, prot };
-  const ret = yield* mapPieces(k, container, Number(args.iova >> 12n), [piece]);
+  const ret = yield* ioptMapPages(k, container, Number(args.iova >> 12n), [piece]);
   pagesPut(k, object);
   return ret;
 }
@@ -62,7 +62,7 @@ interface Piece {
 }
 
 /** iopt_map_pages: areas for all pieces, one behind the other, then their pages. All or nothing. 0 or a negative errno. */
-function* mapPieces(k: Ctx, container: Ref, iovaPage: number, pieces: readonly Piece[]): Path<number> {
+function* ioptMapPages(k: Ctx, container: Ref, iovaPage: number, pieces: readonly Piece[]): Path<number> {
   const a = k.arena;
   const total = pieces.reduce((n, p) => n + p.pages, 0);
   yield* mutexLock(k, container);
@@ -257,7 +257,7 @@ export function* iommufdCopy(
   const found = pieces.reduce((n, p) => n + p.pages, 0);
   const writes = (m.prot & MAP_FLAG_WRITE) !== 0 && pieces.some((p) => a.i32[p.object + PAGES.writable] === 0);
   let ret = found < m.pages || m.pages === 0 ? -ENOENT : writes ? -EPERM : 0;
-  if (ret === 0) ret = yield* mapPieces(k, m.to, m.toPage, pieces);
+  if (ret === 0) ret = yield* ioptMapPages(k, m.to, m.toPage, pieces);
   for (const { object } of pieces) pagesPut(k, object);
   return ret;
 }

@@ -205,7 +205,9 @@ function* pinLoop(k: Ctx, container: Ref, call: PinCall): Path<number> {
       n = repeater.busyPages;
       call.reserved = false;
       call.counted = n;
-      const err = yield* k.variant.acctPin(k, call, n, k.variant.deferring && !k.exclusive);
+      call.trylockFailed = k.variant.deferring && !k.exclusive;
+      const err = yield* k.variant.acctPin(k, call, n);
+      call.trylockFailed = false;
       if (err < 0) {
         if (k.atMany(S.PutPage, 0, n)) yield;
         return err;

@@ -6,7 +6,7 @@
  * reserved. The kernel finds it page by page; here pages that nobody can tell apart are taken in one step of at most
  * `k.pagesPerStep`, which explore sets to 1.
  */
-import { EFAULT, ENOMEM } from '../../base/errno.ts';
+import { EFAULT, ENODEV, ENOMEM } from '../../base/errno.ts';
 import { LOOKUP_FAULT, LOOKUP_OK, LOOKUP_PFNMAP, type Lookup } from '../address-space.ts';
 import { FaultCost, GupEntry, type BatchRun, type PageRun } from '../gup-runs.ts';
 import type { Ref } from '../arena.ts';
@@ -47,6 +47,8 @@ export interface PinCall {
   counted: number;
   /** When the accounting of the last chunk began, on the clock of `usedNs`. */
   accountNs: number;
+  /** The fast form of the loop has tried the trylock for the next charge, and it has failed (A-D). */
+  trylockFailed: boolean;
   /** Pages charged ahead and not yet used (J-cache). */
   reserve: number;
   batch: Batch | null;
@@ -67,8 +69,6 @@ export interface PerPageLoop {
   readonly overLimit: 'shorten' | 'fail';
   /** Takes the mm, the limit and the capability for this chunk. 0 or a negative errno. */
   enter(k: Ctx, call: PinCall): Path<number>;
-  /** Accounts `npage` pages of the chunk. 0 or a negative errno. */
-  account(k: Ctx, call: PinCall, npage: number): Path<number>;
   /** Gives back what `enter` took. */
   leave?(k: Ctx, call: PinCall): Path<void>;
 }
@@ -149,8 +149,8 @@ export function* vaddrGetPfn(
   return found === LOOKUP_PFNMAP ? 0 : -EFAULT;
 }
 
-/** vfio_pin_pages_remote of A to F: one chunk, page by page. Pages pinned, or a negative errno. */
-export function* pinPagesPerPage(k: Ctx, call: PinCall, loop: PerPageLoop): Path<number> {
+/** vfio_pin_pages_remote of A to F: one chunk, page by page, charged by the variant. Pages pinned, or a negative errno. */
+export function* vfioPinPagesRemotePerPage(k: Ctx, call: PinCall, loop: PerPageLoop): Path<number> {
   call.counted = 0;
   let err = yield* loop.enter(k, call);
   if (err < 0) return err;
@@ -206,7 +206,7 @@ export function* pinPagesPerPage(k: Ctx, call: PinCall, loop: PerPageLoop): Path
   }
   if (err === 0 && pages > 0 && !reserved) {
     call.accountNs = k.usedNs();
-    err = yield* loop.account(k, call, account);
+    err = yield* k.variant.acctPin(k, call, account);
     if (err === 0) call.counted = account;
   }
   if (err < 0 && pages > 0) {
@@ -224,14 +224,14 @@ export function* pinPagesPerPage(k: Ctx, call: PinCall, loop: PerPageLoop): Path
 export const BATCH_PAGES = 512;
 
 /**
- * vfio_pin_pages_remote of G and H: one chunk out of batches of up to 512 pages that live as long as the ioctl.
- * `byRun` is H2: the limit test and the lookup of external pages go by contiguous run instead of by page.
+ * vfio_pin_pages_remote of G and H: one chunk out of batches of up to 512 pages that live as long as the ioctl. Pages come from
+ * the caller; the variant says who is charged. `byRun` is H2: the limit test and the lookup of external pages go by contiguous
+ * run instead of by page. Pages pinned, or a negative errno.
  */
-export function* pinPagesBatched(
-  k: Ctx,
-  call: PinCall,
-  how: { readonly byRun: boolean; account(k: Ctx, call: PinCall, npage: number): Path<number> },
-): Path<number> {
+export function* vfioPinPagesRemoteBatched(k: Ctx, call: PinCall, byRun: boolean): Path<number> {
+  call.mm = taskMm(k.arena, k.current);
+  if (call.mm === 0) return -ENODEV;
+  call.lockCap = k.arena.i32[call.dma + DMA.lockCap] === 1;
   call.counted = 0;
   const batch = call.batch;
   if (batch === null) throw new Error('a batched pin loop needs a batch');
@@ -258,13 +258,13 @@ export function* pinPagesBatched(
     const got = Math.min(run.pages - inRun, k.pagesPerStep);
     if (!reserved) {
       // By run, one range query; by page, one lookup each.
-      if (k.atMany(S.FindVpfn, call.dma, how.byRun ? 1 : got)) yield;
+      if (k.atMany(S.FindVpfn, call.dma, byRun ? 1 : got)) yield;
       const external = countExternal(k.arena, call.dma, call.iovaPage + pages, got);
       const fresh = got - external;
       if (!call.lockCap && fresh > 0) {
         if (k.at(S.LockedVmRead, mm)) yield;
         const v = lockedVm(k.arena, mm) - BigInt(call.reserve);
-        const refused = how.byRun
+        const refused = byRun
           ? exceeds(v, account + fresh, call.limitPages)
           : allowance(v, account, call.limitPages, fresh) < fresh;
         if (refused) {
@@ -284,7 +284,7 @@ export function* pinPagesBatched(
     }
   }
   if (err === 0 && pages > 0 && !reserved) {
-    err = yield* how.account(k, call, account);
+    err = yield* k.variant.acctPin(k, call, account);
     if (err === 0) call.counted = account;
   }
   if (err < 0) {
@@ -336,6 +336,7 @@ export function newPinCall(dma: Ref, prot: number): PinCall {
     reserved: false,
     counted: 0,
     accountNs: 0,
+    trylockFailed: false,
     reserve: 0,
     batch: null,
     run: { pages: 0, reserved: false, blockEnd: 0 },
