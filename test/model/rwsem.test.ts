@@ -3,16 +3,18 @@ import { describe, it } from 'node:test';
 import type { StepActor } from '../../src/engine/stepper.ts';
 import { TASK } from '../../src/model/layout.ts';
 import {
+  downgradeWrite,
   downRead,
   downWrite,
   downWriteKillable,
   downWriteTrylock,
   holders,
+  isFree,
   upRead,
   upWrite,
 } from '../../src/model/rwsem.ts';
 import { World } from './world.ts';
-import type { Path } from '../../src/model/env.ts';
+import { C, type Path } from '../../src/model/env.ts';
 
 function world(variant: string, tasks: number): World {
   return new World(variant, { tasks: ['main', ...Array.from({ length: tasks - 1 }, () => 'thread' as const)] });
@@ -148,4 +150,79 @@ describe('mmap_sem', () => {
     drive(w, holder);
     assert.equal(holders(w.arena, w.mm), 0);
   });
+
+  for (const variant of ['A', 'F', 'H']) {
+    it(`${variant}: downgrade_write lets the readers at the head in, and no writer`, () => {
+      const w = world(variant, 4);
+      const log: string[] = [];
+      const holder = w.actor(0, function* (k): Path<void> {
+        yield* downWrite(k, w.mm);
+        yield;
+        downgradeWrite(k, w.mm);
+        log.push('w0 reads');
+        yield;
+        upRead(k, w.mm);
+      });
+      w.stepper.step(holder);
+      w.stepper.step(holder);
+      const readers = [reader(w, 1, 1, log), reader(w, 2, 1, log)];
+      const last = writer(w, 3, 0, log);
+      for (const waiting of [...readers, last]) drive(w, waiting);
+      assert.ok(readers.every((r) => r.blocked) && last.blocked);
+      w.stepper.step(holder);
+      assert.deepEqual(log, ['w0 reads']);
+      assert.ok(
+        readers.every((r) => !r.blocked),
+        'the readers at the head run',
+      );
+      assert.ok(last.blocked, 'the writer behind them waits');
+      assert.equal(holders(w.arena, w.mm), 3);
+      for (const actor of [...readers, holder, last]) drive(w, actor);
+      assert.ok(last.done && isFree(w.arena, w.mm));
+    });
+  }
+
+  it('the writer to whom the lock is handed over ends the hand-off: afterwards the lock is idle', () => {
+    const w = world('F', 3);
+    const log: string[] = [];
+    const holder = reader(w, 0, 1, log);
+    w.stepper.step(holder);
+    w.stepper.step(holder);
+    const waiter = writer(w, 1, 1, log);
+    waiter.handoffDue = () => true;
+    drive(w, waiter);
+    assert.ok(waiter.blocked);
+    drive(w, holder);
+    drive(w, waiter);
+    assert.deepEqual(log, ['r0+', 'r0-', 'w1+', 'w1-']);
+    assert.ok(isFree(w.arena, w.mm), 'no flag is left');
+    const next = reader(w, 2, 0, log);
+    drive(w, next);
+    assert.ok(next.done, 'the next reader takes the lock at once');
+  });
+
+  for (const variant of ['A', 'F', 'H']) {
+    for (const kind of ['reader', 'writer'] as const) {
+      it(`${variant}: a ${kind} that queues while another CPU lets the lock go is not left waiting`, () => {
+        const w = world(variant, 2);
+        const log: string[] = [];
+        const holder = w.actor(0, function* (k): Path<void> {
+          yield* downWrite(k, w.mm);
+          yield;
+        });
+        w.stepper.step(holder);
+        w.stepper.step(holder);
+        const waiter = kind === 'reader' ? reader(w, 1, 0, log) : writer(w, 1, 0, log);
+        const count = waiter.count.bind(waiter);
+        // It has seen the lock held and is about to queue: the other CPU releases it just then and finds nobody to wake.
+        waiter.count = (counter, by) => {
+          count(counter, by);
+          if (counter === C.lock_waits) upWrite(holder, w.mm);
+        };
+        drive(w, waiter);
+        assert.ok(waiter.done, 'it has had the lock');
+        assert.ok(isFree(w.arena, w.mm));
+      });
+    }
+  }
 });

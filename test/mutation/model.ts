@@ -107,4 +107,32 @@ export const MODEL_MUTATIONS: readonly Mutation[] = [
     to: 'if (false)',
     tests: ['model/iommufd.test.js'],
   },
+  {
+    rule: 'downgrade_write lets waiting readers in',
+    file: 'model/rwsem.js',
+    from: 'k.acquired(LockKind.MmapRead);\n    if ((s & WAITERS) !== 0)',
+    to: 'k.acquired(LockKind.MmapRead);\n    if (false)',
+    tests: ['model/rwsem.test.js'],
+  },
+  {
+    rule: 'the hand-off ends when the writer at the head takes the lock',
+    file: 'model/rwsem.js',
+    from: 'last ? WRITER : WRITER | WAITERS) === s) {',
+    to: '(last ? WRITER : WRITER | WAITERS) | (s & HANDOFF)) === s) {',
+    tests: ['model/rwsem.test.js'],
+  },
+  {
+    rule: 'a reader that queues while the lock is let go wakes the queue',
+    file: 'model/rwsem.js',
+    from: 'if (a.i32[mm + MM.semHead] === k.actor)\n        wakeHead(k, mm);',
+    to: '',
+    tests: ['model/rwsem.test.js'],
+  },
+  {
+    rule: 'A allocates the work item before it takes the mm reference, and puts nothing when that fails',
+    file: 'model/kernels/a.js',
+    from: 'if (!(yield* allocateWork(k, mm, npage)))\n        return;',
+    to: 'if (!(yield* allocateWork(k, mm, npage))) { if (k.at(S.Mmput, mm)) yield; return; }',
+    tests: ['model/accounting-steps.test.js'],
+  },
 ];
