@@ -146,7 +146,7 @@ describe('attach and detach of groups', () => {
       assert.deepEqual(k.results, [0]);
       const charged = [lockedVm(w.arena, owner), lockedVm(w.arena, other)];
       // B pins from the mapping's task. C to E pin from and charge the attacher; later eras pin from it and charge the owner.
-      const attacher = ['C', 'D', '4.10.17', 'E'].includes(id);
+      const attacher = ['C', 'D', '4.10.17', 'E', '4.14.115'].includes(id);
       assert.deepEqual(charged, attacher ? [0n, 8n] : [8n, 0n]);
       assert.deepEqual(w.verdict(), id === 'B' || attacher ? [] : ['balance']);
       if (!attacher) return;

@@ -22,7 +22,7 @@ const withMdev = VARIANTS.filter((v) => v.external !== null).map((v) => v.id);
 const ENTRY = {
   early: ['B', 'C', 'D', '4.10.17'],
   zeroSize: ['B', 'C'],
-  leaks: ['B', 'C', 'D', '4.10.17', 'E', 'E2', 'F', 'J', 'J-cas'],
+  leaks: ['B', 'C', 'D', '4.10.17', 'E', '4.14.115', '4.18', 'E2', 'F', 'J', 'J-cas'],
 };
 
 /** Runs one actor of a world to its end; its results. */
@@ -263,7 +263,7 @@ describe('mdev pins', () => {
         yield* pin(a, [1]);
       });
       w.runInOrder();
-      const byThread = ['B', 'C', 'D', '4.10.17', 'E'].includes(id);
+      const byThread = ['B', 'C', 'D', '4.10.17', 'E', '4.14.115'].includes(id);
       assert.deepEqual(k.results, [byThread ? -ENODEV : 1]);
 
       const gone = mdevOnly(id, { tasks: ['main', 'child'] });
@@ -434,7 +434,7 @@ describe('mdev pins', () => {
       return (w.stepper.counters[C.mmap_read_acquisitions] as number) - before;
     };
     for (const id of withMdev) {
-      const fast = ['B', 'D', '4.10.17', 'E'].includes(id);
+      const fast = ['B', 'D', '4.10.17', 'E', '4.14.115'].includes(id);
       assert.equal(reads(id, 0), fast ? 0 : 1, `${id} owner`);
       assert.equal(reads(id, 1), 1, `${id} kernel thread`);
     }

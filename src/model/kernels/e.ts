@@ -86,6 +86,16 @@ export const E: Variant = {
   acctDma: (k, dma, npage) => vfioLockAcct(k, k.arena.i32[dma + DMA.task] as number, npage, null),
 };
 
+/** E in the stable lines that got dma_entry_limit (492855939bdb): of its kernels only 4.14 lived that long. */
+export const STABLE_4_14: Variant = {
+  ...E,
+  id: '4.14.115',
+  kernels: '4.14.115 on (stable)',
+  versions: [['4.14.115', '4.14']],
+  identity: 'E with dma_entry_limit: at most 65535 mappings per container',
+  entryLimit: true,
+};
+
 /** The chunk loop of the backport: limit and capability are sampled per chunk, as in D. */
 const STABLE_LOOP: PerPageLoop = {
   ...LOOP,

@@ -4,8 +4,8 @@ import { A } from './a.ts';
 import { B } from './b.ts';
 import { C } from './c.ts';
 import { D } from './d.ts';
-import { E, STABLE_4_10 } from './e.ts';
-import { E2 } from './e2.ts';
+import { E, STABLE_4_10, STABLE_4_14 } from './e.ts';
+import { E2, EARLY_E2 } from './e2.ts';
 import { F, LATE_F } from './f.ts';
 import { G } from './g.ts';
 import { H, STABLE_6_1 } from './h.ts';
@@ -21,6 +21,8 @@ export const VARIANTS: readonly Variant[] = [
   D,
   STABLE_4_10,
   E,
+  STABLE_4_14,
+  EARLY_E2,
   E2,
   F,
   LATE_F,

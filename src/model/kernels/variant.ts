@@ -51,7 +51,7 @@ export interface Variant {
   readonly recordsMm: boolean;
   /** What UNMAP_DMA does with a mapping made in another address space. */
   readonly foreignUnmap: 'allowed' | 'stops';
-  /** dma_entry_limit exists (5.1). */
+  /** dma_entry_limit exists (5.1-rc4, 4.14.115, 4.19.38, 5.0.11). */
   readonly entryLimit: boolean;
   /** MAP_DMA tests the aperture and reserved windows (5.4). */
   readonly aperture: boolean;
