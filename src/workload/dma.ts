@@ -19,7 +19,9 @@ interface Piece {
 
 /** Maps `pages` pages of the guest's buffer, from its page `bufferPage`, read-write at `iovaPage`. 0 or a negative errno. */
 export function* mapBuffer(actor: Actor, m: Piece & { readonly bufferPage: number }): Path<number> {
-  return yield* mapMemory(actor, { ...m, page: actor.bufferPage + m.bufferPage });
+  const { iovaPage, pages, container = 0 } = m;
+  // No spread: each would leave a little garbage that only a full collection finds.
+  return yield* mapMemory(actor, { iovaPage, pages, container, page: actor.bufferPage + m.bufferPage });
 }
 
 /** The same for any memory of the process, from its page `page`. */
