@@ -20,7 +20,10 @@ interface Given {
 /** The Redis of the workers; undefined: simulate here. @throws UserError when it cannot be used. */
 export async function remoteOf(options: Given): Promise<RedisTarget | undefined> {
   if (options.redis === undefined) return undefined;
-  const { checkRedis, parseRedisUrl } = await import('../coordinator/redis.ts');
+  const [{ checkRedis }, { parseRedisUrl }] = await Promise.all([
+    import('../coordinator/redis-check.ts'),
+    import('../coordinator/redis.ts'),
+  ]);
   const target = parseRedisUrl(options.redis, options);
   await checkRedis(target);
   return target;

@@ -1,7 +1,7 @@
 /** Bears with a Redis whose memory is full, for a while: it refused, so nothing was done, and it can be done later. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { EXIT, UserError } from '../base/errors.ts';
-import { isFull } from './redis.ts';
+import { FULL_HINT, isFull } from './redis.ts';
 
 /** Between attempts, ms. */
 const RETRY_MS = 100;
@@ -38,7 +38,7 @@ export class FullMemory {
         throw new UserError(
           EXIT.inconclusive,
           `the memory of Redis at ${this.label} is full`,
-          'raise its maxmemory, or use one of your own for the run',
+          FULL_HINT,
         );
       }
       await pause(RETRY_MS);

@@ -1,5 +1,5 @@
 /**
- * Where Redis is and how to reach it: address parsing, one bounded check before anything starts, and connections.
+ * Where Redis is and how to reach it: addresses, connections, what their errors mean, and clocks.
  * A password never appears in a message: `label` is the only form of the address that is printed.
  */
 import { readFileSync } from 'node:fs';
@@ -117,11 +117,57 @@ export const isFull = (error: unknown): boolean => error instanceof Error && /\b
 export function isConnectionError(error: Error): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return (
-    error.name === 'MaxRetriesPerRequestError' ||
-    error.message.startsWith('Connection is closed') ||
+    LOST.has(error.name) ||
+    /^(Connection is closed|Socket timeout|Command timed out|Stream isn't writeable|Unknown RESP type)/.test(
+      error.message,
+    ) ||
+    (error.name === 'AbortError' && code !== 'ABORT_ERR') ||
     /^E[A-Z]+$/.test(code ?? '')
   );
 }
+const LOST = new Set(['MaxRetriesPerRequestError', 'InterruptError', 'ParserError']);
+
+/** Whether Redis answered with a refusal that will not go away by itself, as a full memory or a restart does. */
+export function isRefusal(error: unknown): error is Error {
+  return error instanceof Error && error.name === 'ReplyError' && !isFull(error) && !/\bLOADING\b/.test(error.message);
+}
+
+/** Why Redis refuses a command, by the code of its answer. */
+const REFUSALS: Readonly<Record<string, string>> = {
+  WRONGTYPE: 'a key of the run holds something else than pinstorm wrote',
+  NOPERM: 'the user lacks permission',
+  NOAUTH: 'it wants a login',
+  READONLY: 'it is a replica',
+  MISCONF: 'it cannot save its data to disk',
+  NOREPLICAS: 'it has too few replicas to take a write',
+  MASTERDOWN: 'it is a replica that has lost its primary',
+  CLUSTERDOWN: 'it is a node of a cluster',
+  CROSSSLOT: 'it is a node of a cluster',
+  MOVED: 'it is a node of a cluster',
+  ASK: 'it is a node of a cluster',
+  BUSY: 'a script of somebody else keeps it busy',
+  LOADING: 'it is loading its data',
+};
+
+/** Why Redis refused, in words of ours. A script's error names the code further on. */
+export function whyRefused(error: Error): string {
+  if (/ACL failure|no permission/i.test(error.message)) return REFUSALS['NOPERM'] as string;
+  const codes = error.message.match(/\b[A-Z]{3,}\b/g) ?? [];
+  const known = codes.find((code) => Object.hasOwn(REFUSALS, code));
+  return (known === undefined ? undefined : REFUSALS[known]) ?? `it answered ${codes[0] ?? 'with an error'}`;
+}
+
+/** What an error of a command says of Redis, for users, status 113. Undefined: it is not about Redis. */
+export function redisFailure({ label }: RedisTarget, error: unknown): UserError | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if (isConnectionError(error)) return new UserError(EXIT.inconclusive, `Redis at ${label} was lost`);
+  if (isFull(error)) return new UserError(EXIT.inconclusive, `the memory of Redis at ${label} is full`, FULL_HINT);
+  if (error.name !== 'ReplyError') return undefined;
+  const { command } = error as { command?: { name?: string } };
+  const what = command?.name === undefined ? 'a command' : command.name.toUpperCase();
+  return new UserError(EXIT.inconclusive, `Redis at ${label} refused ${what}: ${whyRefused(error)}`);
+}
+export const FULL_HINT = 'raise its maxmemory, or use one of your own for the run';
 
 const LOOK_MS = 500;
 
@@ -150,104 +196,9 @@ export async function awaitFound<T>(
   }
 }
 
-const CHECK_MS = 4000;
-
-/** One bounded attempt to use Redis. Throws UserError 104 when it cannot serve a run; takes at most about 4 s. */
-export async function checkRedis(target: RedisTarget): Promise<void> {
-  const redis = new Redis({
-    ...target.options,
-    lazyConnect: true,
-    connectTimeout: CHECK_MS,
-    commandTimeout: CHECK_MS,
-    maxRetriesPerRequest: 0,
-    retryStrategy: () => null,
-  });
-  let cause: Error | undefined;
-  redis.on('error', (error: Error) => (cause ??= error));
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${CHECK_MS / 1000} s`)), CHECK_MS);
-  });
-  try {
-    const look = async (): Promise<string> => {
-      await redis.connect();
-      // Whether the user may touch our keys shows only by touching one.
-      await redis.exists(`{${target.prefix}}:runs`);
-      return redis.info();
-    };
-    const info = await Promise.race([look(), late]);
-    checkServer(target, info);
-  } catch (error) {
-    if (error instanceof UserError) throw error;
-    throw unreachable(target, cause ?? (error instanceof Error ? error : new Error(String(error))));
-  } finally {
-    clearTimeout(timer);
-    redis.disconnect();
-  }
-}
-
-function unreachable(target: RedisTarget, cause: Error): UserError {
-  const text = cause.message;
-  if (/WRONGPASS|NOAUTH|invalid password|without any password/i.test(text)) {
-    return new UserError(
-      EXIT.invalid,
-      `Redis at ${target.label} refused the login`,
-      'give user and password in the address: redis://user:password@host',
-    );
-  }
-  if (/NOPERM/.test(text)) {
-    return new UserError(
-      EXIT.invalid,
-      `Redis at ${target.label}: the user lacks permissions`,
-      `pinstorm needs the commands on keys that begin with {${target.prefix}, and INFO: ACL rules ~{${target.prefix}* +@all -@dangerous +info`,
-    );
-  }
-  const code = (cause as NodeJS.ErrnoException).code;
-  if (/CERT|SIGNATURE|ALTNAME/.test(code ?? '')) {
-    return new UserError(
-      EXIT.invalid,
-      `the certificate of Redis at ${target.label} is not trusted (${code})`,
-      'name the file of its authority with --tls-ca, and the host as the certificate does',
-    );
-  }
-  const why =
-    code === 'ECONNREFUSED'
-      ? 'connection refused'
-      : code === 'ENOENT'
-        ? 'no such socket'
-        : code === 'ENOTFOUND' || code === 'EAI_AGAIN'
-          ? 'the host name does not resolve'
-          : (code ?? withoutSecrets(target, text.split('\n', 1)[0] ?? ''));
-  return new UserError(
-    EXIT.invalid,
-    `cannot reach Redis at ${target.label}: ${why}`,
-    'start it, correct --redis, or leave --redis out for a private one',
-  );
-}
-
-/** A server's own words can repeat what was sent to it, the login too. */
-function withoutSecrets({ options: { password } }: RedisTarget, text: string): string {
-  return password === undefined || password === '' ? text : text.replaceAll(password, '***');
-}
-
-function checkServer(target: RedisTarget, info: string): void {
-  const field = (name: string): string => infoField(info, name);
-  const version = field('redis_version');
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  if (version !== '' && (major < 6 || (major === 6 && minor < 2))) {
-    throw new UserError(EXIT.invalid, `Redis at ${target.label} is version ${version}`, 'pinstorm needs 6.2 or newer');
-  }
-  const policy = field('maxmemory_policy');
-  if (field('maxmemory') !== '0' && policy !== '' && policy !== 'noeviction') {
-    throw new UserError(
-      EXIT.invalid,
-      `Redis at ${target.label} may drop jobs when its memory is full (maxmemory-policy ${policy})`,
-      'set maxmemory-policy noeviction',
-    );
-  }
-}
-
-const infoField = (info: string, name: string): string => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? '';
+/** The value of a field of INFO; empty when there is none. */
+export const infoField = (info: string, name: string): string =>
+  new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? '';
 
 /** Memory and commands of the whole server, and how long the answer took. */
 export async function serverLoad(

@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import { EXIT } from '../../src/base/errors.ts';
+import { TRIED } from '../../src/coordinator/redis-check.ts';
 import { openRedis, parseRedisUrl } from '../../src/coordinator/redis.ts';
 import type { RunResults } from '../../src/report/results.ts';
 import { CONTENTION, inDirectory, LiveRun } from '../worker/live-run.ts';
@@ -66,7 +67,7 @@ it('a run works with TLS, an ACL user and a key prefix, and touches no other key
       );
       const noRights = await ended(['run', 'scenario.yaml', '--prefix', 'production']);
       assert.equal(noRights.code, EXIT.invalid, noRights.stderr);
-      assert.match(noRights.stderr, /the user lacks permissions\nhint: .* ~\{production\*/);
+      assert.match(noRights.stderr, /the user lacks permission for SET, .*\nhint: .* ~\{production\*/);
 
       const worker = new LiveRun(
         directory,
@@ -83,6 +84,15 @@ it('a run works with TLS, an ACL user and a key prefix, and touches no other key
       // The workers that `run` starts itself are told all of it.
       const run = await ended(['run', 'scenario.yaml', '--prefix', 'staging', '--threads', '2', '--quiet']);
       assert.ok(run.code === EXIT.ok || run.code === EXIT.saturated, run.stderr);
+      // The check tries all that a run needs; of these the connection itself has need.
+      const ofConnections = ['HELLO', 'AUTH', 'SELECT', 'CLIENT|SETNAME', 'KEYS'];
+      const sent = [...(await admin.info('commandstats')).matchAll(/^cmdstat_([^:]+):/gm)]
+        .map(([, name = '']) => name.toUpperCase())
+        .filter((name) => !ofConnections.includes(name));
+      assert.deepEqual(
+        sent.filter((name) => !TRIED.includes(name.split('|', 1)[0] ?? '')),
+        [],
+      );
       const keys = (await admin.keys('*')).filter((key) => !key.endsWith(':control'));
       assert.deepEqual(keys, ['somebody else']);
     } finally {

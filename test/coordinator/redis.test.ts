@@ -2,14 +2,13 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, it } from 'node:test';
 import { EXIT, UserError } from '../../src/base/errors.ts';
 import { redisServerInstalled, startPrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { awaitFound, checkRedis, clockOffset, openRedis, parseRedisUrl } from '../../src/coordinator/redis.ts';
+import { awaitFound, clockOffset, openRedis, parseRedisUrl } from '../../src/coordinator/redis.ts';
 import { isAlive, until } from './until.ts';
 
 const invalid = (pattern: RegExp) => (error: unknown) => {
@@ -63,50 +62,6 @@ it('whoever waits for something in Redis bears with one that is away, and with n
   assert.deepEqual([found, looks], ['a run', 2]);
   const bug = awaitFound(nowhere, () => Promise.reject(new Error('a bug')), AbortSignal.timeout(60_000));
   await assert.rejects(bug, /a bug/);
-});
-
-describe('checking a Redis', () => {
-  it('says what is wrong, in seconds, without the password', async () => {
-    const closed = createServer().listen(0, '127.0.0.1');
-    await once(closed, 'listening');
-    const { port } = closed.address() as { port: number };
-    closed.close();
-    const started = performance.now();
-    const refused = parseRedisUrl(`redis://u:s3cret@127.0.0.1:${port}`);
-    await assert.rejects(checkRedis(refused), invalid(/cannot reach Redis at redis:\/\/u:\*\*\*@.*connection refused/));
-    await assert.rejects(checkRedis(parseRedisUrl('/nonexistent/redis.sock')), invalid(/no such socket/));
-    assert.ok(performance.now() - started < 3000);
-  });
-
-  it('gives up on a server that never answers', async () => {
-    const mute = createServer(() => {}).listen(0, '127.0.0.1');
-    await once(mute, 'listening');
-    const { port } = mute.address() as { port: number };
-    await assert.rejects(checkRedis(parseRedisUrl(`redis://127.0.0.1:${port}`)), invalid(/no answer within/));
-    mute.close();
-  });
-
-  it('tells a refused login, an evicting server and a good one apart', async () => {
-    const redis = await startPrivateRedis();
-    const socket = redis.target.url;
-    const admin = openRedis(redis.target, 'finite');
-    try {
-      await checkRedis(redis.target);
-      await admin.config('SET', 'maxmemory', '100mb');
-      await admin.config('SET', 'maxmemory-policy', 'allkeys-lru');
-      await assert.rejects(checkRedis(redis.target), invalid(/may drop jobs/));
-      await admin.config('SET', 'maxmemory-policy', 'noeviction');
-      await checkRedis(redis.target);
-      await admin.config('SET', 'requirepass', 's3cret');
-      await assert.rejects(checkRedis(redis.target), invalid(/refused the login/));
-      const wrong = { ...redis.target, options: { path: socket, password: 's3cret-no' } };
-      await assert.rejects(checkRedis(wrong), invalid(/refused the login/));
-      await checkRedis({ ...redis.target, options: { path: socket, password: 's3cret' } });
-    } finally {
-      admin.disconnect();
-      await redis.close();
-    }
-  });
 });
 
 describe('private Redis', () => {

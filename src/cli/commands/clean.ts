@@ -13,11 +13,13 @@ export const command = defineCommand({
   async run(_, options) {
     if (options.redis === undefined)
       throw new UserError(EXIT.invalid, '--redis is missing', 'say which Redis to look at');
-    const [{ checkRedis, openRedis, parseRedisUrl }, { findRemains }, { removeRun }] = await Promise.all([
-      import('../../coordinator/redis.ts'),
-      import('../../coordinator/remains.ts'),
-      import('../../coordinator/protocol.ts'),
-    ]);
+    const [{ checkRedis }, { openRedis, parseRedisUrl, redisFailure }, { findRemains }, { removeRun }] =
+      await Promise.all([
+        import('../../coordinator/redis-check.ts'),
+        import('../../coordinator/redis.ts'),
+        import('../../coordinator/remains.ts'),
+        import('../../coordinator/protocol.ts'),
+      ]);
     const target = parseRedisUrl(options.redis, options);
     await checkRedis(target);
     const redis = openRedis(target, 'finite');
@@ -35,6 +37,8 @@ export const command = defineCommand({
       else if (!options.yes) lines.push('with --yes, what is left behind is removed');
       process.stdout.write(`${lines.join('\n')}\n`);
       return EXIT.ok;
+    } catch (error) {
+      throw redisFailure(target, error) ?? error;
     } finally {
       redis.disconnect();
     }

@@ -38,13 +38,19 @@ export const command = defineCommand({
     if (options.redis === undefined) {
       throw new UserError(EXIT.invalid, '--redis is missing', 'give the address the coordinator uses');
     }
-    const [{ checkRedis, parseRedisUrl }, { awaitRun, runWorker }, { awaitExperiment, runExperiment }, { isKeyPart }] =
-      await Promise.all([
-        import('../../coordinator/redis.ts'),
-        import('../../worker/node.ts'),
-        import('../../worker/experiment-node.ts'),
-        import('../../coordinator/queue.ts'),
-      ]);
+    const [
+      { checkRedis },
+      { parseRedisUrl },
+      { awaitRun, runWorker },
+      { awaitExperiment, runExperiment },
+      { isKeyPart },
+    ] = await Promise.all([
+      import('../../coordinator/redis-check.ts'),
+      import('../../coordinator/redis.ts'),
+      import('../../worker/node.ts'),
+      import('../../worker/experiment-node.ts'),
+      import('../../coordinator/queue.ts'),
+    ]);
     // The process that started this one is gone: nobody waits for an orderly end.
     if (options.supervised) process.stdin.on('close', () => process.exit(EXIT.inconclusive)).resume();
     const host = hostname()
