@@ -16,7 +16,7 @@ import { checkPlan } from '../scenario/plan-check.ts';
 import { hostTasks, type HostResult } from '../worker/virtual-run.ts';
 import { scanKeys } from './protocol.ts';
 import { openProducer, runTag, type QueueName } from './queue.ts';
-import { openRedis, type RedisTarget } from './redis.ts';
+import { openRedis, redisFailure, type RedisTarget } from './redis.ts';
 
 /** Hash of the experiments in a Redis: id to the version of pinstorm. */
 export const experimentsKey = (prefix: string): string => `{${prefix}}:experiments`;
@@ -127,6 +127,8 @@ export async function simulateRemotely(
     }
     const all = await redis.hgetall(keys.results);
     return hosts.map((n, plan) => resultsOf(all, plan, n));
+  } catch (error) {
+    throw redisFailure(target, error) ?? error;
   } finally {
     await queue.close();
     await redis.hdel(experimentsKey(prefix), id).catch(() => {});

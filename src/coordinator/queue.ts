@@ -5,7 +5,7 @@
  * idempotent. A job is never given up because it stalled, and its data is untrusted input to the handler.
  */
 import { Queue, Worker, type Job, type JobJson } from 'bullmq';
-import { openRedis, type RedisTarget } from './redis.ts';
+import { isRefusal, openRedis, type RedisTarget } from './redis.ts';
 
 export interface QueueName {
   /** Prefix of all keys of the queue; its {hash tag} keeps them in one slot of a Redis Cluster. */
@@ -39,6 +39,44 @@ export const DEFAULT_TIMING: QueueTiming = { lockDurationMs: 30_000, stalledInte
 /** BullMQ's fetch loop tries again after this long when Redis refuses it, for example because its memory is full, ms. */
 const FETCH_RETRY_MS = 1000;
 
+/** Refusals of Redis are counted as one row when they are at most this far apart, ms. */
+const ROW_GAP_MS = 15_000;
+/** A row of refusals this long, and of at least this many, does not end by itself. */
+const ROW_MS = 2000;
+const ROW_REFUSALS = 3;
+
+/**
+ * Tells a refusal of Redis that lasts from one that happened once. Lost connections, a full memory and a Redis that loads its data
+ * are none: they pass.
+ */
+export class Refusals {
+  #count = 0;
+  #firstMs = 0;
+  #lastMs = 0;
+
+  /** @param lasting called once with the refusal that goes on. */
+  constructor(private readonly lasting: (error: Error) => void) {}
+
+  note(error: unknown): void {
+    if (!isRefusal(error) || this.#count === Infinity) return;
+    const now = performance.now();
+    if (this.#count === 0 || now - this.#lastMs > ROW_GAP_MS) {
+      this.#count = 0;
+      this.#firstMs = now;
+    }
+    this.#lastMs = now;
+    this.#count++;
+    if (this.#count < ROW_REFUSALS || now - this.#firstMs < ROW_MS) return;
+    this.#count = Infinity;
+    this.lasting(error);
+  }
+
+  /** Redis did what was asked: the row has ended. */
+  accepted(): void {
+    if (this.#count !== Infinity) this.#count = 0;
+  }
+}
+
 export interface JobProducer {
   /** Adds one job; a job of that id that still exists is left as it is. Rejects when Redis stays away. */
   add(id: string, data: unknown): Promise<void>;
@@ -60,7 +98,7 @@ export function openProducer(target: RedisTarget, queue: QueueName): JobProducer
     streams: { events: { maxLen: 100 } },
     defaultJobOptions: { removeOnComplete: true, removeOnFail: { count: 100 } },
   });
-  // Failures reach the caller through the rejected command.
+  // Errors reach the caller through the rejected command.
   bull.on('error', () => {});
   return {
     async add(id, data) {
@@ -119,14 +157,24 @@ export interface JobConsumer {
 export function openConsumer(
   target: RedisTarget,
   queue: QueueName,
-  options: { readonly concurrency: number; readonly timing?: QueueTiming | undefined },
+  options: {
+    readonly concurrency: number;
+    readonly timing?: QueueTiming | undefined;
+    /** Redis keeps refusing to hand out jobs: none will come. */
+    readonly onRefused: (error: Error) => void;
+  },
   handler: (id: string, data: unknown) => Promise<void>,
 ): JobConsumer {
   const connection = openRedis(target, 'endless');
   const timing = options.timing ?? DEFAULT_TIMING;
   let lostLocks = 0;
   let unreadable = 0;
-  const bull = new LenientWorker(queue.name, (job) => handler(job.id ?? '', job.data), {
+  const refusals = new Refusals(options.onRefused);
+  const handle = (job: Job<unknown, void>): Promise<void> => {
+    refusals.accepted();
+    return handler(job.id ?? '', job.data);
+  };
+  const bull = new LenientWorker(queue.name, handle, {
     connection,
     prefix: queue.prefix,
     concurrency: options.concurrency,
@@ -139,6 +187,7 @@ export function openConsumer(
   });
   // Connection trouble heals by itself; a lost lock is a second delivery, which handlers expect.
   bull.on('error', (error) => {
+    refusals.note(error);
     if (error instanceof SyntaxError) unreadable++;
     else if (/lock/i.test(error.message)) lostLocks++;
   });

@@ -7,8 +7,10 @@
  * nothing is dropped.
  */
 import {
+  DEFAULT_TIMING,
   openConsumer,
   openProducer,
+  Refusals,
   type JobConsumer,
   type JobProducer,
   type QueueName,
@@ -34,6 +36,8 @@ export interface DeferredOptions {
   readonly firstOpId?: number;
   /** Whether the update's guest still lives on this worker in that incarnation. */
   readonly isLive?: (update: DeferredUpdate) => boolean;
+  /** Called once when updates will not be applied any more, with the reason. */
+  readonly onFailure?: (error: Error) => void;
 }
 
 export interface DeferredCounts {
@@ -61,6 +65,8 @@ export interface DeferredReport extends DeferredCounts {
 /** Words per update in a job: operation id and time are relative to the job's first. */
 const WORDS = 6;
 const BATCH_LIMIT = 10_000;
+/** A queue that hands out nothing of what it takes for this long is broken, ms. */
+const UNHEARD_MS = 60_000;
 
 interface JobData {
   readonly v: 1;
@@ -116,6 +122,12 @@ export class DeferredPipeline {
   readonly #jobsMax: number;
   readonly #resendMs: number;
   readonly #resender: NodeJS.Timeout;
+  readonly #refusals = new Refusals((error) => this.#fail(error));
+  readonly #unheardMax: number;
+  /** Jobs being handled now. */
+  #handling = 0;
+  /** How often Redis took the oldest job again since it last handed out any. */
+  #unheard = 0;
   #buffer: DeferredUpdate[] = [];
   #flush: NodeJS.Timeout | undefined;
   #draining: (() => void) | undefined;
@@ -135,12 +147,15 @@ export class DeferredPipeline {
     this.#options = options;
     this.#jobsMax = options.jobsMax ?? 64;
     this.#resendMs = options.resendMs ?? 5000;
+    const { lockDurationMs } = options.timing ?? DEFAULT_TIMING;
+    this.#unheardMax = Math.ceil(Math.max(UNHEARD_MS, 3 * lockDurationMs) / this.#resendMs);
     const first = options.firstOpId ?? 1;
     this.#settled = new IdSet(first);
     this.#lastOpId = first - 1;
     this.#producer = openProducer(target, queue);
     const concurrency = options.concurrency ?? 16;
-    this.#consumer = openConsumer(target, queue, { concurrency, timing: options.timing }, (id, data) =>
+    const onRefused = (error: Error): void => this.#fail(error);
+    this.#consumer = openConsumer(target, queue, { concurrency, timing: options.timing, onRefused }, (id, data) =>
       this.#handle(id, data),
     );
     this.#resender = setInterval(() => this.#resend(), Math.max(10, this.#resendMs / 2));
@@ -160,7 +175,7 @@ export class DeferredPipeline {
     };
   }
 
-  /** An error of the emulator while applying: a bug, which makes the run's figures worthless. */
+  /** Why updates are not applied any more: Redis refuses or keeps the jobs, or the emulator has a bug. */
   get failure(): Error | undefined {
     return this.#failure;
   }
@@ -235,27 +250,63 @@ export class DeferredPipeline {
       const seq = ++this.#jobs;
       const job: Outstanding = { data: encodeJob(updates), sentAtMs: performance.now(), left: updates.length };
       this.#outstanding.set(seq, job);
-      this.#send(seq, job);
+      void this.#send(seq, job);
     }
     if (this.#outstanding.size === 0 && this.#buffer.length === 0) this.#draining?.();
   }
 
-  #send(seq: number, job: Outstanding): void {
+  /** A job that Redis did not take stays on the books, and is sent again. Resolves to whether Redis took it. */
+  async #send(seq: number, job: Outstanding): Promise<boolean> {
     job.sentAtMs = performance.now();
-    // A failed add is repeated by the resender: the job stays on the books.
-    this.#producer.add(`d-${seq}`, job.data).catch(() => {});
+    try {
+      await this.#producer.add(`d-${seq}`, job.data);
+      this.#refusals.accepted();
+      return true;
+    } catch (error) {
+      this.#refusals.note(error);
+      return false;
+    }
   }
 
   #resend(): void {
     const before = performance.now() - this.#resendMs;
+    let oldest = true;
     for (const [seq, job] of this.#outstanding) {
-      if (job.sentAtMs > before) continue;
-      this.#resent++;
-      this.#send(seq, job);
+      if (job.sentAtMs <= before) {
+        this.#resent++;
+        const sent = this.#send(seq, job);
+        if (oldest) void sent.then((taken) => this.#expectDelivery(taken));
+      }
+      oldest = false;
     }
   }
 
+  /** Redis that takes the oldest job again and again and hands out none has lost the queue. */
+  #expectDelivery(taken: boolean): void {
+    if (!taken || this.#handling > 0) return;
+    this.#unheard++;
+    if (this.#unheard < this.#unheardMax) return;
+    const seconds = Math.round((this.#unheard * this.#resendMs) / 1000);
+    this.#fail(new Error(`Redis takes the deferred updates and has handed out none for ${seconds} s`));
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error instanceof Error ? error : new Error(String(error));
+    this.#options.onFailure?.(this.#failure);
+  }
+
   async #handle(jobId: string, data: unknown): Promise<void> {
+    this.#unheard = 0;
+    this.#handling++;
+    try {
+      await this.#handleJob(jobId, data);
+    } finally {
+      this.#handling--;
+    }
+  }
+
+  async #handleJob(jobId: string, data: unknown): Promise<void> {
     const seq = Number(/^d-(\d{1,15})$/.exec(jobId)?.[1] ?? NaN);
     const updates = decodeJob(data);
     if (updates === null || !(seq <= this.#jobs)) {
@@ -276,7 +327,7 @@ export class DeferredPipeline {
       await this.#apply(seq, job, updates);
     } catch (error) {
       // A bug in the emulator. The update stays on the books as missing, and the node reports the failure.
-      this.#failure ??= error instanceof Error ? error : new Error(String(error));
+      this.#fail(error);
     }
   }
 

@@ -9,7 +9,7 @@ import {
   type Outcome,
 } from '../coordinator/experiment.ts';
 import { openConsumer } from '../coordinator/queue.ts';
-import { awaitFound, openRedis, type RedisTarget } from '../coordinator/redis.ts';
+import { awaitFound, openRedis, redisFailure, type RedisTarget } from '../coordinator/redis.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { openHostPool, StopSignal } from './virtual-pool.ts';
 import { hostTasks } from './virtual-run.ts';
@@ -53,7 +53,9 @@ export async function runExperiment(
       return { error: (error instanceof Error ? error.message : String(error)).slice(0, 2000) };
     }
   };
-  const consumer = openConsumer(target, hostQueue(prefix, id), { concurrency: threads }, async (_id, data) => {
+  let refused: Error | undefined;
+  const options = { concurrency: threads, onRefused: (error: Error) => (refused = error) };
+  const consumer = openConsumer(target, hostQueue(prefix, id), options, async (_id, data) => {
     const job = HostJob.safeParse(data);
     if (!job.success) return;
     const { plan, host } = job.data;
@@ -63,7 +65,12 @@ export async function runExperiment(
       await redis.hset(keys.results, `${plan}/${host}`, JSON.stringify(outcome));
   });
   try {
-    while (!signal.aborted && (await redis.exists(keys.alive)) === 1) await pause(200);
+    while (!signal.aborted && (await redis.exists(keys.alive)) === 1) {
+      if (refused !== undefined) throw refused;
+      await pause(200);
+    }
+  } catch (error) {
+    throw redisFailure(target, error) ?? error;
   } finally {
     await consumer.close(!signal.aborted);
     await pool.close();

@@ -30,10 +30,10 @@ import { Receipts } from '../coordinator/receipts.ts';
 import {
   awaitFound,
   clockOffset,
-  isConnectionError,
   isFull,
   monotonicMs,
   openRedis,
+  redisFailure,
   type ClockOffset,
   type RedisTarget,
 } from '../coordinator/redis.ts';
@@ -93,16 +93,13 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
         metrics = await serveMetrics(createRegistry(node.metricSources()), { port, host });
       }
       await node.run();
-    } catch (error) {
-      if (error instanceof Error && isConnectionError(error)) {
-        throw new UserError(EXIT.inconclusive, `Redis at ${options.target.label} was lost`);
-      }
-      throw error;
     } finally {
       await metrics?.close();
       await node.close();
       await withTime(removeRemains(redis, options.target.prefix, options.runId));
     }
+  } catch (error) {
+    throw redisFailure(options.target, error) ?? error;
   } finally {
     redis.disconnect();
   }
@@ -215,6 +212,7 @@ class Node {
       ...plan.deferred,
       timing: this.#timing(),
       isLive: (update) => this.#live.get(update.guest) === update.incarnation,
+      onFailure: (error) => this.#fail(error),
     });
     emulator.onMark = ({ guest, incarnation, label, value }) =>
       this.#post({ t: 'mark', worker, seq: ++this.#marks, guest, incarnation, label, value });
@@ -264,13 +262,13 @@ class Node {
           await Promise.race([this.#beat(), this.#failing]);
           nextBeatAt = Math.max(nextBeatAt + beatMs, performance.now());
         }
-        if (this.#deferred.failure !== undefined) this.#fail(this.#deferred.failure);
       }
     } catch (error) {
       if (this.#failure === undefined) throw error;
-      const text = this.#failure.stack ?? this.#failure.message;
-      await withTime(this.#send({ t: 'trouble', worker, error: text.slice(0, 2000) }));
-      throw new UserError(EXIT.inconclusive, `the worker failed: ${this.#failure.message}`);
+      const refused = redisFailure(this.#options.target, this.#failure);
+      const { message } = refused ?? this.#failure;
+      await withTime(this.#send({ t: 'trouble', worker, error: message.slice(0, 2000) }));
+      throw refused ?? new UserError(EXIT.inconclusive, `the worker failed: ${message}`);
     }
   }
 
@@ -339,7 +337,8 @@ class Node {
     if (more <= 0 || this.#stopping) return;
     this.#slots = slots;
     const { target, runId } = this.#options;
-    const options = { concurrency: more, timing: this.#timing() };
+    const onRefused = (error: Error): void => void this.#fail(error);
+    const options = { concurrency: more, timing: this.#timing(), onRefused };
     this.#guests.push(
       openConsumer(target, guestQueue(target.prefix, runId), options, (_id, data) => this.#runSlice(data)),
     );

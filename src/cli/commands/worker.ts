@@ -40,7 +40,7 @@ export const command = defineCommand({
     }
     const [
       { checkRedis },
-      { parseRedisUrl },
+      { parseRedisUrl, redisFailure },
       { awaitRun, runWorker },
       { awaitExperiment, runExperiment },
       { isKeyPart },
@@ -93,7 +93,7 @@ export const command = defineCommand({
         const runId = taken.run;
         await runWorker({ ...options, target, runId, workerId, threads, leave: ended.signal });
       } catch (error) {
-        if (!ended.signal.aborted) throw error;
+        if (!ended.signal.aborted) throw redisFailure(target, error) ?? error;
       }
       return ended.signal.aborted ? EXIT.stopped : EXIT.ok;
     };
