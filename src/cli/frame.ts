@@ -4,6 +4,7 @@
  */
 import { Argument, Command as Commander, CommanderError, Option } from 'commander';
 import { EXIT, EXIT_MEANING, UserError, withoutPasswords, type ExitCode } from '../base/errors.ts';
+import { machineFailure } from '../base/machine-failure.ts';
 import { VERSION } from '../base/version.ts';
 import { flagName, shownDefault, variableName, type AnyCommand } from './command.ts';
 import { COMMANDS, type CommandRow } from './commands/index.ts';
@@ -23,7 +24,8 @@ export async function runCommandLine(argv: readonly string[], env: Environment):
 }
 
 /** Prints `error` on stderr the way users should see it. @returns the exit status that goes with it. */
-export function reportError(error: unknown, env: Environment): number {
+export function reportError(thrown: unknown, env: Environment): number {
+  const error = machineFailure(thrown) ?? thrown;
   const say = (text: string): boolean => process.stderr.write(withoutPasswords(text));
   if (error instanceof UserError) {
     say(`pinstorm: error: ${error.message}\n${error.hint ? `hint: ${error.hint}\n` : ''}`);

@@ -53,6 +53,8 @@ export class WorkerProcesses {
         rest = lines.pop() ?? '';
         for (const line of lines) {
           if (line.startsWith('pinstorm: ')) last = line;
+          // The last words of the engine.
+          else if (/out of memory|Fatal process OOM/.test(line)) last = 'it ran out of memory';
           listener.said(worker, line);
         }
       });

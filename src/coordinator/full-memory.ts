@@ -35,11 +35,7 @@ export class FullMemory {
       if (this.#sinceMs === null) this.noticed();
       this.#sinceMs ??= performance.now();
       if (performance.now() - this.#sinceMs > this.patienceMs) {
-        throw new UserError(
-          EXIT.inconclusive,
-          `the memory of Redis at ${this.label} is full`,
-          FULL_HINT,
-        );
+        throw new UserError(EXIT.inconclusive, `the memory of Redis at ${this.label} is full`, FULL_HINT);
       }
       await pause(RETRY_MS);
     }

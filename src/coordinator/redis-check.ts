@@ -245,7 +245,8 @@ function unusable(target: RedisTarget, cause: Error): UserError {
     return refuse(`Redis at ${label} has as many clients as it takes`, 'raise its maxclients');
   }
   if (cause.name === 'ReplyError') return refuse(`Redis at ${label} refuses its use: ${whyRefused(cause)}`, OWN_HINT);
-  const why = WHY[code] ?? (/^E[A-Z]+$/.test(code) ? code : text.startsWith('no answer') ? text : 'it ends the connection');
+  const why =
+    WHY[code] ?? (/^E[A-Z]+$/.test(code) ? code : text.startsWith('no answer') ? text : 'it ends the connection');
   const hint = 'start it, correct --redis (rediss:// for TLS), or leave --redis out for a private one';
   return refuse(`cannot reach Redis at ${label}: ${why}`, hint);
 }

@@ -164,7 +164,8 @@ export function redisFailure({ label }: RedisTarget, error: unknown): UserError 
   if (isFull(error)) return new UserError(EXIT.inconclusive, `the memory of Redis at ${label} is full`, FULL_HINT);
   if (error.name !== 'ReplyError') return undefined;
   const { command } = error as { command?: { name?: string } };
-  const what = command?.name === undefined ? 'a command' : command.name.toUpperCase();
+  const name = command?.name?.toUpperCase() ?? 'a command';
+  const what = name.startsWith('EVAL') ? 'a script' : name;
   return new UserError(EXIT.inconclusive, `Redis at ${label} refused ${what}: ${whyRefused(error)}`);
 }
 export const FULL_HINT = 'raise its maxmemory, or use one of your own for the run';

@@ -31,6 +31,8 @@ export interface DeferredOptions {
   readonly concurrency?: number;
   /** A job that is not settled after this long is sent again. */
   readonly resendMs?: number;
+  /** A queue that hands out nothing of what it takes for this long, and for three lives of a lock, is broken. */
+  readonly unheardMs?: number;
   readonly timing?: QueueTiming | undefined;
   /** First operation id of the emulator. */
   readonly firstOpId?: number;
@@ -65,7 +67,6 @@ export interface DeferredReport extends DeferredCounts {
 /** Words per update in a job: operation id and time are relative to the job's first. */
 const WORDS = 6;
 const BATCH_LIMIT = 10_000;
-/** A queue that hands out nothing of what it takes for this long is broken, ms. */
 const UNHEARD_MS = 60_000;
 
 interface JobData {
@@ -148,7 +149,7 @@ export class DeferredPipeline {
     this.#jobsMax = options.jobsMax ?? 64;
     this.#resendMs = options.resendMs ?? 5000;
     const { lockDurationMs } = options.timing ?? DEFAULT_TIMING;
-    this.#unheardMax = Math.ceil(Math.max(UNHEARD_MS, 3 * lockDurationMs) / this.#resendMs);
+    this.#unheardMax = Math.ceil(Math.max(options.unheardMs ?? UNHEARD_MS, 3 * lockDurationMs) / this.#resendMs);
     const first = options.firstOpId ?? 1;
     this.#settled = new IdSet(first);
     this.#lastOpId = first - 1;

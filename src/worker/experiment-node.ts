@@ -1,5 +1,6 @@
 /** A worker's part in an experiment: takes hosts from its queue, simulates them on its threads, and gives back what came out. */
 import { setTimeout as pause } from 'node:timers/promises';
+import { machineFailure } from '../base/machine-failure.ts';
 import {
   experimentKeys,
   fetchExperimentPlan,
@@ -50,7 +51,8 @@ export async function runExperiment(
       const control = { stop: new StopSignal().word, simulatedNs: new Float64Array(1) };
       return { result: await pool.run({ ...task, control }) };
     } catch (error) {
-      return { error: (error instanceof Error ? error.message : String(error)).slice(0, 2000) };
+      const known = machineFailure(error) ?? error;
+      return { error: (known instanceof Error ? known.message : String(known)).slice(0, 2000) };
     }
   };
   let refused: Error | undefined;

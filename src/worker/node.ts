@@ -7,6 +7,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
+import { machineFailure } from '../base/machine-failure.ts';
 import { VERSION } from '../base/version.ts';
 import { claimOf, claimSlice, takeName, type Claim, type Identity } from '../coordinator/claims.ts';
 import {
@@ -265,10 +266,10 @@ class Node {
       }
     } catch (error) {
       if (this.#failure === undefined) throw error;
-      const refused = redisFailure(this.#options.target, this.#failure);
-      const { message } = refused ?? this.#failure;
+      const known = redisFailure(this.#options.target, this.#failure) ?? machineFailure(this.#failure);
+      const { message } = known ?? this.#failure;
       await withTime(this.#send({ t: 'trouble', worker, error: message.slice(0, 2000) }));
-      throw refused ?? new UserError(EXIT.inconclusive, `the worker failed: ${message}`);
+      throw known ?? new UserError(EXIT.inconclusive, `the worker failed: ${message}`);
     }
   }
 

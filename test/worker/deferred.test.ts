@@ -106,6 +106,41 @@ describe('deferred pipeline', () => {
     });
   });
 
+  it("fails with the reason when Redis refuses the queue's jobs: one of its keys is of a wrong type", async () => {
+    const broken = (name: string) =>
+      withPipeline({ resendMs: 500 }, async (emulator, pipeline, queue) => {
+        emulator.push(1, 1);
+        await until('the queue works', () => pipeline.counts().applied === 1);
+        const key = `${queue.prefix}:${queue.name}:${name}`;
+        await admin.multi().del(key).set(key, 'x').exec();
+        for (let i = 0; i < 10; i++) emulator.push(1, 1);
+        await until(`the pipeline without ${name} has failed`, () => pipeline.failure !== undefined);
+        assert.match(String(pipeline.failure), /WRONGTYPE/, name);
+      });
+    // Side by side: BullMQ looks again after waiting up to ten seconds for a job.
+    await Promise.all(['wait', 'active', 'marker', 'meta'].map(broken));
+  });
+
+  it('fails when Redis takes the jobs and hands out none', async () => {
+    const timing = { lockDurationMs: 100, stalledIntervalMs: 50 };
+    await withPipeline({ resendMs: 20, unheardMs: 200, timing }, async (emulator, pipeline, queue) => {
+      emulator.push(1, 1);
+      await until('the queue works', () => pipeline.counts().applied === 1);
+      // A held apply is no such silence, however long it lasts.
+      let release: () => void = () => {};
+      emulator.hold = new Promise((resolve) => (release = resolve));
+      emulator.push(1, 1);
+      await until('the job was sent again many times', () => pipeline.counts().resent > 50);
+      assert.equal(pipeline.failure, undefined);
+      release();
+      await until('it is applied', () => pipeline.counts().applied === 2);
+      await admin.hset(`${queue.prefix}:${queue.name}:meta`, 'paused', '1');
+      emulator.push(1, 1);
+      await until('the pipeline has failed', () => pipeline.failure !== undefined);
+      assert.match(String(pipeline.failure), /takes the deferred updates and has handed out none for/);
+    });
+  });
+
   it('says exactly what is missing when an apply never ends', async () => {
     await withPipeline({ batch: 5 }, async (emulator, pipeline) => {
       emulator.hold = new Promise(() => {});
