@@ -19,6 +19,7 @@ const RULES: Readonly<Record<string, rules.Rule>> = {
   'no unfinished marks, no suppressed type errors': rules.noLooseEnds,
   'the type any is never used': rules.noAny,
   'no test is left out': rules.noTestLeftOut,
+  'every call of a path is driven': rules.pathsAreDriven,
   'no giant files': rules.noGiantFile,
 };
 for (const [name, rule] of Object.entries(RULES)) test(name, () => assertNone(rule(sources)));
@@ -80,6 +81,13 @@ test('each rule finds what it is for', () => {
     ['src/cli/a.ts', `let any: string; const x = y as any;`, '1 the type any'],
     ['test/a.test.ts', `test.only('x', f);\nt.skip();`, '1 test.only leaves tests out', '2 t.skip leaves tests out'],
     ['test/a.test.ts', `test('x', { skip: !redis }, f); other({ skip: 1 });`, '1 the option skip leaves tests out'],
+    ['src/model/a.ts', 'export function* up() { yield; }\nfunction* f() {\nyield* up(); return up();\n}'],
+    [
+      'src/model/a.ts',
+      'export function* up() { yield; }\nfunction* f() {\nup();\nif (!up()) yield* up();\n}',
+      '3 up never runs',
+      '4 up never runs',
+    ],
     ['src/cli/a.ts', 'f();\n'.repeat(rules.MAX_LINES)],
     ['src/cli/a.ts', 'f();\n'.repeat(rules.MAX_LINES + 1), '602 601 lines'],
     ['src/cli/a.ts', `const x = '/${home}/me/x'; const y = 'a/${home}/b';`, `1 the path /${home}/ of one machine`],

@@ -153,12 +153,10 @@ export function* runOp(k: Ctx, w: OpWorld, o: CaseOp): Path<number> {
       const mm = taskMm(a, k.current);
       if (o.mode === 'read') {
         yield* downRead(k, mm);
-        if (k.at(S.UpRead, mm)) yield;
-        upRead(k, mm);
+        yield* upRead(k, mm);
       } else {
         yield* downWrite(k, mm);
-        if (k.at(S.UpWrite, mm)) yield;
-        upWrite(k, mm);
+        yield* upWrite(k, mm);
       }
       return 0;
     }

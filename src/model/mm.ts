@@ -3,8 +3,9 @@
  * Sources: kernel/fork.c get_task_mm, mmget_not_zero, mmput; include/linux/sched/mm.h.
  */
 import type { Arena, Ref } from './arena.ts';
-import type { Ctx } from './env.ts';
+import type { Ctx, Path } from './env.ts';
 import { MM, PROCESS, TASK, USER } from './layout.ts';
+import { S } from './steps.ts';
 
 const MASK = 0xffff_ffff_ffff_ffffn;
 const WRAPPED = 1n << 63n;
@@ -123,8 +124,10 @@ export function mmdrop(a: Arena, mm: Ref): void {
   if (Atomics.sub(a.i32, mm + MM.mmCount, 1) === 1) a.free('mm', mm);
 }
 
-/** get_task_mm: NULL for a kernel thread or after exit_mm. The caller has announced the step. */
-export function getTaskMm(a: Arena, task: Ref): Ref {
+/** get_task_mm: NULL for a kernel thread or after exit_mm. */
+export function* getTaskMm(k: Ctx, task: Ref): Path<Ref> {
+  if (k.at(S.GetTaskMm, task)) yield;
+  const a = k.arena;
   if (a.i32[task + TASK.kthread] === 1) return 0;
   const mm = taskMm(a, task);
   if (mm !== 0) {
@@ -134,8 +137,10 @@ export function getTaskMm(a: Arena, task: Ref): Ref {
   return mm;
 }
 
-/** mmget_not_zero: a reference only if the address space still has users. The caller has announced the step. */
-export function mmgetNotZero(a: Arena, mm: Ref): boolean {
+/** mmget_not_zero: a reference only if the address space still has users. */
+export function* mmgetNotZero(k: Ctx, mm: Ref): Path<boolean> {
+  if (k.at(S.MmgetNotZero, mm)) yield;
+  const a = k.arena;
   const word = mm + MM.mmUsers;
   let n = Atomics.load(a.i32, word);
   while (n !== 0) {
@@ -149,10 +154,11 @@ export function mmgetNotZero(a: Arena, mm: Ref): boolean {
   return false;
 }
 
-/** mmput of what get_task_mm or mmget_not_zero took for the running operation. The caller has announced the step. */
-export function mmput(k: Ctx, mm: Ref): void {
+/** mmput of what get_task_mm or mmget_not_zero took for the running operation. */
+export function* mmput(k: Ctx, mm: Ref): Path<void> {
+  if (k.at(S.Mmput, mm)) yield;
   Atomics.sub(k.arena.i32, mm + MM.operationUsers, 1);
-  mmputLasting(k, mm);
+  mmDropUser(k, mm);
 }
 
 /** The reference of the running operation passes to a work item. */
@@ -161,7 +167,13 @@ export function mmHandOver(a: Arena, mm: Ref): void {
 }
 
 /** mmput of the reference of a task or a work item: the last user tears the address space down. */
-export function mmputLasting(k: Ctx, mm: Ref): void {
+export function* mmputLasting(k: Ctx, mm: Ref): Path<void> {
+  if (k.at(S.Mmput, mm)) yield;
+  mmDropUser(k, mm);
+}
+
+/** The effect of mmput, for a caller whose own step covers it. */
+export function mmDropUser(k: Ctx, mm: Ref): void {
   const a = k.arena;
   if (Atomics.sub(a.i32, mm + MM.mmUsers, 1) !== 1) return;
   k.addressSpace.destroy(mm);

@@ -47,8 +47,9 @@ export function* mutexLock(k: Ctx, object: Ref, at: MutexFields = CONTAINER): Pa
   k.acquired(LockKind.Container);
 }
 
-/** mutex_unlock. The caller has announced the step. */
-export function mutexUnlock(k: Ctx, object: Ref, at: MutexFields = CONTAINER): void {
+/** mutex_unlock. */
+export function* mutexUnlock(k: Ctx, object: Ref, at: MutexFields = CONTAINER): Path<void> {
+  if (k.at(S.MutexUnlock, object)) yield;
   const a = k.arena;
   k.releasing(LockKind.Container);
   const latch = object + at.muLatch;

@@ -67,8 +67,9 @@ export function isFree(a: Arena, mm: Ref): boolean {
   return Atomics.load(a.i32, mm + MM.semState) === 0;
 }
 
-/** down_write_trylock. The caller has announced the step. */
-export function downWriteTrylock(k: Ctx, mm: Ref): boolean {
+/** down_write_trylock. */
+export function* downWriteTrylock(k: Ctx, mm: Ref): Path<boolean> {
+  if (k.at(S.DownWriteTrylock, mm)) yield;
   const m = k.arena.i32;
   const word = mm + MM.semState;
   k.count(C.trylock_attempts, 1);
@@ -183,8 +184,9 @@ function takeAtHead(k: Ctx, mm: Ref): boolean {
   }
 }
 
-/** up_write. The caller has announced the step. */
-export function upWrite(k: Ctx, mm: Ref): void {
+/** up_write. */
+export function* upWrite(k: Ctx, mm: Ref): Path<void> {
+  if (k.at(S.UpWrite, mm)) yield;
   const m = k.arena.i32;
   k.releasing(LockKind.MmapWrite);
   m[mm + MM.semOwner] = 0;
@@ -226,7 +228,8 @@ export function readRepeatedly(k: Ctx, mm: Ref, times: number): number {
 }
 
 /** downgrade_write: from writer to reader without a gap; readers at the head of the queue come in. */
-export function downgradeWrite(k: Ctx, mm: Ref): void {
+export function* downgradeWrite(k: Ctx, mm: Ref): Path<void> {
+  if (k.at(S.DowngradeWrite, mm)) yield;
   const m = k.arena.i32;
   k.releasing(LockKind.MmapWrite);
   m[mm + MM.semOwner] = 0;
@@ -235,8 +238,8 @@ export function downgradeWrite(k: Ctx, mm: Ref): void {
   if ((s & WAITERS) !== 0) wakeWaiters(k, mm);
 }
 
-/** down_read_trylock. The caller has announced the step. */
-export function downReadTrylock(k: Ctx, mm: Ref): boolean {
+/** down_read_trylock, once down_read has announced its step. */
+function downReadTrylock(k: Ctx, mm: Ref): boolean {
   const m = k.arena.i32;
   const word = mm + MM.semState;
   let s = Atomics.load(m, word);
@@ -294,8 +297,9 @@ function* downReadSlow(k: Ctx, mm: Ref): Path<void> {
   gotRead(k);
 }
 
-/** up_read. The caller has announced the step. */
-export function upRead(k: Ctx, mm: Ref): void {
+/** up_read. */
+export function* upRead(k: Ctx, mm: Ref): Path<void> {
+  if (k.at(S.UpRead, mm)) yield;
   k.releasing(LockKind.MmapRead);
   releaseRead(k, mm);
 }

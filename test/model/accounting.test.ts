@@ -18,7 +18,7 @@ const deferring = ['A', 'B', 'C', 'D'];
 function* hold(k: StepActor, w: World, during: () => boolean): Path<void> {
   yield* downRead(k, w.mm);
   while (during()) yield;
-  upRead(k, w.mm);
+  yield* upRead(k, w.mm);
 }
 
 describe('accounting', () => {
@@ -142,7 +142,7 @@ describe('accounting', () => {
           yield* downRead(a, w.mm);
           held = true;
           while (wanted && !k.done) yield;
-          upRead(a, w.mm);
+          yield* upRead(a, w.mm);
           held = false;
         }
       });
@@ -188,7 +188,7 @@ describe('accounting', () => {
           for (; rounds < 5; rounds += 1) {
             yield* downRead(k, w.mm);
             yield;
-            upRead(k, w.mm);
+            yield* upRead(k, w.mm);
             yield;
           }
         });

@@ -307,7 +307,7 @@ describe('attach and detach of groups', () => {
       const reader = w.actor(1, function* (a) {
         yield* downRead(a, w.mm);
         while (!k.done && id < 'E') yield;
-        upRead(a, w.mm);
+        yield* upRead(a, w.mm);
       });
       for (let i = 0; i < 2; i += 1) w.stepper.step(reader);
       for (let n = 0; n < 10_000 && !(k.done && reader.done); n += 1) {

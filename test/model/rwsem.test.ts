@@ -26,7 +26,7 @@ function reader(w: World, i: number, stay: number, log: string[]): StepActor {
     yield* downRead(k, w.mm);
     log.push(`r${i}+`);
     for (let n = 0; n < stay; n += 1) yield;
-    upRead(k, w.mm);
+    yield* upRead(k, w.mm);
     log.push(`r${i}-`);
   });
 }
@@ -36,7 +36,7 @@ function writer(w: World, i: number, stay: number, log: string[]): StepActor {
     yield* downWrite(k, w.mm);
     log.push(`w${i}+`);
     for (let n = 0; n < stay; n += 1) yield;
-    upWrite(k, w.mm);
+    yield* upWrite(k, w.mm);
     log.push(`w${i}-`);
   });
 }
@@ -62,8 +62,8 @@ describe('mmap_sem', () => {
               assert.ok(inside.writers === 0 || (inside.writers === 1 && inside.readers === 0), `seed ${seed}`);
               yield;
               inside[write ? 'writers' : 'readers'] -= 1;
-              if (write) upWrite(k, w.mm);
-              else upRead(k, w.mm);
+              if (write) yield* upWrite(k, w.mm);
+              else yield* upRead(k, w.mm);
               yield;
             }
           });
@@ -117,8 +117,8 @@ describe('mmap_sem', () => {
       let got = false;
       // oxlint-disable-next-line require-yield
       const trier = w.actor(2, function* (k): Path<void> {
-        got = downWriteTrylock(k, w.mm);
-        if (got) upWrite(k, w.mm);
+        got = yield* downWriteTrylock(k, w.mm);
+        if (got) yield* upWrite(k, w.mm);
       });
       drive(w, trier);
       assert.equal(got, expected, variant);

@@ -246,7 +246,7 @@ class Machine {
     while (!this.#quiet && this.arena.i32[mm + MM.mmUsers] !== 0) {
       yield* downRead(k, mm);
       for (let n = this.random.nextU32() % 16; n > 0; n -= 1) yield;
-      upRead(k, mm);
+      yield* upRead(k, mm);
       for (let n = this.random.nextU32() % 16; n > 0; n -= 1) yield;
     }
   }
@@ -287,7 +287,7 @@ class Machine {
         yield* downRead(k, mm);
         // Held over what others do in between, as by a long fault.
         for (let n = this.random.nextU32() % 8; n > 0; n -= 1) yield;
-        upRead(k, mm);
+        yield* upRead(k, mm);
         return 0;
       }
       case 'setrlimit':

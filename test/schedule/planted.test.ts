@@ -30,8 +30,7 @@ function* locked(k: Ctx, mm: Ref, pages: number): Path<void> {
   yield* downWrite(k, mm);
   if (k.at(S.LockedVmWrite, mm)) yield;
   addLockedVm(k.arena, mm, pages);
-  if (k.at(S.UpWrite, mm)) yield;
-  upWrite(k, mm);
+  yield* upWrite(k, mm);
 }
 
 const own = (k: Ctx): Ref => taskMm(k.arena, k.current);
@@ -145,8 +144,7 @@ const keptLock: Variant = {
     if (exceeds(lockedVm(k.arena, mm), npage, memlockPages(k.arena, k.current))) return -ENOMEM;
     if (k.at(S.LockedVmWrite, mm)) yield;
     addLockedVm(k.arena, mm, npage);
-    if (k.at(S.UpWrite, mm)) yield;
-    upWrite(k, mm);
+    yield* upWrite(k, mm);
     return 0;
   },
 };

@@ -7,24 +7,23 @@ import { GUP_ZERO_PAGE } from '../gup-rules.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { getTaskMm, hasCapIpcLock, memlockPages, taskMm } from '../mm.ts';
 import { vfioPinPagesRemotePerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
-import { RWSEM_4_10 } from '../rwsem.ts';
+import { RWSEM_4_10, downWriteTrylock } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import type { Variant } from './variant.ts';
-import { allocateWork, queueWork, trylock, updateAndUnlock } from './work-item.ts';
+import { allocateWork, queueWork, updateAndUnlock } from './work-item.ts';
 
 /** vfio_lock_acct(npage): void, so its caller never learns of a failure. */
 function* vfioLockAcct(k: Ctx, npage: number, trylockFailed = false): Path<void> {
   if (npage === 0) return;
   const mm = taskMm(k.arena, k.current);
   if (mm === 0) return; // process exited
-  if (!trylockFailed && (yield* trylock(k, mm))) {
+  if (!trylockFailed && (yield* downWriteTrylock(k, mm))) {
     yield* updateAndUnlock(k, mm, npage);
     return;
   }
   // The only era that allocates first and takes the reference then, so a failed allocation has nothing to put.
   if (!(yield* allocateWork(k, mm, npage))) return;
-  if (k.at(S.GetTaskMm, k.current)) yield;
-  if (getTaskMm(k.arena, k.current) === 0) {
+  if ((yield* getTaskMm(k, k.current)) === 0) {
     k.count(C.deferred_lost, 1);
     if (k.at(S.Kfree, 0)) yield;
     return;

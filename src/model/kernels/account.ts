@@ -39,8 +39,7 @@ export type Charge = (k: Ctx, mm: Ref, npage: number, task: Ref, bypass: boolean
 function* underWriteLock(k: Ctx, mm: Ref, npage: number, task: Ref, bypass: boolean): Path<number> {
   if ((yield* downWriteKillable(k, mm)) !== 0) return -EINTR;
   const ret = yield* accountLockedVm(k, mm, npage, task, bypass);
-  if (k.at(S.UpWrite, mm)) yield;
-  upWrite(k, mm);
+  yield* upWrite(k, mm);
   return ret;
 }
 
@@ -63,12 +62,10 @@ export function* vfioLockAcct(
   if (source === 'stored') {
     mm = a.i32[dma + DMA.mm] as number;
     if (isAsync) {
-      if (k.at(S.MmgetNotZero, mm)) yield;
-      if (!mmgetNotZero(a, mm)) return -ESRCH;
+      if (!(yield* mmgetNotZero(k, mm))) return -ESRCH;
     }
   } else if (isAsync) {
-    if (k.at(S.GetTaskMm, task)) yield;
-    mm = getTaskMm(a, task);
+    mm = yield* getTaskMm(k, task);
   } else {
     mm = taskMm(a, task);
   }
@@ -79,8 +76,7 @@ export function* vfioLockAcct(
     a.f64[locked] = (a.f64[locked] as number) + npage;
   }
   if (isAsync) {
-    if (k.at(S.Mmput, mm)) yield;
-    mmput(k, mm);
+    yield* mmput(k, mm);
   }
   return ret;
 }

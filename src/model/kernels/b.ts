@@ -9,21 +9,20 @@ import type { Ctx, Path } from '../env.ts';
 import { DMA } from '../layout.ts';
 import { getTaskMm, hasCapIpcLock, memlockPages, mmput } from '../mm.ts';
 import { isLocal, vfioPinPagesRemotePerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { downWriteTrylock } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { A } from './a.ts';
 import type { Variant } from './variant.ts';
-import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
+import { deferUpdate, updateAndUnlock } from './work-item.ts';
 
 /** vfio_lock_acct(task, npage): always by a reference taken through the task. */
 function* vfioLockAcct(k: Ctx, task: Ref, npage: number, trylockFailed = false): Path<void> {
   if (npage === 0) return;
-  if (k.at(S.GetTaskMm, task)) yield;
-  const mm = getTaskMm(k.arena, task);
+  const mm = yield* getTaskMm(k, task);
   if (mm === 0) return; // process exited
-  if (!trylockFailed && (yield* trylock(k, mm))) {
+  if (!trylockFailed && (yield* downWriteTrylock(k, mm))) {
     yield* updateAndUnlock(k, mm, npage);
-    if (k.at(S.Mmput, mm)) yield;
-    mmput(k, mm);
+    yield* mmput(k, mm);
     return;
   }
   yield* deferUpdate(k, mm, npage);
@@ -37,8 +36,7 @@ const LOOP: PerPageLoop = {
   overLimit: 'shorten',
   *enter(k, call) {
     const task = taskOf(k, call.dma);
-    if (k.at(S.GetTaskMm, task)) yield;
-    call.mm = getTaskMm(k.arena, task);
+    call.mm = yield* getTaskMm(k, task);
     if (call.mm === 0) return -ENODEV;
     call.local = isLocal(k, call.mm);
     // current's credentials against the namespace of the mapping's task.
@@ -49,8 +47,7 @@ const LOOP: PerPageLoop = {
     return 0;
   },
   *leave(k, call) {
-    if (k.at(S.Mmput, call.mm)) yield;
-    mmput(k, call.mm);
+    yield* mmput(k, call.mm);
   },
 };
 

@@ -8,11 +8,12 @@ import { C as Count, type Ctx, type Path } from '../env.ts';
 import { DMA } from '../layout.ts';
 import { getTaskMm, hasCapIpcLock, memlockPages, mmput, taskMm } from '../mm.ts';
 import { vfioPinPagesRemotePerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
+import { downWriteTrylock } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import type { ExternalRules } from '../paths/external.ts';
 import { B } from './b.ts';
 import type { Variant } from './variant.ts';
-import { deferUpdate, trylock, updateAndUnlock } from './work-item.ts';
+import { deferUpdate, updateAndUnlock } from './work-item.ts';
 
 /**
  * vfio_lock_acct(task, npage, is_current): with the flag set the task's mm is used without a reference, which is taken
@@ -24,21 +25,18 @@ export function* vfioLockAcct(k: Ctx, task: Ref, npage: number, isCurrent: boole
   if (isCurrent) {
     mm = taskMm(k.arena, task);
   } else {
-    if (k.at(S.GetTaskMm, task)) yield;
-    mm = getTaskMm(k.arena, task);
+    mm = yield* getTaskMm(k, task);
   }
   if (mm === 0) return; // process exited
-  if (!trylockFailed && (yield* trylock(k, mm))) {
+  if (!trylockFailed && (yield* downWriteTrylock(k, mm))) {
     yield* updateAndUnlock(k, mm, npage);
     if (!isCurrent) {
-      if (k.at(S.Mmput, mm)) yield;
-      mmput(k, mm);
+      yield* mmput(k, mm);
     }
     return;
   }
   if (isCurrent) {
-    if (k.at(S.GetTaskMm, task)) yield;
-    mm = getTaskMm(k.arena, task);
+    mm = yield* getTaskMm(k, task);
     if (mm === 0) {
       k.count(Count.deferred_lost, 1);
       return;

@@ -26,8 +26,7 @@ function* vfioLockAcct(k: Ctx, task: Ref, npage: number, lockCap: boolean | null
   if (isCurrent) {
     mm = taskMm(a, task);
   } else {
-    if (k.at(S.GetTaskMm, task)) yield;
-    mm = getTaskMm(a, task);
+    mm = yield* getTaskMm(k, task);
   }
   if (mm === 0) return -ESRCH; // process exited
   let ret = yield* downWriteKillable(k, mm);
@@ -47,14 +46,12 @@ function* vfioLockAcct(k: Ctx, task: Ref, npage: number, lockCap: boolean | null
       addLockedVm(a, mm, npage);
       if (npage < 0) k.oracle.decremented(mm);
     }
-    if (k.at(S.UpWrite, mm)) yield;
-    upWrite(k, mm);
+    yield* upWrite(k, mm);
   } else {
     ret = -EINTR;
   }
   if (!isCurrent) {
-    if (k.at(S.Mmput, mm)) yield;
-    mmput(k, mm);
+    yield* mmput(k, mm);
   }
   return ret;
 }

@@ -133,8 +133,7 @@ function* refill(
   const take = fits ? Math.max(npage, blockPages) : npage;
   const ret = yield* accountLockedVm(k, mm, take, task, bypass);
   if (ret === 0) call.reserve += take - npage;
-  if (k.at(S.UpWrite, mm)) yield;
-  upWrite(k, mm);
+  yield* upWrite(k, mm);
   return ret;
 }
 

@@ -5,7 +5,7 @@
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { addLockedVm, mmHandOver, mmput } from '../mm.ts';
-import { downWriteTrylock, upWrite } from '../rwsem.ts';
+import { upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 
 /** locked_vm += npage and the release of the lock, once the trylock has succeeded. */
@@ -13,13 +13,7 @@ export function* updateAndUnlock(k: Ctx, mm: Ref, npage: number): Path<void> {
   if (k.at(S.LockedVmWrite, mm)) yield;
   addLockedVm(k.arena, mm, npage);
   if (npage < 0) k.oracle.decremented(mm);
-  if (k.at(S.UpWrite, mm)) yield;
-  upWrite(k, mm);
-}
-
-export function* trylock(k: Ctx, mm: Ref): Path<boolean> {
-  if (k.at(S.DownWriteTrylock, mm)) yield;
-  return downWriteTrylock(k, mm);
+  yield* upWrite(k, mm);
 }
 
 /** The trylock has failed: allocates the work item of the update. False: no memory, so the update is lost for ever. */
@@ -51,6 +45,5 @@ export function* deferUpdate(k: Ctx, mm: Ref, npage: number): Path<void> {
     yield* queueWork(k, mm, npage);
     return;
   }
-  if (k.at(S.Mmput, mm)) yield;
-  mmput(k, mm);
+  yield* mmput(k, mm);
 }

@@ -24,8 +24,7 @@ export function* vfioAttachGroup(k: Ctx, container: Ref, group: Ref): Path<numbe
   yield* mutexLock(k, container);
   const ret = yield* attachLocked(k, container, group);
   if (ret === 0) k.arena.i32[group + GROUP.container] = container;
-  if (k.at(S.MutexUnlock, container)) yield;
-  mutexUnlock(k, container);
+  yield* mutexUnlock(k, container);
   return ret;
 }
 

@@ -40,8 +40,7 @@ export function* vfioDetachGroup(k: Ctx, container: Ref, group: Ref): Path<void>
     a.i32[inDomain] = left;
   }
   a.i32[group + GROUP.container] = 0;
-  if (k.at(S.MutexUnlock, container)) yield;
-  mutexUnlock(k, container);
+  yield* mutexUnlock(k, container);
 }
 
 /** vfio_iommu_unmap_unpin_all. */

@@ -4,7 +4,7 @@
  */
 import type { Ctx, Path } from '../env.ts';
 import { MM, PROCESS, TASK } from '../layout.ts';
-import { mmputLasting, putTask, taskMm } from '../mm.ts';
+import { mmDropUser, putTask, taskMm } from '../mm.ts';
 import { S } from '../steps.ts';
 import { putFiles, putMapped } from './files.ts';
 
@@ -16,7 +16,7 @@ export function* doExit(k: Ctx): Path<void> {
   Atomics.store(a.i32, task + TASK.mm, 0);
   if (mm !== 0) {
     Atomics.sub(a.i32, mm + MM.liveTasks, 1);
-    mmputLasting(k, mm);
+    mmDropUser(k, mm);
   }
   const process = a.i32[task + TASK.process] as number;
   if (process !== 0) {

@@ -124,8 +124,7 @@ export function* vfioPinPages(k: Ctx, group: Ref, iovaPages: readonly number[], 
   if (k.variant.overflowErrors && iovaPages.some((page) => page >= 2 ** 52 - 1)) return -EOVERFLOW;
   yield* mutexLock(k, container);
   const ret = yield* pinLocked(k, container, iovaPages, prot);
-  if (k.at(S.MutexUnlock, container)) yield;
-  mutexUnlock(k, container);
+  yield* mutexUnlock(k, container);
   return ret;
 }
 
@@ -199,11 +198,9 @@ function* pinPage(k: Ctx, container: Ref, dma: Ref, iovaPage: number, account: b
   let mm: Ref;
   if (k.variant.recordsMm) {
     mm = a.i32[dma + DMA.mm] as number;
-    if (k.at(S.MmgetNotZero, mm)) yield;
-    if (!mmgetNotZero(a, mm)) return -ENODEV;
+    if (!(yield* mmgetNotZero(k, mm))) return -ENODEV;
   } else {
-    if (k.at(S.GetTaskMm, task)) yield;
-    mm = getTaskMm(a, task);
+    mm = yield* getTaskMm(k, task);
     if (mm === 0) return -ENODEV;
   }
   // The ledger's own hold on the structure, until it has been told how this ended.
@@ -227,8 +224,7 @@ function* pinPage(k: Ctx, container: Ref, dma: Ref, iovaPage: number, account: b
     if (k.at(S.PutPage, mm)) yield;
     putPages(a, container, 1);
   }
-  if (k.at(S.Mmput, mm)) yield;
-  mmput(k, mm);
+  yield* mmput(k, mm);
   if (ret >= 0) ret = yield* addToPfnList(k, container, dma, mm, { iovaPage, counted, account });
 
   const held = ret === 0 && account ? counted : 0;
@@ -336,8 +332,7 @@ export function* unpinPages(k: Ctx, container: Ref, iovaPages: readonly number[]
     if (dma === 0) break;
     yield* unpinPage(k, container, dma, iovaPage, account);
   }
-  if (k.at(S.MutexUnlock, container)) yield;
-  mutexUnlock(k, container);
+  yield* mutexUnlock(k, container);
   return done > 0 ? done : -EINVAL;
 }
 
@@ -383,8 +378,7 @@ export function* unpinEverything(k: Ctx, container: Ref): Path<void> {
   const index = orders(a).dma;
   const root = container + CONTAINER.dmaRoot;
   for (let dma = index.first(root); dma !== 0; dma = index.next(root, dma)) pinnedPages(a, dma, pages);
-  if (k.at(S.MutexUnlock, container)) yield;
-  mutexUnlock(k, container);
+  yield* mutexUnlock(k, container);
   yield* driverUnpins(k, container, pages);
 }
 

@@ -26,8 +26,7 @@ export function* touch(k: Ctx, page: number, pages: number, write: boolean): Pat
     const err = k.addressSpace.fault(mm, at, write, cost);
     yield* chargeFaults(k, mm, cost);
     if (locks) {
-      if (k.at(S.UpRead, mm)) yield;
-      upRead(k, mm);
+      yield* upRead(k, mm);
     }
     if (err !== 0) return -EFAULT;
     at += 1;

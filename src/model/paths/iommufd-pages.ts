@@ -137,12 +137,10 @@ export function* fillArea(k: Ctx, container: Ref, area: Ref): Path<number> {
   let ret = yield* fillPages(k, container, object, area, reader);
   if (ret === 0) ret = yield* updatePinned(k, object, reader);
   if (reader.locked) {
-    if (k.at(S.UpRead, mm)) yield;
-    upRead(k, mm);
+    yield* upRead(k, mm);
   }
   if (reader.entered) {
-    if (k.at(S.Mmput, mm)) yield;
-    mmput(k, mm);
+    yield* mmput(k, mm);
   }
   if (ret === 0) {
     a.i32[area + DMA.iommuMapped] = 1;
@@ -153,8 +151,7 @@ export function* fillArea(k: Ctx, container: Ref, area: Ref): Path<number> {
   }
   if (inLockedVm)
     k.oracle.end(mm, asked, npinned(a, object) - before, limit, memlockChanges(a, source) !== changes, began);
-  if (k.at(S.MutexUnlock, object)) yield;
-  mutexUnlock(k, object, PAGES);
+  yield* mutexUnlock(k, object, PAGES);
   return ret;
 }
 
@@ -202,8 +199,7 @@ function* pinBatch(k: Ctx, object: Ref, at: number, max: number, reader: Reader)
   let got: number;
   if (reader.remote) {
     if (!reader.entered) {
-      if (k.at(S.MmgetNotZero, mm)) yield;
-      if (!mmgetNotZero(a, mm)) return -EFAULT;
+      if (!(yield* mmgetNotZero(k, mm))) return -EFAULT;
       reader.entered = true;
     }
     if (!reader.locked) {
@@ -227,8 +223,7 @@ function* pinBatch(k: Ctx, object: Ref, at: number, max: number, reader: Reader)
       got = as.gupBatch(mm, page, max, write, runs, cost);
       if (cost.faults > 0) yield* chargeFaults(k, mm, cost);
       yield* chargeBatch(k, mm, runs, S.GupBatchPage);
-      if (k.at(S.UpRead, mm)) yield;
-      upRead(k, mm);
+      yield* upRead(k, mm);
     }
   }
   if (got < 0) return got;
@@ -398,8 +393,7 @@ export function* unfillArea(k: Ctx, area: Ref): Path<void> {
   if (kept > 0 && k.atMany(S.IommuUnmap4K, 0, kept)) yield;
   yield* updatePinned(k, object, null);
   if (inLockedVm) k.oracle.endRelease(mm, pages);
-  if (k.at(S.MutexUnlock, object)) yield;
-  mutexUnlock(k, object, PAGES);
+  yield* mutexUnlock(k, object, PAGES);
 }
 
 /** pfn_reader_user_update_pinned and update_unpinned: the difference since the last time, in one action. */
@@ -466,21 +460,17 @@ function* chargeMm(k: Ctx, mm: Ref, task: Ref, npage: number, reader: Reader | n
   const a = k.arena;
   let put = false;
   if (reader?.locked === true) {
-    if (k.at(S.UpRead, mm)) yield;
-    upRead(k, mm);
+    yield* upRead(k, mm);
     reader.locked = false;
   } else if (reader?.entered !== true && mm !== taskMm(a, k.current)) {
-    if (k.at(S.MmgetNotZero, mm)) yield;
-    if (!mmgetNotZero(a, mm)) return -EINVAL;
+    if (!(yield* mmgetNotZero(k, mm))) return -EINVAL;
     put = true;
   }
   yield* downWrite(k, mm);
   const ret = yield* accountLockedVm(k, mm, npage, task, false);
-  if (k.at(S.UpWrite, mm)) yield;
-  upWrite(k, mm);
+  yield* upWrite(k, mm);
   if (put) {
-    if (k.at(S.Mmput, mm)) yield;
-    mmput(k, mm);
+    yield* mmput(k, mm);
   }
   return ret;
 }

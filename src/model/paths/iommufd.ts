@@ -97,8 +97,7 @@ function* ioptMapPages(k: Ctx, container: Ref, iovaPage: number, pieces: readonl
 }
 
 function* unlock(k: Ctx, container: Ref): Path<void> {
-  if (k.at(S.MutexUnlock, container)) yield;
-  mutexUnlock(k, container);
+  yield* mutexUnlock(k, container);
 }
 
 function newArea(a: Arena, container: Ref, iovaPage: number, p: Piece): Ref {
@@ -217,8 +216,7 @@ function* cut(k: Ctx, container: Ref, pages: readonly number[]): Path<void> {
     yield* mutexLock(k, object, PAGES);
     a.i32[rest + DMA.nextArea] = a.i32[area + DMA.nextArea] as number;
     a.i32[area + DMA.nextArea] = rest;
-    if (k.at(S.MutexUnlock, object)) yield;
-    mutexUnlock(k, object, PAGES);
+    yield* mutexUnlock(k, object, PAGES);
     link(a, container, rest);
   }
   yield* unlock(k, container);

@@ -21,13 +21,11 @@ export function* khugepagedScan(k: Ctx, mm: Ref, areas: number, suitable: number
   for (let area = 1; area <= areas; area += 1) {
     yield* downRead(k, mm);
     if (k.atMany(S.WalkPte, mm, PMD_PAGES)) yield;
-    if (k.at(S.UpRead, mm)) yield;
-    upRead(k, mm);
+    yield* upRead(k, mm);
     if (suitable === 0 || area % suitable !== 0) continue;
     if ((yield* downWriteKillable(k, mm)) !== 0) return collapsed;
     if (k.at(S.Collapse, mm)) yield;
-    if (k.at(S.UpWrite, mm)) yield;
-    upWrite(k, mm);
+    yield* upWrite(k, mm);
     collapsed += 1;
   }
   return collapsed;

@@ -18,8 +18,7 @@ export function* madviseDontneed(k: Ctx, page: number, pages: number): Path<numb
   const cost = new FaultCost();
   const err = k.addressSpace.dontneed(mm, page, pages, cost);
   if (cost.zappedPages > 0 && k.atMany(S.PutPage, mm, cost.zappedPages)) yield;
-  if (k.at(S.UpRead, mm)) yield;
-  upRead(k, mm);
+  yield* upRead(k, mm);
   return err;
 }
 
@@ -30,7 +29,6 @@ export function* madvisePopulate(k: Ctx, page: number, pages: number, write: boo
   const cost = new FaultCost();
   const err = k.addressSpace.populate(mm, page, pages, write, cost);
   if (cost.faults > 0) yield* chargeFaults(k, mm, cost);
-  if (k.at(S.UpRead, mm)) yield;
-  upRead(k, mm);
+  yield* upRead(k, mm);
   return err;
 }

@@ -77,8 +77,7 @@ export function* vfioDmaDoMap(k: Ctx, container: Ref, args: MapArgs): Path<numbe
 
   yield* mutexLock(k, container);
   const ret = yield* mapLocked(k, container, { prot, setVaddr, iovaPage, vaddrPage, pages, lastIova, iova: args.iova });
-  if (k.at(S.MutexUnlock, container)) yield;
-  mutexUnlock(k, container);
+  yield* mutexUnlock(k, container);
   return ret;
 }
 

@@ -97,16 +97,14 @@ function* mlockRange(k: Ctx, mm: Ref, r: Request): Path<number> {
   }
   if (err === 0 && wraps) err = -EINVAL;
   if (err === 0) err = yield* applyFlags(k, mm, page, pages, onFault ? Locked.OnFault : Locked.Yes);
-  if (k.at(S.UpWrite, mm)) yield;
-  upWrite(k, mm);
+  yield* upWrite(k, mm);
   if (err !== 0) return err;
 
   yield* downRead(k, mm);
   const cost = new FaultCost();
   err = k.addressSpace.populateLocked(mm, page, pages, cost);
   if (cost.faults > 0) yield* chargeFaults(k, mm, cost);
-  if (k.at(S.UpRead, mm)) yield;
-  upRead(k, mm);
+  yield* upRead(k, mm);
   return err;
 }
 
@@ -116,8 +114,7 @@ export function* sysMunlock(k: Ctx, addressBytes: bigint, bytes: bigint): Path<n
   const mm = taskMm(k.arena, k.current);
   if ((yield* downWriteKillable(k, mm)) !== 0) return -EINTR;
   const err = wraps ? -EINVAL : yield* applyFlags(k, mm, page, pages, Locked.No);
-  if (k.at(S.UpWrite, mm)) yield;
-  upWrite(k, mm);
+  yield* upWrite(k, mm);
   return err;
 }
 

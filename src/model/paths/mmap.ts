@@ -27,8 +27,7 @@ export function* sysMmap(k: Ctx, page: number, pages: number, args: MmapArgs): P
   const unlocked = k.addressSpace.mmap(mm, page, pages, args, cost);
   if (cost.zappedPages > 0 && k.atMany(S.PutPage, mm, cost.zappedPages)) yield;
   if (unlocked > 0) yield* addMlocked(k, mm, -unlocked);
-  if (k.at(S.UpWrite, mm)) yield;
-  upWrite(k, mm);
+  yield* upWrite(k, mm);
   yield* putMapped(k, mm);
   return Math.min(unlocked, 0);
 }
@@ -43,8 +42,7 @@ export function* sysMunmap(k: Ctx, page: number, pages: number): Path<number> {
   if (unlocked > 0) yield* addMlocked(k, mm, -unlocked);
   const downgrade = k.variant.gup.munmapDowngrades;
   if (downgrade) {
-    if (k.at(S.DowngradeWrite, mm)) yield;
-    downgradeWrite(k, mm);
+    yield* downgradeWrite(k, mm);
   }
   if (cost.zappedPages > 0 && k.atMany(S.PutPage, mm, cost.zappedPages)) yield;
   yield* release(k, mm, downgrade);
@@ -53,9 +51,8 @@ export function* sysMunmap(k: Ctx, page: number, pages: number): Path<number> {
 }
 
 function* release(k: Ctx, mm: Ref, downgraded: boolean): Path<void> {
-  if (k.at(downgraded ? S.UpRead : S.UpWrite, mm)) yield;
-  if (downgraded) upRead(k, mm);
-  else upWrite(k, mm);
+  if (downgraded) yield* upRead(k, mm);
+  else yield* upWrite(k, mm);
 }
 
 export function* sysMprotect(k: Ctx, page: number, pages: number, prot: number): Path<number> {
@@ -66,7 +63,6 @@ export function* sysMprotect(k: Ctx, page: number, pages: number, prot: number):
   const cost = new FaultCost();
   const err = k.addressSpace.mprotect(mm, page, pages, prot, cost);
   if (cost.faults > 0) yield* chargeFaults(k, mm, cost);
-  if (k.at(S.UpWrite, mm)) yield;
-  upWrite(k, mm);
+  yield* upWrite(k, mm);
   return err;
 }

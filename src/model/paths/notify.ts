@@ -26,8 +26,7 @@ export function* notifyUnmap(k: Ctx, container: Ref, dma: Ref, attempt: number):
   const a = k.arena;
   const pages: number[] = [];
   if (a.i32[container + CONTAINER.notifier] === MdevDriver.Unpins) pinnedPages(a, dma, pages);
-  if (k.at(S.MutexUnlock, container)) yield;
-  mutexUnlock(k, container);
+  yield* mutexUnlock(k, container);
   // With the lock let go, so that the other actors of the dead machine can end.
   if (attempt > RETRIES_MAX) throw new KernelBug('an mdev driver did not unpin after ten notifications');
   if (k.at(S.Notify, container)) yield;

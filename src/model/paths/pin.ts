@@ -123,8 +123,7 @@ export function* vaddrGetPfn(
     yield* downRead(k, mm);
     if (found === LOOKUP_FAULT) found = yield* faultIn(k, call, page);
     else if (k.at(S.GupLockedPage, mm)) yield;
-    if (k.at(S.UpRead, mm)) yield;
-    upRead(k, mm);
+    yield* upRead(k, mm);
     if (found === LOOKUP_OK) return 0;
   } else {
     yield* downRead(k, mm);
@@ -135,8 +134,7 @@ export function* vaddrGetPfn(
       if (k.at(S.FollowPfn, mm)) yield;
       found = as.lookup(mm, page, max, call.write, run);
     }
-    if (k.at(S.UpRead, mm)) yield;
-    upRead(k, mm);
+    yield* upRead(k, mm);
     if (found === LOOKUP_OK) return 0;
     if (loop.pfnmapInSection) return found === LOOKUP_PFNMAP ? 0 : -EFAULT;
   }
@@ -144,8 +142,7 @@ export function* vaddrGetPfn(
   yield* downRead(k, mm);
   if (k.at(S.FollowPfn, mm)) yield;
   found = as.lookup(mm, page, max, call.write, run);
-  if (k.at(S.UpRead, mm)) yield;
-  upRead(k, mm);
+  yield* upRead(k, mm);
   return found === LOOKUP_PFNMAP ? 0 : -EFAULT;
 }
 
@@ -310,8 +307,7 @@ export function* refill(k: Ctx, call: PinCall, batch: Batch, page: number, max: 
   const got = k.addressSpace.gupBatch(mm, page, max, call.write, batch.runs, call.fault.reset());
   if (call.fault.faults > 0) yield* chargeFaults(k, mm, call.fault);
   yield* chargeBatch(k, mm, batch.runs, S.GupBatchPage);
-  if (k.at(S.UpRead, mm)) yield;
-  upRead(k, mm);
+  yield* upRead(k, mm);
   batch.next = 0;
   batch.used = 0;
   return got < 0 ? got : 0;

@@ -8,7 +8,7 @@ import { EINTR } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
 import { FILES, MM, PROCESS, TASK } from '../layout.ts';
-import { hasCapIpcLock, memlockBytes, mmget, mmNew, mmputLasting, putTask, taskMm, taskNew } from '../mm.ts';
+import { hasCapIpcLock, memlockBytes, mmget, mmNew, mmDropUser, putTask, taskMm, taskNew } from '../mm.ts';
 import { downRead, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { filesCopy, filesOf, putMapped } from './files.ts';
@@ -42,13 +42,12 @@ export function* fork(k: Ctx, shareMm: boolean): Path<Ref> {
     mm = mmNew(a, a.i32[parent + MM.guest] as number);
     a.i32[mm + MM.user] = a.i32[parent + MM.user] as number;
     if ((yield* downWriteKillable(k, parent)) !== 0) {
-      mmputLasting(k, mm);
+      mmDropUser(k, mm);
       return -EINTR;
     }
     const copied = k.addressSpace.fork(parent, mm);
     if (copied > 0 && k.atMany(S.ForkCopy, parent, copied)) yield;
-    if (k.at(S.UpWrite, parent)) yield;
-    upWrite(k, parent);
+    yield* upWrite(k, parent);
   }
   return processNew(a, {
     mm,
@@ -90,11 +89,10 @@ export function* exec(k: Ctx): Path<number> {
   if (k.at(S.Exec, task)) yield;
   Atomics.store(a.i32, task + TASK.mm, mm);
   Atomics.add(a.i32, mm + MM.liveTasks, 1);
-  if (k.at(S.UpRead, old)) yield;
-  upRead(k, old);
+  yield* upRead(k, old);
   if (k.at(S.Mmput, old)) yield;
   Atomics.sub(a.i32, old + MM.liveTasks, 1);
-  mmputLasting(k, old);
+  mmDropUser(k, old);
   yield* putMapped(k, old);
   return 0;
 }

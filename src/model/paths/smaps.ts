@@ -14,8 +14,7 @@ export function* readSmaps(k: Ctx, mm: Ref, entries: readonly number[]): Path<nu
   for (const count of entries) {
     yield* downRead(k, mm);
     if (k.atMany(S.WalkPte, mm, count)) yield;
-    if (k.at(S.UpRead, mm)) yield;
-    upRead(k, mm);
+    yield* upRead(k, mm);
   }
   return 0;
 }

@@ -45,8 +45,7 @@ export function* vfioDmaDoUnmap(k: Ctx, container: Ref, args: UnmapArgs): Path<n
   if ((args.flags & UNMAP_FLAG_GET_DIRTY_BITMAP) !== 0) return -EINVAL;
   yield* mutexLock(k, container);
   const ret = yield* unmapLocked(k, container, args);
-  if (k.at(S.MutexUnlock, container)) yield;
-  mutexUnlock(k, container);
+  yield* mutexUnlock(k, container);
   return ret;
 }
 

@@ -97,11 +97,9 @@ function* changeDmaOwner(k: Ctx, dma: Ref): Path<number> {
     k.oracle.end(mm, pages, 0, limit, cap);
     return err;
   }
-  if (k.at(S.MmgetNotZero, old)) yield;
-  if (mmgetNotZero(a, old)) {
+  if (yield* mmgetNotZero(k, old)) {
     yield* charge(k, old, -pages, null);
-    if (k.at(S.Mmput, old)) yield;
-    mmput(k, old);
+    yield* mmput(k, old);
   }
   k.oracle.end(mm, pages, 0, limit, cap);
   k.oracle.move(old, mm, pages);
@@ -128,8 +126,7 @@ function* charge(k: Ctx, mm: Ref, npage: number, limitPages: bigint | null): Pat
     addLockedVm(a, mm, npage);
     if (npage < 0) k.oracle.decremented(mm);
   }
-  if (k.at(S.UpWrite, mm)) yield;
-  upWrite(k, mm);
+  yield* upWrite(k, mm);
   return ret;
 }
 
@@ -145,8 +142,7 @@ export function* waitForVaddr(k: Ctx, container: Ref): Path<number> {
   a.lock(latch);
   enqueue(a, container + CONTAINER.vaddrHead, container + CONTAINER.vaddrTail, k.actor, WaitMode.Read);
   a.unlock(latch);
-  if (k.at(S.MutexUnlock, container)) yield;
-  mutexUnlock(k, container);
+  yield* mutexUnlock(k, container);
   while (Atomics.load(a.i32, k.actor + ACTOR.granted) === 0) {
     k.block(LockKind.Container);
     yield;

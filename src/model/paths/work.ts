@@ -19,9 +19,7 @@ export function* vfioLockAcctBg(k: Ctx, mm: Ref, npage: number): Path<void> {
   k.oracle.deferredApplied(mm, npage);
   if (npage < 0) k.oracle.decremented(mm);
   k.count(C.deferred_applied, 1);
-  if (k.at(S.UpWrite, mm)) yield;
-  upWrite(k, mm);
-  if (k.at(S.Mmput, mm)) yield;
-  mmputLasting(k, mm);
+  yield* upWrite(k, mm);
+  yield* mmputLasting(k, mm);
   yield* putMapped(k, mm);
 }
