@@ -157,11 +157,9 @@ describe('mmap_sem', () => {
       const log: string[] = [];
       const holder = w.actor(0, function* (k): Path<void> {
         yield* downWrite(k, w.mm);
-        yield;
-        downgradeWrite(k, w.mm);
+        yield* downgradeWrite(k, w.mm);
         log.push('w0 reads');
-        yield;
-        upRead(k, w.mm);
+        yield* upRead(k, w.mm);
       });
       w.stepper.step(holder);
       w.stepper.step(holder);
@@ -217,7 +215,7 @@ describe('mmap_sem', () => {
         // It has seen the lock held and is about to queue: the other CPU releases it just then and finds nobody to wake.
         waiter.count = (counter, by) => {
           count(counter, by);
-          if (counter === C.lock_waits) upWrite(holder, w.mm);
+          if (counter === C.lock_waits) for (const _ of upWrite(holder, w.mm));
         };
         drive(w, waiter);
         assert.ok(waiter.done, 'it has had the lock');
