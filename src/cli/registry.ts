@@ -4,22 +4,20 @@ import { parseThreshold } from '../metrics/threshold.ts';
 import { FAULT_SITES, MODEL_COUNTERS } from '../model/env.ts';
 import { resolveVariant, VARIANTS } from '../model/kernels/index.ts';
 import { INVARIANTS } from '../model/oracle.ts';
-import { bootMaps } from '../workload/boot.ts';
-import { hugeGuestMaps } from '../workload/huge-guest.ts';
+import { ramBelow, ramPages } from '../workload/guest-memory.ts';
 import { WORKLOADS } from '../workload/index.ts';
+import { refusalsOf } from '../workload/refusals.ts';
 import { shippedProfiles } from '../scenario/profiles.ts';
 import type { Registry, WorkloadInfo } from '../scenario/registry.ts';
 
 type Peak = NonNullable<WorkloadInfo['peakPages']>;
-type Maps = readonly (readonly [iova: number, offset: number, pages: number])[];
 
-const sum = (maps: Maps): number => maps.reduce((pages, map) => pages + map[2], 0);
 const option = (options: Parameters<Peak>[0], key: string): number => Number(options[key]);
 
 /** What the workloads that lock memory hold at most. */
 const PEAK_PAGES: ReadonlyMap<string, Peak> = new Map<string, Peak>([
-  ['huge-guest', (o, memory) => sum(hugeGuestMaps(option(o, 'total') / PAGE_BYTES, memory.bytes / PAGE_BYTES))],
-  ['boot', (o, memory) => sum(bootMaps(memory.bytes / PAGE_BYTES, option(o, 'piece') / PAGE_BYTES))],
+  ['huge-guest', (o) => ramBelow(Math.floor(option(o, 'total') / PAGE_BYTES))],
+  ['boot', (_, memory) => ramPages(memory.bytes / PAGE_BYTES)],
   ['map-unmap', (o) => option(o, 'pages') * option(o, 'slots')],
   ['mdev-pin', (o) => Math.min(option(o, 'window'), option(o, 'pages') * (option(o, 'calls') + 1))],
   [
@@ -35,7 +33,7 @@ const PEAK_PAGES: ReadonlyMap<string, Peak> = new Map<string, Peak>([
   ],
   ['hotplug', (o) => (option(o, 'size') / PAGE_BYTES) * option(o, 'modules')],
   ['virtio-mem', (o) => (option(o, 'block') / PAGE_BYTES) * option(o, 'blocks')],
-  ['vaddr-update', (o, memory) => (o['map'] === true ? memory.bytes / PAGE_BYTES : 0)],
+  ['vaddr-update', (o, memory) => (o['map'] === true ? ramPages(memory.bytes / PAGE_BYTES) : 0)],
   ['mlock-loop', (o) => option(o, 'pages')],
 ]);
 
@@ -51,6 +49,7 @@ export const REGISTRY: Registry = {
   workloads: new Map([...WORKLOADS].map(([name, workload]) => [name, describeWorkload(workload)])),
   invariants: INVARIANTS,
   faultSites: FAULT_SITES,
+  refusals: (guest, variant) => refusalsOf(guest, resolveVariant(variant)),
   checkThreshold(metric, expression, stages) {
     parseThreshold(metric, expression, MODEL_COUNTERS, stages);
   },

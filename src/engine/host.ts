@@ -92,6 +92,12 @@ export interface HostOptions {
   readonly stepByStep?: boolean;
 }
 
+/**
+ * Threads of guests that one host is sure to have room for: beside them the end of each CPU's slice, the workers of its workqueue, and
+ * what it does itself have slots.
+ */
+export const HOST_THREADS_MAX = SLOTS_MAX - 2 ** 15;
+
 /** Linux: half of WQ_MAX_ACTIVE (512) for a bound workqueue with the default limit. */
 export const WORK_MAX_ACTIVE = 256;
 

@@ -1,6 +1,7 @@
 /** What a scenario may name: variants, profiles, workloads, invariants, fault sites and metrics. Injected, so that the
  * scenario is checked against what this program really has, and tests can bring their own. */
 import type { z } from 'zod';
+import type { GuestSetting, Refusal } from '../workload/workload.ts';
 import type { Json, MemoryPlan, RunPlan } from '../engine/guest-plan.ts';
 
 export interface WorkloadInfo {
@@ -19,6 +20,8 @@ export interface Registry {
   readonly variants: readonly string[];
   readonly profiles: ReadonlyMap<string, RunPlan['profile']>;
   readonly workloads: ReadonlyMap<string, WorkloadInfo>;
+  /** What of a class of guests can only fail under a variant. */
+  refusals(guest: GuestSetting, variant: string): readonly Refusal[];
   readonly invariants: readonly string[];
   readonly faultSites: readonly string[];
   /** @throws Error, with a `hint` when there is one, that says what is wrong with a threshold. */

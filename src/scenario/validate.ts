@@ -2,13 +2,24 @@
  * From a scenario file to a valid scenario: reads, applies overrides, checks everything, and reports every fault at once.
  */
 import { readFileSync, statSync } from 'node:fs';
+import type { ActorPlan } from '../engine/guest-plan.ts';
+import type { GuestSetting } from '../workload/workload.ts';
 import { EXIT, UserError } from '../base/errors.ts';
 import { nearest, suggestion } from '../base/suggest.ts';
 import { scenarioError } from './faults.ts';
 import { errorMap, problems, type Problem } from './issues.ts';
 import { applyOverrides, type Override } from './overrides.ts';
 import type { Registry } from './registry.ts';
-import { MAX_ACTORS, MAX_GUESTS, scenarioSchema, type Scenario } from './schema.ts';
+import { crowdedHost } from './crowd.ts';
+import {
+  BACKING_PAGE_BYTES,
+  extremes,
+  MAX_ACTORS,
+  MAX_GUESTS,
+  scenarioSchema,
+  type GuestClass,
+  type Scenario,
+} from './schema.ts';
 import {
   isList,
   isMapping,
@@ -137,12 +148,25 @@ class Checker {
     const expect = this.#expect(variant);
     this.#thresholds();
     const options = this.#guests();
-    if (!parsed.success || this.faults.length > 0 || variant === null) return null;
+    if (!parsed.success || variant === null) return null;
     const guests = parsed.data.guests.map((guest, g) => ({
       ...guest,
       actors: guest.actors.map((actor, a) => ({ ...actor, options: options.get(`${g}/${a}`) ?? {} })),
     }));
+    // What can work is only judged where it is known what is meant.
+    if (this.faults.length === 0) this.#refusals({ ...parsed.data, guests }, variant);
+    if (this.faults.length > 0) return null;
     return { scenario: { ...parsed.data, guests }, variant, expect };
+  }
+
+  /** What is well written and cannot work under the variant. */
+  #refusals({ guests, host }: Scenario, variant: string): void {
+    for (const [g, guest] of guests.entries()) {
+      for (const { path, message, hint } of this.#registry.refusals(settingOf(guest), variant))
+        this.#add({ path: ['guests', g, ...path], message, hint });
+    }
+    const crowd = crowdedHost(guests, host.count);
+    if (crowd !== null) this.#add({ path: ['guests'], ...crowd });
   }
 
   #add(problem: Problem): void {
@@ -332,6 +356,28 @@ class Checker {
     for (const problem of problems(parsed.error.issues, data, [...path, 'options'])) this.#add(problem);
     return null;
   }
+}
+
+/** A class of guests as the workloads judge it. */
+function settingOf({ memory, iommu, containers, mdev, actors }: GuestClass): GuestSetting {
+  const sizes = extremes(memory.size);
+  return {
+    memoryBytes: [Math.min(...sizes), Math.max(...sizes)],
+    pageBytes: Math.max(
+      ...extremes(memory.backing).map((name) => (name.startsWith('hugetlb') ? BACKING_PAGE_BYTES[name] : 4096)),
+    ),
+    iommu,
+    containers,
+    mdev,
+    actors: actors.map(({ name, count, chance, task, workload, options }) => ({
+      name,
+      count,
+      always: chance === 1,
+      task,
+      workload,
+      options: options as ActorPlan['options'],
+    })),
+  };
 }
 
 /** A fault of a map or list is shown at its key, or at its first line only: the caret must not underline a page. */

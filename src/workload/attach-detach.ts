@@ -4,7 +4,6 @@
  */
 import { z } from 'zod';
 import { zDuration } from '../base/zod-units.ts';
-import type { Actor } from '../engine/actor.ts';
 import {
   FILES_MAX,
   filesOf,
@@ -16,13 +15,10 @@ import {
 } from '../model/paths/files.ts';
 import { workload } from './workload.ts';
 
-/** A group descriptor of the process that nobody else uses: the container's own ones come first. -1 if all are taken. */
-function freeGroup(actor: Actor): number {
-  const { containers, mdev, actors } = actor.guest;
-  const own = (i: number): boolean =>
-    i < FILES_MAX ? i < containers : mdev !== undefined && i - MDEV_GROUP < containers;
-  const free = Array.from({ length: GROUPS_MAX }, (_, i) => i).filter((i) => !own(i));
-  return free[actors.filter((a) => a.workload === 'attach-detach').indexOf(actor.plan)] ?? -1;
+/** The group descriptors of a process that its containers do not use. */
+function freeGroups(containers: number, hasMdev: boolean): number[] {
+  const own = (i: number): boolean => (i < FILES_MAX ? i < containers : hasMdev && i - MDEV_GROUP < containers);
+  return Array.from({ length: GROUPS_MAX }, (_, i) => i).filter((i) => !own(i));
 }
 
 export const attachDetach = workload({
@@ -36,10 +32,20 @@ export const attachDetach = workload({
       .describe('its IOMMU differs from that of the other groups, so it gets a domain of its own'),
     container: z.int().min(0).max(15).default(0).describe('index of the container'),
   }),
+  container: 'container',
+  refuse(_, { guest }) {
+    const free = freeGroups(guest.containers, guest.mdev !== 'none').length;
+    const wanted = guest.actors.reduce((n, { workload: name, count }) => n + (name === 'attach-detach' ? count : 0), 0);
+    if (wanted <= free) return null;
+    const message = `${wanted} groups come and go, and a process has descriptors for ${free} beside those of its containers`;
+    return { path: ['workload'], message, hint: 'use fewer of these actors, or fewer containers' };
+  },
   needs: () => ({ mappings: 0, segments: 4, externalPages: 0 }),
   *run(actor, o) {
-    const group = freeGroup(actor);
-    if (group < 0) {
+    const { containers, mdev, actors } = actor.guest;
+    const rank = actors.filter((a) => a.workload === 'attach-detach').indexOf(actor.plan);
+    const group = freeGroups(containers, mdev !== undefined)[rank];
+    if (group === undefined) {
       actor.k.mark('attach-detach', 'no descriptor is left for another group');
       return;
     }

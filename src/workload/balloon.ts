@@ -13,8 +13,9 @@ import { z } from 'zod';
 import { PAGE_BYTES } from '../base/units.ts';
 import { zBytes, zDuration } from '../base/zod-units.ts';
 import { mapBuffer, unmapRange } from './dma.ts';
+import { poolPage } from './guest-memory.ts';
 import { dontneed, touchPages } from './memory.ts';
-import { workload } from './workload.ts';
+import { partOfPage, workload } from './workload.ts';
 
 export const balloon = workload({
   name: 'balloon',
@@ -23,6 +24,7 @@ export const balloon = workload({
     piece: zBytes({ min: PAGE_BYTES }).prefault('1MiB').describe('freed at a time'),
     hold: zDuration().prefault('1ms').describe('how long until the guest touches it again'),
   }),
+  refuse: (o, { guest }) => partOfPage('piece', o.piece, guest),
   needs: () => ({ mappings: 0, segments: 6, externalPages: 0 }),
   *run(actor, o) {
     const pages = Math.min(actor.bufferPages, Math.floor(o.piece / PAGE_BYTES));
@@ -45,6 +47,8 @@ export const virtioMem = workload({
     plugged: z.number().min(0).max(1).default(0.5).describe('share of the blocks that is plugged at the start'),
     container: z.int().min(0).max(15).default(0).describe('index of the container'),
   }),
+  container: 'container',
+  refuse: (o, { guest }) => partOfPage('block', o.block, guest),
   needs: (o) => ({
     mappings: o.blocks,
     segments: 4 * o.blocks,
@@ -55,7 +59,8 @@ export const virtioMem = workload({
     const pages = Math.min(actor.bufferPages, Math.floor(o.block / PAGE_BYTES));
     const blocks = Math.min(o.blocks, Math.floor(actor.bufferPages / pages));
     const isPlugged = new Uint8Array(blocks);
-    const at = (block: number) => ({ iovaPage: block * pages, pages, container: o.container });
+    const pool = poolPage(actor);
+    const at = (block: number) => ({ iovaPage: pool + block * pages, pages, container: o.container });
     const plug = function* (block: number) {
       const ret = yield* mapBuffer(actor, { ...at(block), bufferPage: block * pages });
       if (ret === 0) isPlugged[block] = 1;

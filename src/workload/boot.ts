@@ -6,22 +6,8 @@ import { z } from 'zod';
 import { PAGE_BYTES } from '../base/units.ts';
 import { zBytes } from '../base/zod-units.ts';
 import { mapBuffer } from './dma.ts';
+import { ramPieces } from './guest-memory.ts';
 import { workload } from './workload.ts';
-
-const MIB = 2 ** 20 / PAGE_BYTES;
-const GIB = MIB * 1024;
-
-/** The mappings of a PC with `pages` of memory, cut into pieces of at most `piece` pages: [iova, offset, pages]. */
-export function bootMaps(pages: number, piece: number): [iova: number, offset: number, pages: number][] {
-  const low: [number, number, number][] = [];
-  const add = (iova: number, offset: number, length: number) => {
-    for (let at = 0; at < length; at += piece) low.push([iova + at, offset + at, Math.min(piece, length - at)]);
-  };
-  add(0, 0, Math.min(pages, 160));
-  if (pages > MIB) add(MIB, MIB, Math.min(pages, 3 * GIB) - MIB);
-  if (pages > 3 * GIB) add(4 * GIB, 3 * GIB, pages - 3 * GIB);
-  return low;
-}
 
 export const boot = workload({
   name: 'boot',
@@ -30,6 +16,7 @@ export const boot = workload({
     piece: zBytes({ min: PAGE_BYTES }).prefault('1TiB').describe('largest mapping; smaller ones make more operations'),
     container: z.int().min(0).max(15).default(0).describe('index of the container'),
   }),
+  container: 'container',
   needs: (o, guest) => ({
     mappings: 4 + Math.ceil(guest.memory.bytes / o.piece),
     segments: 8 + Math.ceil(guest.memory.bytes / o.piece),
@@ -38,8 +25,8 @@ export const boot = workload({
   }),
   *run(actor, o) {
     while (yield* actor.iterate()) {
-      for (const [iovaPage, bufferPage, pages] of bootMaps(actor.bufferPages, o.piece / PAGE_BYTES)) {
-        const ret = yield* mapBuffer(actor, { iovaPage, bufferPage, pages, container: o.container });
+      for (const piece of ramPieces(actor.bufferPages, Math.floor(o.piece / PAGE_BYTES))) {
+        const ret = yield* mapBuffer(actor, { ...piece, container: o.container });
         if (ret < 0) actor.markFailure('boot: map failed', ret);
         if (actor.k.stopping()) break;
       }

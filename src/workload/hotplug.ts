@@ -6,12 +6,9 @@ import { z } from 'zod';
 import { PAGE_BYTES } from '../base/units.ts';
 import { zBytes, zDuration } from '../base/zod-units.ts';
 import { mapMemory, unmapRange } from './dma.ts';
+import { modulesPage } from './guest-memory.ts';
 import { mmapScratch, munmapScratch, scratchPage } from './memory.ts';
 import { workload } from './workload.ts';
-
-/** Where hot-plugged memory lies for devices, and how far apart that of two actors is, in pages: from 64 TiB on. */
-const IOVA_PAGE = 2 ** 34;
-const IOVA_STRIDE = 2 ** 26;
 
 export const hotplug = workload({
   name: 'hotplug',
@@ -25,6 +22,7 @@ export const hotplug = workload({
     backing: z.enum(['anon4k', 'thp']).default('anon4k').describe('what backs a module'),
     container: z.int().min(0).max(15).default(0).describe('index of the container'),
   }),
+  container: 'container',
   needs: (o) => ({
     mappings: o.modules,
     segments: 4 * o.modules,
@@ -34,7 +32,7 @@ export const hotplug = workload({
   *run(actor, o) {
     const pages = Math.floor(o.size / PAGE_BYTES);
     const memory = scratchPage(actor);
-    const iova = IOVA_PAGE + actor.guest.actors.indexOf(actor.plan) * IOVA_STRIDE;
+    const iova = modulesPage(actor);
     const plugged: number[] = [];
     const unplug = function* (slot: number) {
       yield* unmapRange(actor, { iovaPage: iova + slot * pages, pages, container: o.container });

@@ -8,34 +8,20 @@ import { zBytes } from '../base/zod-units.ts';
 import { PAGE_BYTES } from '../base/units.ts';
 import { closeBoth } from '../model/paths/files.ts';
 import { mapBuffer } from './dma.ts';
+import { RAM_END_PAGE, repeatedRam } from './guest-memory.ts';
 import { workload } from './workload.ts';
-
-const KIB = 1024 / PAGE_BYTES;
-const MIB = KIB * 1024;
-const GIB = MIB * 1024;
-
-/** The maps in order, in pages: [iova, offset in the buffer, size]. */
-export function hugeGuestMaps(
-  totalPages: number,
-  bufferPages: number,
-): [iova: number, offset: number, pages: number][] {
-  const maps: [number, number, number][] = [
-    [0, 0, 640 * KIB],
-    [MIB, MIB, 3 * GIB - MIB],
-  ];
-  for (let at = 4 * GIB; at < totalPages; at += bufferPages) maps.push([at, 0, bufferPages]);
-  return maps;
-}
 
 export const hugeGuest = workload({
   name: 'huge-guest',
   summary: 'a 1 TiB guest backed by one 4 GiB buffer, mapped 257 times, then closed',
   options: z.strictObject({
-    total: zBytes({ min: 8 * 2 ** 30 })
+    total: zBytes({ min: 8 * 2 ** 30, max: RAM_END_PAGE * PAGE_BYTES })
       .prefault('1TiB')
-      .describe('guest size; above 4 GiB it is the buffer over and over'),
+      .describe('where the guest ends; it shows the buffer over and over'),
     container: z.int().min(0).max(15).default(0).describe('index of the container'),
   }),
+  container: 'container',
+  closes: true,
   needs: (o, guest) => ({
     mappings: 2 + Math.ceil(o.total / guest.memory.bytes),
     segments: 8,
@@ -44,8 +30,8 @@ export const hugeGuest = workload({
   }),
   *run(actor, o) {
     while (yield* actor.iterate()) {
-      for (const [iovaPage, bufferPage, pages] of hugeGuestMaps(o.total / PAGE_BYTES, actor.bufferPages)) {
-        const ret = yield* mapBuffer(actor, { iovaPage, bufferPage, pages, container: o.container });
+      for (const piece of repeatedRam(Math.floor(o.total / PAGE_BYTES), actor.bufferPages)) {
+        const ret = yield* mapBuffer(actor, { ...piece, container: o.container });
         if (ret < 0) {
           actor.markFailure('map failed', ret);
           break;

@@ -13,6 +13,7 @@ export const nullWorkload = workload({
   name: 'null',
   summary: 'operations that do nothing: the cost of the harness itself',
   options: z.strictObject({}),
+  kthread: true,
   needs: () => ({ mappings: 0, segments: 0, externalPages: 0 }),
   *run(actor) {
     while (yield* actor.iterate()) yield* actor.operate('null', nothing(actor.k));

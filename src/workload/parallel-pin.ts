@@ -7,10 +7,8 @@ import { z } from 'zod';
 import { PAGE_BYTES } from '../base/units.ts';
 import { zBytes } from '../base/zod-units.ts';
 import { mapBuffer, unmapRange } from './dma.ts';
-import { workload } from './workload.ts';
-
-/** 4 GiB: above the interrupt window. */
-const IOVA_PAGE = 2 ** 20;
+import { highPage } from './guest-memory.ts';
+import { refused, workload } from './workload.ts';
 
 export const parallelPin = workload({
   name: 'parallel-pin',
@@ -21,6 +19,15 @@ export const parallelPin = workload({
     unmap: z.boolean().default(false).describe('unmap everything again at the end'),
     piece: zBytes({ min: PAGE_BYTES }).prefault('128MiB').describe('largest mapping of a share'),
   }),
+  container: 'part',
+  refuse(o) {
+    if (o.part < o.of) return null;
+    return refused(
+      'part',
+      `there is no part ${o.part} of ${o.of}`,
+      `parts go from 0 to ${o.of - 1}; write of: ${o.part + 1}`,
+    );
+  },
   needs: (o, guest) => ({
     mappings: 2 + Math.ceil(guest.memory.bytes / o.of / o.piece),
     segments: 8 + Math.ceil(guest.memory.bytes / o.of / o.piece),
@@ -28,12 +35,12 @@ export const parallelPin = workload({
     mappedPages: guest.memory.bytes / o.of / PAGE_BYTES,
   }),
   *run(actor, o) {
-    const piecePages = o.piece / PAGE_BYTES;
+    const piecePages = Math.floor(o.piece / PAGE_BYTES);
     while (yield* actor.iterate()) {
       for (let piece = o.part; piece * piecePages < actor.bufferPages; piece += o.of) {
         const at = piece * piecePages;
         const pages = Math.min(piecePages, actor.bufferPages - at);
-        const ret = yield* mapBuffer(actor, { iovaPage: at + IOVA_PAGE, bufferPage: at, pages, container: o.part });
+        const ret = yield* mapBuffer(actor, { iovaPage: highPage(at), bufferPage: at, pages, container: o.part });
         if (ret < 0) {
           actor.markFailure('parallel-pin: map failed', ret);
           break;
@@ -44,7 +51,7 @@ export const parallelPin = workload({
         for (let piece = o.part; piece * piecePages < actor.bufferPages; piece += o.of) {
           const at = piece * piecePages;
           const pages = Math.min(piecePages, actor.bufferPages - at);
-          yield* unmapRange(actor, { iovaPage: at + IOVA_PAGE, pages, container: o.part });
+          yield* unmapRange(actor, { iovaPage: highPage(at), pages, container: o.part });
         }
       }
       actor.finish();

@@ -5,41 +5,14 @@
  * In CI a fresh seed is drawn and printed, elsewhere seeds are fixed. A failure says how to see it again.
  */
 import assert from 'node:assert/strict';
-import { randomInt } from 'node:crypto';
-import { test } from 'node:test';
 import fc from 'fast-check';
 import { VARIANTS, resolveVariant } from '../../src/model/kernels/index.ts';
 import type { Variant } from '../../src/model/kernels/variant.ts';
 import type { InvariantName } from '../../src/model/oracle.ts';
+import { checker } from './check.ts';
 import { has, programs, run, type Outcome, type Program } from './program.ts';
 
-const {
-  PINSTORM_PROPERTY_SEED: givenSeed,
-  PINSTORM_PROPERTY_PATH: givenPath,
-  PINSTORM_PROPERTY_RUNS: givenRuns,
-} = process.env;
-const inCi = process.env['CI'] !== undefined;
-const SEED = givenSeed === undefined ? (inCi ? randomInt(2 ** 31) : 20_161_201) : Number(givenSeed);
-/** Programs in all. */
-const RUNS = givenRuns === undefined ? 10_000 : Number(givenRuns);
-process.stdout.write(`# property tests: PINSTORM_PROPERTY_SEED=${SEED}, ${RUNS} programs\n`);
-
-/** Checks `property` on many programs; `share` of them all. */
-function check<T>(name: string, share: number, arbitrary: fc.Arbitrary<T>, property: (value: T) => void): void {
-  test(name, () => {
-    const result = fc.check(fc.property(arbitrary, property), {
-      seed: SEED,
-      numRuns: Math.ceil(RUNS * share),
-      ...(givenPath === undefined ? {} : { path: givenPath, endOnFailure: true }),
-    });
-    if (!result.failed) return;
-    const error = result.errorInstance instanceof Error ? result.errorInstance.message : String(result.errorInstance);
-    assert.fail(
-      `after ${result.numRuns} programs and ${result.numShrinks} shrinks: ${JSON.stringify(result.counterexample)}\n${error}\n` +
-        `see it again: PINSTORM_PROPERTY_SEED=${SEED} PINSTORM_PROPERTY_PATH=${result.counterexamplePath} test/run property/`,
-    );
-  });
-}
+const check = checker(10_000, 'programs');
 
 const EXACT = VARIANTS.filter((v) => !v.deferring);
 const DEFERRING = VARIANTS.filter((v) => v.deferring);

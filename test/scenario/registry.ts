@@ -28,6 +28,7 @@ export const REGISTRY: Registry = {
       { name: 'null', summary: 'does nothing', options: z.strictObject({}) },
     ].map((workload) => [workload.name, workload]),
   ),
+  refusals: () => [],
   invariants: INVARIANTS,
   faultSites: FAULT_SITES,
   checkThreshold(metric, expression, stages) {
