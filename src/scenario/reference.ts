@@ -33,6 +33,14 @@ file over the default; \`pinstorm validate FILE --origin\` prints every value wi
 --set guests=64                              how many guests, where there is one class
 --variant D --seed 7 --pace 2 --duration 30s
 \`\`\`
+
+**What cannot work.** A scenario that is well written can still ask for what no kernel gives: a container that is not there, an mdev
+before 4.10, an update of addresses before 5.12, more threads than one emulated host has room for. It is refused with the line
+and the fix before anything starts, under each variant that the command names. What a limit refuses is no fault: the run shows it.
+
+**Addresses.** A guest's memory lies where a PC has it: 0 to 640 KiB, 1 MiB to 3 GiB, and the rest from 4 GiB on, so that nothing
+is ever mapped over the MSI window at 0xfee00000. The pools of virtio-mem begin at 128 TiB, memory modules at 192 TiB, in an IOMMU of 48 bits.
+\`parallel-pin\` lays its whole buffer above 4 GiB, which keeps its shares equal.
 `;
 
 export function referenceText(registry: Registry): string {

@@ -48,10 +48,10 @@ export const mdevPin = workload({
       const message = `drivers of an mdev pin only in containers of type1v2, and those of this guest are type1`;
       return { path: ['workload'], message, hint: 'write iommu: type1v2' };
     }
-    const other = guest.actors.find((a) => a.workload === 'map-unmap' && a.options['container'] === o.container);
-    if (other !== undefined) {
-      const message = `'${other.name}' (${other.workload}) maps and unmaps the same addresses of container ${o.container}`;
-      return { path: ['workload'], message, hint: `give '${other.name}' another container` };
+    const rival = guest.actors.find((a) => a.workload === 'map-unmap' && a.options['container'] === o.container);
+    if (rival !== undefined) {
+      const message = `'${rival.name}' (${rival.workload}) maps and unmaps the same addresses of container ${o.container}`;
+      return { path: ['workload'], message, hint: `give '${rival.name}' another container` };
     }
     if (o.map && actor.task !== 'kthread') return null;
     if (guest.actors.some((other) => showsRam(other, o))) return null;

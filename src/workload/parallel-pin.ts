@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { PAGE_BYTES } from '../base/units.ts';
 import { zBytes } from '../base/zod-units.ts';
 import { mapBuffer, unmapRange } from './dma.ts';
-import { highPage } from './guest-memory.ts';
+import { highPage, type Placed } from './guest-memory.ts';
 import { refused, workload } from './workload.ts';
 
 export const parallelPin = workload({
@@ -20,13 +20,17 @@ export const parallelPin = workload({
     piece: zBytes({ min: PAGE_BYTES }).prefault('128MiB').describe('largest mapping of a share'),
   }),
   container: 'part',
-  refuse(o) {
-    if (o.part < o.of) return null;
-    return refused(
-      'part',
-      `there is no part ${o.part} of ${o.of}`,
-      `parts go from 0 to ${o.of - 1}; write of: ${o.part + 1}`,
+  refuse(o, { actor, guest }) {
+    if (o.part >= o.of) {
+      const message = `there is no part ${o.part} of ${o.of}`;
+      return refused('part', message, `parts go from 0 to ${o.of - 1}; or write of: ${o.part + 1}`);
+    }
+    const same = guest.actors.filter(
+      ({ workload: name, options }) => name === 'parallel-pin' && options['part'] === o.part,
     );
+    if (same.length === 1 && actor.count === 1) return null;
+    const message = `part ${o.part} is given to more than one actor`;
+    return refused('part', message, 'write an actor for each part, without count');
   },
   needs: (o, guest) => ({
     mappings: 2 + Math.ceil(guest.memory.bytes / o.of / o.piece),
@@ -37,23 +41,19 @@ export const parallelPin = workload({
   *run(actor, o) {
     const piecePages = Math.floor(o.piece / PAGE_BYTES);
     while (yield* actor.iterate()) {
-      for (let piece = o.part; piece * piecePages < actor.bufferPages; piece += o.of) {
-        const at = piece * piecePages;
+      const mapped: Placed[] = [];
+      for (let at = o.part * piecePages; at < actor.bufferPages; at += o.of * piecePages) {
         const pages = Math.min(piecePages, actor.bufferPages - at);
-        const ret = yield* mapBuffer(actor, { iovaPage: highPage(at), bufferPage: at, pages, container: o.part });
+        const piece = { iovaPage: highPage(at), bufferPage: at, pages };
+        const ret = yield* mapBuffer(actor, { ...piece, container: o.part });
         if (ret < 0) {
           actor.markFailure('parallel-pin: map failed', ret);
           break;
         }
+        mapped.push(piece);
         if (actor.k.stopping()) break;
       }
-      if (o.unmap) {
-        for (let piece = o.part; piece * piecePages < actor.bufferPages; piece += o.of) {
-          const at = piece * piecePages;
-          const pages = Math.min(piecePages, actor.bufferPages - at);
-          yield* unmapRange(actor, { iovaPage: highPage(at), pages, container: o.part });
-        }
-      }
+      if (o.unmap) for (const piece of mapped) yield* unmapRange(actor, { ...piece, container: o.part });
       actor.finish();
     }
   },

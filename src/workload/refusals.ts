@@ -53,7 +53,7 @@ export function refusalsOf(guest: GuestSetting, variant: Variant): Refusal[] {
       found.push(at({ path: ['options', actor.is.container as string], message, hint }));
       continue;
     }
-    const own = actor.is.refuse?.(actor.options, { variant, guest, actor }) ?? null;
+    const own = actor.is.refuse?.(actor.options, { variant, guest: { ...guest, actors }, actor }) ?? null;
     if (own !== null) found.push(at(own));
   }
   return found;

@@ -21,8 +21,8 @@ export type Check = <T>(name: string, share: number, arbitrary: fc.Arbitrary<T>,
 export function checker(runs: number, what: string): Check {
   const all = givenRuns === undefined ? runs : Number(givenRuns);
   process.stdout.write(`# property tests: PINSTORM_PROPERTY_SEED=${SEED}, ${all} ${what}\n`);
-  return (name, share, arbitrary, property) =>
-    test(name, () => {
+  return (name, share, arbitrary, property) => {
+    void test(name, () => {
       const result = fc.check(fc.property(arbitrary, property), {
         seed: SEED,
         numRuns: Math.ceil(all * share),
@@ -35,4 +35,5 @@ export function checker(runs: number, what: string): Check {
           `see it again: PINSTORM_PROPERTY_SEED=${SEED} PINSTORM_PROPERTY_PATH=${result.counterexamplePath} test/run property/`,
       );
     });
+  };
 }

@@ -3,22 +3,24 @@
  * container or a device that is not there, a call that the kernel does not have, or an address that no memory can have.
  */
 import assert from 'node:assert/strict';
+import { test } from 'node:test';
 import fc from 'fast-check';
 import { UserError } from '../../src/base/errors.ts';
 import { errnoName } from '../../src/base/errno.ts';
 import { REGISTRY } from '../../src/cli/registry.ts';
 import { VirtualActor } from '../../src/engine/virtual.ts';
 import { OPS, type OpName } from '../../src/metrics/ops.ts';
-import { VARIANTS } from '../../src/model/kernels/index.ts';
+import { resolveVariant, VARIANTS } from '../../src/model/kernels/index.ts';
 import { planRun } from '../../src/scenario/plan.ts';
 import { validateScenario, type ResolvedScenario } from '../../src/scenario/validate.ts';
+import { WORKLOADS } from '../../src/workload/index.ts';
 import { guestsOfHost, simulateHost } from '../../src/worker/virtual-run.ts';
 import { checker } from './check.ts';
 
-const check = checker(1000, 'scenarios');
+const check = checker(300, 'scenarios');
 
 /** What an operation may answer besides success: a limit, and memory that another actor has mapped there already. */
-const LIMITS: readonly string[] = ['ENOMEM', 'ENOSPC', 'EEXIST'];
+const LIMITS: ReadonlySet<string> = new Set(['ENOMEM', 'ENOSPC', 'EEXIST']);
 const ALSO: Partial<Record<OpName, readonly string[]>> = {
   // RLIMIT_MEMLOCK, as mlock says it.
   mlock: ['EPERM', 'EAGAIN'],
@@ -79,33 +81,43 @@ function optionsOf(isSmall: boolean): Readonly<Record<string, fc.Arbitrary<Recor
 
 const actorsOf = (isSmall: boolean) => {
   const options = optionsOf(isSmall);
-  const actor = fc.constantFrom(...Object.keys(options)).chain((workload) =>
+  const actor = fc.constantFrom(...Object.keys(options), 'vaddr-update', 'vaddr-update').chain((workload) =>
     fc.record({
       workload: fc.constant(workload),
       options: options[workload] as fc.Arbitrary<Record<string, unknown>>,
-      task: fc.constantFrom('thread', 'thread', 'thread', 'vm_child', 'child', 'kthread'),
+      task: fc.constantFrom(
+        'thread',
+        'thread',
+        'thread',
+        'thread',
+        'vm_child',
+        'vm_child',
+        'child',
+        'child',
+        'kthread',
+      ),
       iterations: fc.integer({ min: 1, max: 4 }),
       count: fc.constantFrom(1, 1, 1, 2),
     }),
   );
-  return fc.array(actor, { minLength: 1, maxLength: 4 });
+  return fc.array(actor, { minLength: 1, maxLength: 3 });
 };
 
 /** Small guests, and guests with memory above 4 GiB. */
 const scenarios = fc
-  .boolean()
+  .constantFrom(true, true, true, true, true, false)
   .chain((isSmall) =>
     fc.record({
       memory: fc.record({
         size: isSmall ? fc.constantFrom('4KiB', '64KiB', '1MiB', '3MiB') : fc.constantFrom('2GiB', '4GiB', '6GiB'),
         populated: isSmall ? fc.boolean() : fc.constant(true),
-        backing: isSmall ? fc.constantFrom('anon4k', 'memfd') : fc.constantFrom('thp', 'hugetlb2m'),
+        backing: isSmall ? fc.constantFrom('anon4k', 'memfd') : fc.constantFrom('hugetlb2m', 'hugetlb1g'),
       }),
       memlock: fc.constantFrom('unlimited', 'unlimited', '0', '64KiB', '2GiB'),
       cap_ipc_lock: fc.boolean(),
       iommu: fc.constantFrom('type1v2', 'type1v2', 'type1'),
-      containers: fc.integer({ min: 1, max: 3 }),
-      mdev: fc.constantFrom('none', 'none', 'only', 'beside'),
+      containers: fc.constantFrom(1, 3, 3),
+      mdev: fc.constantFrom('none', 'none', 'none', 'only', 'beside'),
       actors: actorsOf(isSmall),
     }),
   )
@@ -155,25 +167,28 @@ function failures(resolved: ResolvedScenario): ReadonlySet<string> {
   return found;
 }
 
-let accepted = 0;
-let refused = 0;
+/** Workloads of the scenarios that were found valid. */
+const accepted = new Set<string>();
 check(
   'a valid scenario only meets limits',
   1,
   fc.tuple(fc.constantFrom(...VARIANTS.map(({ id }) => id)), scenarios),
   ([id, scenario]) => {
     const resolved = validated(scenario, id);
-    if (resolved === null) {
-      refused += 1;
-      return;
-    }
-    accepted += 1;
+    if (resolved === null) return;
+    for (const { workload } of scenario.guests[0]?.actors ?? []) accepted.add(workload);
     for (const failure of failures(resolved)) {
+      // 4.10-rc1 does not find the first page of a mapping (docs/history/K09).
+      if (failure === 'pin EINVAL' && resolveVariant(id).external?.zeroSizeLookup === true) continue;
       const [op, errno] = failure.split(' ') as [OpName, string];
-      assert.ok(LIMITS.includes(errno) || ALSO[op]?.includes(errno), `variant ${id}: ${failure}`);
+      assert.ok(LIMITS.has(errno) || ALSO[op]?.includes(errno), `variant ${id}: ${failure}`);
     }
   },
 );
-check('enough of them are valid', 0.001, fc.constant(0), () => {
-  assert.ok(accepted * 5 > refused, `${accepted} of ${accepted + refused}`);
+// Few guests are large enough for huge-guest.
+test('each workload is in a scenario that was found valid', () => {
+  assert.deepEqual(
+    [...WORKLOADS.keys()].filter((name) => !accepted.has(name)),
+    [],
+  );
 });
