@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { VERSION } from '../base/version.ts';
 import { RunState, type GuestCounts } from '../coordinator/run-state.ts';
+import { MarkTally, markLines } from '../engine/mark-tally.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import type { MetricSources } from '../metrics/exposition.ts';
@@ -13,11 +14,13 @@ import { parseThreshold, type Threshold } from '../metrics/threshold.ts';
 import { MODEL_COUNTERS } from '../model/env.ts';
 import { INVARIANTS } from '../model/oracle.ts';
 import { buildResults, quantilesOf } from '../report/build.ts';
+import { explainOverPenalty } from '../report/explanation.ts';
 import { VIOLATIONS_GAUGE } from '../report/load.ts';
 import type { Coverage, RunIdentity, RunResults, ThresholdResult, WorkerFigures } from '../report/results.ts';
 import type { GuestRow, RunRecord } from '../report/run-dir.ts';
 import type { Progress } from '../report/status-line.ts';
 import { ThresholdJudge } from '../report/threshold-judge.ts';
+import { accountPolicy } from './account-policy.ts';
 import { decide } from '../report/verdict.ts';
 import type { RunEnd } from '../coordinator/coordinator-api.ts';
 import type { Coordinator } from '../coordinator/coordinator.ts';
@@ -45,7 +48,7 @@ export class RunWatch {
   #startedAt = new Date().toISOString();
   /** By worker, what its guests said and how many of them. */
   readonly #violatedTold = new Set<string>();
-  readonly #marks = new Map<string, Map<string, number>>();
+  readonly #marks = new Map<string, MarkTally>();
   readonly #thresholds: readonly Threshold[];
   readonly #judge: ThresholdJudge;
   #coordinator: Pick<Coordinator, 'phases' | 'redisHealth'> | undefined;
@@ -170,9 +173,9 @@ export class RunWatch {
     const worker = String(fields['worker']);
     if (kind === 'rerun') this.#marks.delete(worker);
     if (kind !== 'mark') return;
-    const key = `${String(fields['label'])}: ${String(fields['value'])}`;
-    const marks = this.#marks.get(worker) ?? new Map<string, number>();
-    this.#marks.set(worker, marks.set(key, (marks.get(key) ?? 0) + 1));
+    const marks = this.#marks.get(worker) ?? new MarkTally();
+    marks.add(Number(fields['guest']), String(fields['label']), String(fields['value']));
+    this.#marks.set(worker, marks);
   }
 
   guestRow(outcome: GuestOutcome, worker: string): GuestRow {
@@ -298,6 +301,7 @@ export class RunWatch {
       commandLine: ['pinstorm', ...process.argv.slice(2).map(maskAddress)],
       startedAt: this.#startedAt,
       version: VERSION,
+      account: accountPolicy(this.#plan),
     };
   }
 
@@ -349,7 +353,6 @@ export class RunWatch {
       accounting: {
         balance: violated ? 'violated' : accounted ? 'exact' : 'unchecked',
         driftPages: this.state.driftPages,
-        firstRefusal: null,
         violations,
         notes: [
           ...conservation(counts, reasons),
@@ -359,10 +362,7 @@ export class RunWatch {
           ...firstDetails(details),
           ...oddities(this.state),
         ],
-        explanation:
-          penalty === undefined
-            ? null
-            : `An operation was ${penalty.detail}: updates that found mmap_sem taken had been put off and were not applied yet.`,
+        explanation: penalty === undefined ? null : explainOverPenalty(penalty.detail, accountPolicy(this.#plan)),
       },
       deferredBacklogMax: this.#backlogMax,
       health: {
@@ -414,11 +414,7 @@ export class RunWatch {
   }
 
   #notes(): string[] {
-    const sums = new Map<string, number>();
-    for (const marks of this.#marks.values()) {
-      for (const [text, guests] of marks) sums.set(text, (sums.get(text) ?? 0) + guests);
-    }
-    const notes = [...sums].map(([text, guests]) => (guests === 1 ? text : `${text} (${guests} guests)`));
+    const notes = markLines([...this.#marks.values()].map((marks) => marks.counts()));
     if (notes.length <= NOTES_MAX) return notes;
     return [...notes.slice(0, NOTES_MAX), `and ${notes.length - NOTES_MAX} more: see events.jsonl`];
   }

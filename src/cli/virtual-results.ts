@@ -1,14 +1,17 @@
 /** From the results of emulated hosts to the results of a run. Everything in it follows from the plan. */
 import type { RunPlan } from '../engine/guest-plan.ts';
+import { markLines } from '../engine/mark-tally.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { decodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
 import { parseThreshold, type Threshold } from '../metrics/threshold.ts';
 import { MODEL_COUNTERS } from '../model/env.ts';
 import { buildResults } from '../report/build.ts';
 import type { ThresholdJudge } from '../report/threshold-judge.ts';
+import { explainOverPenalty } from '../report/explanation.ts';
 import { duration } from '../report/format.ts';
 import type { RunIdentity, RunResults } from '../report/results.ts';
 import { VERSION } from '../base/version.ts';
+import { accountPolicy } from './account-policy.ts';
 import type { HostResult } from '../worker/virtual-run.ts';
 
 /** Distinct marks a report repeats. */
@@ -29,6 +32,7 @@ export function virtualIdentity(plan: RunPlan): RunIdentity {
     commandLine: [],
     startedAt: NO_INSTANT,
     version: VERSION,
+    account: accountPolicy(plan),
   };
 }
 
@@ -94,7 +98,6 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judg
     accounting: {
       balance: (counts['balance'] ?? 0) > 0 ? 'violated' : sum((host) => host.checked) > 0 ? 'exact' : 'unchecked',
       driftPages: sum((host) => host.driftPages),
-      firstRefusal: null,
       violations: Object.entries(counts).map(([invariant, count]) => ({
         invariant,
         count,
@@ -102,10 +105,7 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judg
         history: null,
       })),
       notes: [...errors, ...stopNotes(hosts), ...notes(hosts), ...details.values()],
-      explanation:
-        penalty === undefined
-          ? null
-          : `An operation was ${penalty.detail}: updates that found mmap_sem taken had been put off and were not applied yet.`,
+      explanation: penalty === undefined ? null : explainOverPenalty(penalty.detail, accountPolicy(plan)),
     },
     deferredBacklogMax: Math.max(0, ...hosts.map((host) => host.deferredBacklogMax)),
     health,
@@ -121,10 +121,6 @@ function stopNotes(hosts: readonly HostResult[]): string[] {
 }
 
 function notes(hosts: readonly HostResult[]): string[] {
-  const guests = new Map<string, number>();
-  for (const { marks } of hosts) {
-    for (const { label, value } of marks) guests.set(`${label}: ${value}`, (guests.get(`${label}: ${value}`) ?? 0) + 1);
-  }
-  const all = [...guests].map(([text, n]) => (n === 1 ? text : `${text} (${n} guests)`));
+  const all = markLines(hosts.map(({ markCounts }) => markCounts));
   return all.length <= NOTES_MAX ? all : [...all.slice(0, NOTES_MAX), `and ${all.length - NOTES_MAX} more`];
 }

@@ -58,6 +58,7 @@ const Result = z.strictObject({
   deferredBacklogMax: count,
   mappingsMax: count,
   marks: z.array(z.strictObject({ guest: z.int(), atNs: amount, label: line, value: line })).max(64),
+  markCounts: z.array(z.strictObject({ text: line, guests: z.int(), times: z.int() })).max(64),
   guests: z.array(
     z.strictObject({
       guest: count,

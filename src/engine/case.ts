@@ -48,6 +48,7 @@ export interface AllowedOutcome {
   readonly results?: Readonly<Record<string, readonly string[]>>;
   readonly lockedVmPages?: number;
   readonly pinnedPages?: number;
+  readonly userLockedVmPages?: number;
 }
 
 export interface ExploreCase {

@@ -11,7 +11,7 @@ import type { FaultSite, Path } from '../model/env.ts';
 import { checkAtRest } from '../model/invariants/index.ts';
 import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
 import type { Variant } from '../model/kernels/variant.ts';
-import { CONTAINER, DMA, FILES, STRUCT_NAMES, STRUCTS, TASK } from '../model/layout.ts';
+import { CONTAINER, DMA, FILES, MM, STRUCT_NAMES, STRUCTS, TASK, PAGES, USER } from '../model/layout.ts';
 import { lockedVm, taskMm } from '../model/mm.ts';
 import type { Oracle, InvariantName } from '../model/oracle.ts';
 import { orders } from '../model/orders.ts';
@@ -48,7 +48,10 @@ export interface Outcome {
   readonly results: Readonly<Record<string, readonly string[]>>;
   /** Of the first actor's address space; null when it has none any more. */
   readonly lockedVmPages: bigint | null;
+  /** By type1 and by iommufd; a page pinned twice counts twice, but once within one object of iommufd. */
   readonly pinnedPages: number;
+  /** Charged to the first actor's user, by a variant that charges users; null for the others. */
+  readonly userLockedVmPages: bigint | null;
 }
 
 /** Most actors an execution may have, work items included. */
@@ -291,12 +294,14 @@ export class Execution implements CaseWorld<StepActor> {
         pinnedPages += [...countableNodes(a, dma)].length;
       }
     }
+    for (const object of this.#all('pages')) pinnedPages += a.f64[(object + PAGES.npinned) >> 1] as number;
     const task = this.#guest.actors[0]?.task as Ref;
     const mm = a.i32[task + TASK.exited] === 1 ? 0 : taskMm(a, task);
     return {
       results: Object.fromEntries(this.plan.actors.map(({ name }, id) => [name, this.standings[id]?.results ?? []])),
       lockedVmPages: mm === 0 ? null : lockedVm(a, mm),
       pinnedPages,
+      userLockedVmPages: this.variant.iommufd?.account === 'creator' ? this.#userLockedVm() : null,
     };
   }
 
@@ -412,7 +417,13 @@ export class Execution implements CaseWorld<StepActor> {
     results.push(yield* runOp(k, this, op));
   }
 
-  #all(kind: 'mm' | 'container'): Ref[] {
+  #userLockedVm(): bigint {
+    const a = this.arena;
+    const user = a.i32[(this.#guest.mms[0] as Ref) + MM.user] as number;
+    return user === 0 ? 0n : (a.u64[(user + USER.lockedVm) >> 1] as bigint);
+  }
+
+  #all(kind: 'mm' | 'container' | 'pages'): Ref[] {
     const refs: Ref[] = [];
     for (let n = 0; n < this.arena.highWater(kind); n += 1) refs.push(this.arena.refAt(kind, n));
     return refs;
@@ -421,6 +432,8 @@ export class Execution implements CaseWorld<StepActor> {
 
 export function isAllowed(found: Outcome, allowed: AllowedOutcome): boolean {
   if (allowed.pinnedPages !== undefined && allowed.pinnedPages !== found.pinnedPages) return false;
+  if (allowed.userLockedVmPages !== undefined && found.userLockedVmPages !== BigInt(allowed.userLockedVmPages))
+    return false;
   if (allowed.lockedVmPages !== undefined && found.lockedVmPages !== BigInt(allowed.lockedVmPages)) return false;
   for (const [actor, results] of Object.entries(allowed.results ?? {})) {
     if (found.results[actor]?.join() !== results.join()) return false;
@@ -428,8 +441,9 @@ export function isAllowed(found: Outcome, allowed: AllowedOutcome): boolean {
   return true;
 }
 
-/** `mapper: OK, ENOMEM; locked_vm 2, pinned 2` */
+/** `mapper: OK, ENOMEM; locked_vm 2, pinned 2`; with iommufd also the count of the user that is charged. */
 export function outcomeText(o: Outcome): string {
   const results = Object.entries(o.results).map(([name, list]) => `${name}: ${list.join(', ') || '-'}`);
-  return [...results, `locked_vm ${o.lockedVmPages ?? '-'}, pinned ${o.pinnedPages}`].join('; ');
+  const user = o.userLockedVmPages === null ? '' : `, user's locked_vm ${o.userLockedVmPages}`;
+  return [...results, `locked_vm ${o.lockedVmPages ?? '-'}${user}, pinned ${o.pinnedPages}`].join('; ');
 }

@@ -76,6 +76,7 @@ const COUNTER_HELP: Readonly<Record<string, string>> = {
   limit_refusals: 'Operations refused because locked_vm would exceed RLIMIT_MEMLOCK.',
   ring_full_waits: 'Times an actor waited because the hand-over ring of deferred updates was full.',
   chunks: 'Physically contiguous chunks pinned, each accounted for by itself.',
+  entry_limit_refusals: 'Mappings refused because their container held as many as dma_entry_limit allows.',
   pages_pinned: 'Pages of 4 KiB pinned.',
   pages_unpinned: 'Pages of 4 KiB unpinned.',
   values_clamped: 'Latencies outside 0 to 1 h, kept as the nearer end.',

@@ -45,6 +45,7 @@ export const MODEL_COUNTERS = [
   'deferred_applied',
   'deferred_lost',
   'limit_refusals',
+  'entry_limit_refusals',
   'ring_full_waits',
   'chunks',
   'pages_pinned',

@@ -144,6 +144,24 @@ const ROWS = {
   Collapse: { fn: 'collapse_huge_page', what: 'copy 512 pages into a huge one', cost: 'collapse_2m' },
 } as const satisfies Record<string, StepRow>;
 
+/** What iommufd calls where type1 calls something else. */
+const IOMMUFD_FN: Partial<Record<keyof typeof ROWS, string>> = {
+  LockedVmRead: 'user->locked_vm',
+  LockedVmAtomic: 'atomic_long_sub_return',
+  LockedVmCmpxchg: 'atomic_long_cmpxchg',
+  FindDma: 'iopt_area_iter_first',
+  LinkDma: 'interval_tree_insert',
+  UnlinkDma: 'interval_tree_remove',
+  GupFast: 'pin_user_pages_fast',
+  PutPage: 'unpin_user_page_range_dirty_lock',
+  IommuMap4K: 'iommu_map',
+  IommuMap2M: 'iommu_map',
+  IommuMap1G: 'iommu_map',
+  Release: 'iommufd_fops_release',
+  AttachGroup: 'iopt_table_add_domain',
+  DetachGroup: 'iopt_table_remove_domain',
+};
+
 export type StepName = keyof typeof ROWS;
 export const STEP_NAMES = Object.keys(ROWS) as StepName[];
 export const STEP_ROWS: readonly StepRow[] = STEP_NAMES.map((n) => ROWS[n]);
@@ -153,3 +171,12 @@ export type StepId = number;
 export const S = Object.freeze(Object.fromEntries(STEP_NAMES.map((name, id) => [name, id]))) as Readonly<
   Record<StepName, StepId>
 >;
+
+/** The kernel function of a step on `object`, for traces. */
+export function functionOf(step: StepId, object: number, iommufd: boolean): string | undefined {
+  const name = STEP_NAMES[step];
+  if (name === undefined) return undefined;
+  // Without mmap_sem there is no object: the pages are the caller's own.
+  if (iommufd && name.startsWith('GupBatch') && object === 0) return 'pin_user_pages_fast';
+  return (iommufd ? IOMMUFD_FN[name] : undefined) ?? ROWS[name].fn;
+}

@@ -26,6 +26,7 @@ import {
   type RunIdentity,
   type RunResults,
 } from './results.ts';
+import { explain } from './explanation.ts';
 import { ThresholdJudge } from './threshold-judge.ts';
 import { decide, missingDeferred } from './verdict.ts';
 
@@ -41,7 +42,7 @@ export interface RunOutcome {
   readonly thresholds: readonly Threshold[];
   /** Has followed the run; left out: thresholds are judged over the whole run only. */
   readonly judge?: ThresholdJudge | undefined;
-  readonly accounting: Pick<Accounting, 'balance' | 'driftPages' | 'firstRefusal' | 'violations' | 'notes'> & {
+  readonly accounting: Pick<Accounting, 'balance' | 'driftPages' | 'violations' | 'notes'> & {
     /** Null: a sentence is made from the figures. */
     readonly explanation: string | null;
   };
@@ -72,7 +73,7 @@ export function buildResults(outcome: RunOutcome): RunResults {
     limitRefusals: counters['limit_refusals'] ?? 0,
     explanation: '',
   };
-  accounting.explanation = explanation ?? explain(accounting, counters);
+  accounting.explanation = explanation ?? explain(accounting, counters, outcome.run.account);
   const health: Health = {
     ...outcome.health,
     lateness: quantiles(LATENESS),
@@ -154,35 +155,3 @@ function rangesOf(snapshot: Snapshot, id: SeriesId): { belowNs: number; count: n
   });
   return ranges;
 }
-
-/** One sentence that says why the account is as it is. */
-function explain(accounting: Accounting, counters: Readonly<Record<string, number>>): string {
-  const { deferred, balance, firstRefusal, limitRefusals } = accounting;
-  if (firstRefusal !== null && firstRefusal.truePages + firstRefusal.requestedPages <= firstRefusal.limitPages) {
-    const { op, requestedPages, limitPages, lockedVmPages, truePages } = firstRefusal;
-    return (
-      `The ${op} of ${pages(requestedPages)} was refused although only ${truePages} of the ${limitPages} allowed were in ` +
-      `use: locked_vm still counted ${lockedVmPages}, because updates that found mmap_sem taken were put off.`
-    );
-  }
-  if (limitRefusals > 0) {
-    return `${times(limitRefusals)} an operation was refused because the memory really pinned had reached RLIMIT_MEMLOCK.`;
-  }
-  const truth =
-    balance === 'exact'
-      ? 'locked_vm equals the pages really pinned.'
-      : balance === 'violated'
-        ? 'locked_vm does not equal the pages really pinned.'
-        : 'whether locked_vm is right was not checked.';
-  if (deferred.queued === 0) {
-    return (counters['trylock_attempts'] ?? 0) > 0
-      ? `Every trylock of mmap_sem succeeded, so nothing was put off; ${truth}`
-      : `Every update took mmap_sem at once or waited for it, so nothing was put off; ${truth}`;
-  }
-  const missing = missingDeferred(deferred);
-  const fate = missing === 0 ? 'all of them were applied or discarded with their guest' : `${missing} were not applied`;
-  return `${deferred.queued} updates found mmap_sem taken and were put off; ${fate}, and ${truth}`;
-}
-
-const pages = (n: number): string => (n === 1 ? '1 page' : `${n} pages`);
-const times = (n: number): string => (n === 1 ? 'Once' : `${n} times`);

@@ -12,7 +12,7 @@ import { Snapshot } from '../metrics/snapshot.ts';
 import { OWN_COUNTERS, StatsLayout } from '../metrics/stats.ts';
 import { parseThreshold } from '../metrics/threshold.ts';
 import { buildResults } from './build.ts';
-import { Refusal, RESULTS_VERSION, RunResults, Violation } from './results.ts';
+import { RESULTS_VERSION, RunResults, Violation } from './results.ts';
 import { ThresholdJudge } from './threshold-judge.ts';
 import { Interval, RUN_DIRECTORY_VERSION, RunEvent, RunRecord, type BegunRun } from './run-dir.ts';
 
@@ -117,7 +117,6 @@ function rebuild(directory: string, record: RunRecord): RunResults {
     accounting: {
       balance: 'unchecked',
       driftPages: last?.gauges['locked_vm_drift_pages'] ?? 0,
-      firstRefusal: of('refusal').flatMap((e) => Refusal.safeParse(e).data ?? [])[0] ?? null,
       violations,
       notes: [],
       explanation: null,

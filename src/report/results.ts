@@ -31,18 +31,6 @@ export const Violation = z.object({
 });
 export type Violation = z.infer<typeof Violation>;
 
-/** The first operation refused for the limit: what the account said and what was true. All in pages. */
-export const Refusal = z.object({
-  op: z.string(),
-  requestedPages: amount,
-  limitPages: amount,
-  /** locked_vm as the limit test saw it. */
-  lockedVmPages: amount,
-  /** Pages that were really pinned or locked. */
-  truePages: amount,
-});
-export type Refusal = z.infer<typeof Refusal>;
-
 export const ThresholdResult = z.object({
   metric: z.string(),
   expression: z.string(),
@@ -65,6 +53,19 @@ export const Verdict = z.object({
 });
 export type Verdict = z.infer<typeof Verdict>;
 
+/** How the variant keeps the account. */
+export const AccountPolicy = z.object({
+  /** An update tries mmap_sem and may be deferred, waits for it, or does without. */
+  update: z.enum(['trylock', 'waits', 'lock-free']),
+  /** What is charged, under the limit of each process. */
+  charged: z.enum(['locked_vm', 'user', 'nobody']),
+  /** Users that the guests belong to; guests without a uid have one each. */
+  users: amount,
+  /** The named user of most guests. */
+  largest: z.object({ uid: amount, guests: amount }).nullable(),
+});
+export type AccountPolicy = z.infer<typeof AccountPolicy>;
+
 /** What identifies a run, known when it starts. */
 export const RunIdentity = z.object({
   id: z.string(),
@@ -78,6 +79,8 @@ export const RunIdentity = z.object({
   commandLine: z.array(z.string()),
   startedAt: z.string(),
   version: z.string(),
+  /** Left out by versions before it was recorded. */
+  account: AccountPolicy.optional(),
 });
 export type RunIdentity = z.infer<typeof RunIdentity>;
 
@@ -102,7 +105,6 @@ export const Accounting = z.object({
   driftPages: z.number(),
   deferred: z.object({ queued: amount, applied: amount, lost: amount, discarded: amount }),
   limitRefusals: amount,
-  firstRefusal: Refusal.nullable(),
   violations: z.array(Violation),
   /** Further facts worth a line, for example locked_vm after the maps and after close. */
   notes: z.array(z.string()),

@@ -125,6 +125,7 @@ const schema = z.strictObject({
         results: z.record(z.string(), z.array(z.union([z.string(), z.int()]))).optional(),
         locked_vm: z.int().min(0).optional(),
         pinned: z.int().min(0).optional(),
+        user_locked_vm: z.int().min(0).optional(),
       }),
     )
     .default([]),
@@ -247,6 +248,7 @@ class CaseReader {
           : { results: Object.fromEntries(Object.entries(o.results).map(([k, v]) => [k, v.map(String)])) }),
         ...(o.locked_vm === undefined ? {} : { lockedVmPages: o.locked_vm }),
         ...(o.pinned === undefined ? {} : { pinnedPages: o.pinned }),
+        ...(o.user_locked_vm === undefined ? {} : { userLockedVmPages: o.user_locked_vm }),
       })),
       expect,
       variant: this.#variant(c.variant, ['variant']),

@@ -3,11 +3,12 @@ import { opText } from '../engine/case.ts';
 import type { Execution, Failure } from '../engine/explore.ts';
 import type { StepActor } from '../engine/stepper.ts';
 import { isLocal } from '../engine/footprint.ts';
-import { MM } from '../model/layout.ts';
+import type { Arena, Ref } from '../model/arena.ts';
+import { MM, USER } from '../model/layout.ts';
 import { lockedVm } from '../model/mm.ts';
 import { show } from '../model/oracle.ts';
 import { STEP_ACCESS } from '../model/step-access.ts';
-import { S, STEP_ROWS } from '../model/steps.ts';
+import { functionOf, S, type StepId } from '../model/steps.ts';
 import { ReplayStrategy, type Recording } from './replay.ts';
 
 export interface TraceRow {
@@ -46,14 +47,26 @@ export function traceOf(x: Execution, recording: Recording, kind: string | null)
   return { rows, failure: failed(), actors: [...new Set(rows.map((r) => r.actor))] };
 }
 
+const USER_STEPS: ReadonlySet<StepId> = new Set([S.LockedVmRead, S.LockedVmAtomic, S.LockedVmCmpxchg]);
+
+/** Reads the counter that a step on an address space, or of iommufd on a user, may change. */
+function counterOf(a: Arena, step: StepId, object: Ref, iommufd: boolean): () => bigint {
+  if (object === 0) return () => 0n;
+  if (step === S.PinnedVmAtomic) return () => a.u64[(object + MM.pinnedVm) >> 1] as bigint;
+  if (iommufd && USER_STEPS.has(step)) return () => a.u64[(object + USER.lockedVm) >> 1] as bigint;
+  return () => lockedVm(a, object);
+}
+
 function takeTraced(x: Execution, id: number, replay: ReplayStrategy, waits: Set<StepActor>): TraceRow {
   const a = x.arena;
   const actor = x.actors[id];
   if (actor === undefined) throw new Error(`no actor ${id}`);
   const { nextStep: step, nextObject: object } = actor;
   const standing = x.standings[id];
+  const iommufd = x.variant.iommufd !== null;
   const mm = STEP_ACCESS[step]?.of === 'mm' ? object : 0;
-  const before = mm === 0 ? 0n : lockedVm(a, mm);
+  const counter = counterOf(a, step, mm, iommufd);
+  const before = counter();
   const results = standing?.results.length ?? 0;
   const waited = waits.has(actor);
   let injected = '';
@@ -64,7 +77,7 @@ function takeTraced(x: Execution, id: number, replay: ReplayStrategy, waits: Set
   });
   if (actor.blocked) waits.add(actor);
   else waits.delete(actor);
-  let fn = STEP_ROWS[step]?.fn ?? 'start';
+  let fn = functionOf(step, object, iommufd) ?? 'start';
   let note = '';
   if (step === S.Syscall) {
     const op = standing === undefined ? undefined : x.plan.actors[id]?.ops[standing.op];
@@ -73,8 +86,8 @@ function takeTraced(x: Execution, id: number, replay: ReplayStrategy, waits: Set
     note = a.i32[mm + MM.semOwner] === actor.actor ? 'got it' : 'busy';
   } else if (step === S.LockedVmRead) {
     note = `is ${show(before)}`;
-  } else if (mm !== 0 && before !== lockedVm(a, mm)) {
-    note = `${show(before)} -> ${show(lockedVm(a, mm))}`;
+  } else if (before !== counter()) {
+    note = `${show(before)} -> ${show(counter())}`;
   } else if (x.created.length > 0) {
     note = x.created.map((n) => x.actors[n]?.name).join(', ');
   } else if (actor.blocked && !(standing?.parked ?? false)) {

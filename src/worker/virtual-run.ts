@@ -13,6 +13,7 @@ import { encodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space.ts';
 import { Arena, type Ref } from '../model/arena.ts';
+import { MarkTally, type MarkCount } from '../engine/mark-tally.ts';
 import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
 import { checkAtRest } from '../model/invariants/index.ts';
 import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
@@ -114,7 +115,10 @@ export interface HostResult {
   readonly deferredBacklogMax: number;
   /** Most mappings a container has had. */
   readonly mappingsMax: number;
+  /** The first marks of its guests. */
   readonly marks: readonly VirtualMark[];
+  /** All of them, counted. */
+  readonly markCounts: readonly MarkCount[];
   /** In the order of their ends. */
   readonly guests: readonly VirtualGuest[];
 }
@@ -184,6 +188,7 @@ class HostRun {
   readonly #byMm = new Map<Ref, LiveGuest>();
   readonly #rates = new Map<FaultSite, number>();
   readonly #marks: VirtualMark[] = [];
+  readonly #markTally = new MarkTally();
   readonly #ended: VirtualGuest[] = [];
   readonly #violations: VirtualViolation[] = [];
   readonly #intervals: HostInterval[] = [];
@@ -235,6 +240,7 @@ class HostRun {
         stepByStep: task.stepByStep ?? false,
       },
       onMark: (guest, atNs, label, value) => {
+        this.#markTally.add(guest, label, value);
         if (this.#marks.length < KEPT) this.#marks.push({ guest, atNs, label, value });
       },
       onMapped: (guest) => {
@@ -283,6 +289,7 @@ class HostRun {
       deferredBacklogMax: this.#virtual.deferredBacklogMax,
       mappingsMax: this.#mappingsMax,
       marks: this.#marks,
+      markCounts: this.#markTally.counts(),
       guests: this.#ended,
     };
   }

@@ -106,7 +106,6 @@ export function failing(): RunOutcome {
     accounting: {
       balance: 'exact',
       driftPages: 0,
-      firstRefusal: { op: 'map', requestedPages: 1, limitPages: 16, lockedVmPages: 16, truePages: 1 },
       violations: [
         {
           invariant: 'over_penalty',
@@ -153,7 +152,7 @@ export function saturated(): RunOutcome {
     snapshot: Snapshot.take(layout, [block]),
     thresholds: [],
     coverage: { guestsPlanned: 1, guestsFinished: 1, guestsFailed: 0, guestsLost: 0, workersLost: 0, minShare: 0.95 },
-    accounting: { ...failing().accounting, firstRefusal: null, violations: [], notes: [] },
+    accounting: { ...failing().accounting, violations: [], notes: [] },
     deferredBacklogMax: null,
     health: {
       ...RECORD.health,

@@ -173,6 +173,7 @@ function* unwind(k: Ctx, container: Ref, dma: Ref): Path<void> {
       if (k.atMany(S.PutPage, 0, pages)) yield;
       if (!counted) continue;
       putPages(a, container, pages);
+      k.count(C.pages_unpinned, pages);
       yield* k.variant.acctDma(k, dma, countExternal(a, dma, at, pages) - pages);
     }
     index.remove(root, chunk);

@@ -225,6 +225,7 @@ function* pinPage(k: Ctx, container: Ref, dma: Ref, iovaPage: number, account: b
     putPages(a, container, 1);
   }
   yield* mmput(k, mm);
+  if (ret >= 0) k.count(C.pages_pinned, counted);
   if (ret >= 0) ret = yield* addToPfnList(k, container, dma, mm, { iovaPage, counted, account });
 
   const held = ret === 0 && account ? counted : 0;
@@ -296,6 +297,7 @@ function* addToPfnList(
     if (p.counted === 1) {
       if (k.at(S.PutPage, mm)) yield;
       putPages(a, container, 1);
+      k.count(C.pages_unpinned, 1);
       if (p.account) yield* k.variant.acctDma(k, dma, -1);
     }
     return -ENOMEM;
@@ -350,7 +352,10 @@ function* unpinPage(k: Ctx, container: Ref, dma: Ref, iovaPage: number, account:
   mmgrab(a, mm);
   if (counts && account) k.oracle.beginRelease(mm, 1);
   if (k.at(S.PutPage, mm)) yield;
-  if (counts) putPages(a, container, 1);
+  if (counts) {
+    putPages(a, container, 1);
+    k.count(C.pages_unpinned, 1);
+  }
   if (k.at(S.UnlinkVpfn, dma)) yield;
   freeNode(a, dma, node);
   if (counts && account) {

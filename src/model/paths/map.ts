@@ -100,7 +100,10 @@ function* mapLocked(k: Ctx, container: Ref, m: Checked): Path<number> {
   const existing = wraps ? 0 : findDma(a, container, m.iovaPage, m.pages);
   if (m.setVaddr) return yield* updateVaddr(k, container, existing, m);
   if (existing !== 0) return -EEXIST;
-  if (v.entryLimit && a.i32[container + CONTAINER.dmaAvail] === 0) return -ENOSPC;
+  if (v.entryLimit && a.i32[container + CONTAINER.dmaAvail] === 0) {
+    k.count(C.entry_limit_refusals, 1);
+    return -ENOSPC;
+  }
   if (v.aperture && !k.aperture.ranges.some(([first, last]) => m.iova >= first && m.lastIova <= last)) return -EINVAL;
   if (k.at(S.Kmalloc, 0)) yield;
   if (k.inject('dma_node')) return -ENOMEM;

@@ -183,10 +183,10 @@ export function* vfioPinPagesRemotePerPage(k: Ctx, call: PinCall, loop: PerPageL
         const fits = allowance(v, account, call.limitPages, got - external);
         if (fits < got - external) {
           const refused = loop.overLimit === 'fail' || (pages === 0 && fits === 0);
-          k.count(C.limit_refusals, 1);
-          if (refused) k.oracle.refused(call.mm, call.limitPages);
           if (k.at(S.PutPage, 0)) yield;
           if (refused) {
+            k.count(C.limit_refusals, 1);
+            k.oracle.refused(call.mm, call.limitPages);
             err = -ENOMEM;
             break;
           }

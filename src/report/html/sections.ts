@@ -168,7 +168,6 @@ export function ledger({ accounting: a, run, counters, complete }: RunResults): 
       ${fact('Deferred updates', `${whole(queued)} queued = ${whole(applied)} applied + ${whole(discarded)} discarded with their guests + ${whole(missing)} missing`)}
       ${lost > 0 && fact('Never queued', `${plural(lost, 'update')}: no memory for the work item`)}
       ${fact('Limit refusals', whole(a.limitRefusals))}
-      ${a.firstRefusal && fact('First refusal', `${a.firstRefusal.op} of ${plural(a.firstRefusal.requestedPages, 'page')}: locked_vm ${whole(a.firstRefusal.lockedVmPages)}, really pinned ${whole(a.firstRefusal.truePages)}, limit ${whole(a.firstRefusal.limitPages)}`)}
       ${fact('Pages', `${whole(counters['pages_pinned'] ?? 0)} pinned, ${whole(counters['pages_unpinned'] ?? 0)} unpinned`)}
       ${a.notes.map((note) => fact('Note', note))}
     </dl>
