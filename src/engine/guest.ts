@@ -4,10 +4,10 @@ import type { AddressSpace } from '../model/address-space.ts';
 import { Backing } from '../model/memory.ts';
 import { FaultCost } from '../model/gup-runs.ts';
 import type { Arena, Ref } from '../model/arena.ts';
-import { ACTOR, MM, TASK, USER } from '../model/layout.ts';
+import { ACTOR, FILES, MM, PROCESS, TASK, USER } from '../model/layout.ts';
 import { mmdrop, mmget, mmgrab, mmNew, putUser, taskNew } from '../model/mm.ts';
 import { cloneThread, processNew } from '../model/paths/process.ts';
-import { filesCopy, filesNew, openContainer } from '../model/paths/files.ts';
+import { FILES_MAX, filesCopy, filesNew, openContainer } from '../model/paths/files.ts';
 import { PAGE_BYTES, RLIM_INFINITY } from '../base/units.ts';
 import { BUFFER_PAGE, DMA_ENTRY_LIMIT } from './machine.ts';
 
@@ -130,6 +130,20 @@ function newMm(a: Arena, guest: number, user: Ref): Ref {
   a.i32[mm + MM.user] = user;
   mmgrab(a, mm);
   return mm;
+}
+
+/** The containers its processes have open. */
+export function containersOf(a: Arena, built: BuiltGuest): Ref[] {
+  const found = new Set<Ref>();
+  for (const { task } of built.actors) {
+    const process = a.i32[task + TASK.process] as number;
+    const files = process === 0 ? 0 : (a.i32[process + PROCESS.files] as number);
+    for (let i = 0; files !== 0 && i < FILES_MAX; i += 1) {
+      const container = a.i32[files + FILES.container0 + i] as number;
+      if (container !== 0) found.add(container);
+    }
+  }
+  return [...found];
 }
 
 /** Gives back what `buildGuest` kept, after every actor has exited. */

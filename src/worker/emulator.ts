@@ -5,7 +5,7 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { performance } from 'node:perf_hooks';
 import { Piscina } from 'piscina';
-import { buildGuest, freeGuest, type BuiltGuest } from '../engine/guest.ts';
+import { buildGuest, containersOf, freeGuest, type BuiltGuest } from '../engine/guest.ts';
 import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { WallControl } from '../engine/wall-control.ts';
@@ -17,7 +17,7 @@ import { Arena, type Ref } from '../model/arena.ts';
 import { checkAtRest } from '../model/invariants/index.ts';
 import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
-import { ACTOR, CONTAINER, MM } from '../model/layout.ts';
+import { ACTOR, MM } from '../model/layout.ts';
 import { lockedVm } from '../model/mm.ts';
 import { Oracle, type Violation } from '../model/oracle.ts';
 import type { AccountingReport, DeferredUpdate, Emulator, EmulatorOptions, GuestOutcome } from './emulator-api.ts';
@@ -25,6 +25,7 @@ import { KWORKERS, planCapacity } from './capacity.ts';
 import { IdSet } from './id-set.ts';
 import { KWorkers } from './kworker.ts';
 import type { FromThread, ThreadTask, ToThread } from './messages.ts';
+import { Turns } from './turns.ts';
 
 const RING_CELLS = 1 << 16;
 /** Violations kept whole, of each invariant; the rest are counted. */
@@ -40,6 +41,8 @@ interface LiveGuest {
   state: GuestState;
   /** Actors that have not parked (running) or not exited (exiting). */
   left: number;
+  /** How many updates had been handed over when its actors were at rest: its own are among them. */
+  handedOver: number;
   operations: number;
   failedOperations: number;
   error: string | undefined;
@@ -84,7 +87,11 @@ export class WallEmulator implements Emulator {
   #finished = 0;
   #failed = 0;
   #stopping = false;
-  readonly #settling = new Set<LiveGuest>();
+  /** Guests at rest that wait for the ring, in the order in which they came to rest. */
+  #behindRing: LiveGuest[] = [];
+  readonly #byMm = new Map<Ref, LiveGuest>();
+  /** Guests are built, judged and taken down in turns: thousands may begin or end at once. */
+  readonly #turns = new Turns();
 
   /** Resolves when all threads are warm. Rejects when one dies before. */
   static async create(options: EmulatorOptions): Promise<WallEmulator> {
@@ -165,6 +172,18 @@ export class WallEmulator implements Emulator {
   }
 
   startGuest(plan: GuestPlan, incarnation: number, startAtMs: number): Promise<GuestOutcome> {
+    return new Promise((resolve, reject) => {
+      this.#turns.add(() => {
+        try {
+          this.#build(plan, incarnation, startAtMs, resolve);
+        } catch (error) {
+          reject(error instanceof Error ? error : new Error(String(error)));
+        }
+      });
+    });
+  }
+
+  #build(plan: GuestPlan, incarnation: number, startAtMs: number, resolve: (outcome: GuestOutcome) => void): void {
     // Actors of one guest sit on different threads, so that they really contend.
     const first = this.#nextThread;
     this.#nextThread = (this.#nextThread + 1) % this.threads;
@@ -172,43 +191,44 @@ export class WallEmulator implements Emulator {
     // Guests that begin later than planned may go on past the planned end of the run: their own duration is the limit then.
     const asPlanned = incarnation === 1 && plan.startNs === this.#plan.guests[plan.index]?.startNs;
     const runEndNs = asPlanned ? this.#plan.durationNs : null;
-    return new Promise((resolve) => {
-      this.#guests.set(plan.index, {
-        plan,
-        incarnation,
-        built,
-        resolve,
-        state: 'running',
-        left: built.actors.length,
-        operations: 0,
-        failedOperations: 0,
-        error: undefined,
-        lockedVmAfter: 0n,
-        runStartMs: performance.now() + startAtMs - Number(process.hrtime.bigint()) / 1e6,
-        restMs: 0,
-        settledMs: 0,
-      });
-      const byThread = new Map<number, { index: number; actor: Ref; task: Ref }[]>();
-      built.actors.forEach(({ actor, task }, index) => {
-        const thread = this.#arena.i32[actor + ACTOR.thread] as number;
-        const list = byThread.get(thread) ?? [];
-        list.push({ index, actor, task });
-        byThread.set(thread, list);
-      });
-      for (const [thread, actors] of byThread) {
-        this.#send(thread, {
-          type: 'start',
-          guest: plan,
-          incarnation,
-          runEndNs,
-          runStartMs: startAtMs,
-          guestMm: built.mms[0] as Ref,
-          bufferPage: built.bufferPage,
-          bufferPages: built.bufferPages,
-          actors,
-        });
-      }
+    const guest: LiveGuest = {
+      plan,
+      incarnation,
+      built,
+      resolve,
+      state: 'running',
+      left: built.actors.length,
+      handedOver: 0,
+      operations: 0,
+      failedOperations: 0,
+      error: undefined,
+      lockedVmAfter: 0n,
+      runStartMs: performance.now() + startAtMs - Number(process.hrtime.bigint()) / 1e6,
+      restMs: 0,
+      settledMs: 0,
+    };
+    this.#guests.set(plan.index, guest);
+    for (const mm of built.mms) this.#byMm.set(mm, guest);
+    const byThread = new Map<number, { index: number; actor: Ref; task: Ref }[]>();
+    built.actors.forEach(({ actor, task }, index) => {
+      const thread = this.#arena.i32[actor + ACTOR.thread] as number;
+      const list = byThread.get(thread) ?? [];
+      list.push({ index, actor, task });
+      byThread.set(thread, list);
     });
+    for (const [thread, actors] of byThread) {
+      this.#send(thread, {
+        type: 'start',
+        guest: plan,
+        incarnation,
+        runEndNs,
+        runStartMs: startAtMs,
+        guestMm: built.mms[0] as Ref,
+        bufferPage: built.bufferPage,
+        bufferPages: built.bufferPages,
+        actors,
+      });
+    }
   }
 
   #send(thread: number, message: ToThread): void {
@@ -238,11 +258,16 @@ export class WallEmulator implements Emulator {
     if (message.type === 'parked') {
       guest.state = 'settling';
       guest.restMs = performance.now() - guest.runStartMs;
-      this.#settling.add(guest);
-      this.#settleIfQuiet(guest);
+      guest.handedOver = this.#control.pushed;
+      if (this.#control.drained < guest.handedOver) this.#behindRing.push(guest);
+      else this.#settle(guest);
     } else {
-      this.#end(guest);
+      this.#turns.add(() => this.#end(guest));
     }
+  }
+
+  #settle(guest: LiveGuest): void {
+    this.#turns.add(() => this.#settleIfQuiet(guest));
   }
 
   /**
@@ -252,13 +277,11 @@ export class WallEmulator implements Emulator {
   #settleIfQuiet(guest: LiveGuest): void {
     if (guest.state !== 'settling' || !this.#quiet(guest)) return;
     const a = this.#arena;
-    const containers = this.#containers();
     this.#checked += guest.built.mms.length;
-    checkAtRest(a, this.#oracle, guest.built.mms, containers);
+    checkAtRest(a, this.#oracle, guest.built.mms, containersOf(a, guest.built));
     guest.lockedVmAfter = lockedVm(a, guest.built.mms[0] as Ref);
     guest.state = 'exiting';
     guest.settledMs = performance.now() - guest.runStartMs;
-    this.#settling.delete(guest);
     guest.left = guest.built.actors.length;
     const byThread = new Map<number, Ref[]>();
     for (const { actor } of guest.built.actors) {
@@ -270,27 +293,18 @@ export class WallEmulator implements Emulator {
 
   /** Nothing of the guest is in the ring, in a job, or being applied. */
   #quiet(guest: LiveGuest): boolean {
-    // Updates still in the ring are of unknown owners; they are few and drained within a millisecond.
-    if (this.#control.drained < this.#control.pushed) return false;
+    // Updates in the ring are of unknown owners; those handed over before the guest came to rest may be its own.
+    if (this.#control.drained < guest.handedOver) return false;
     return guest.built.mms.every((mm) => (this.#pendingByMm.get(mm) ?? 0) === 0);
-  }
-
-  #containers(): Ref[] {
-    const a = this.#arena;
-    const out: Ref[] = [];
-    const n = a.highWater('container');
-    for (let i = 0; i < n; i += 1) {
-      const c = a.refAt('container', i);
-      // A freed container's words are those of the free list: it has no groups.
-      if ((a.i32[c + CONTAINER.groups] as number) > 0) out.push(c);
-    }
-    return out;
   }
 
   #end(guest: LiveGuest): void {
     for (const mm of guest.built.mms) checkMmOutlives(this.#arena, this.#oracle, mm);
     freeGuest(this.#arena, guest.built);
-    for (const mm of guest.built.mms) this.#pendingByMm.delete(mm);
+    for (const mm of guest.built.mms) {
+      this.#pendingByMm.delete(mm);
+      this.#byMm.delete(mm);
+    }
     this.#guests.delete(guest.plan.index);
     if (guest.error !== undefined) this.#failed += 1;
     else this.#finished += 1;
@@ -318,6 +332,9 @@ export class WallEmulator implements Emulator {
       const { mm } = out[i] as DeferredUpdate;
       this.#pendingByMm.set(mm, (this.#pendingByMm.get(mm) ?? 0) + 1);
     }
+    const { drained } = this.#control;
+    const waiting = this.#behindRing.findIndex(({ handedOver }) => handedOver > drained);
+    for (const guest of this.#behindRing.splice(0, waiting < 0 ? Infinity : waiting)) this.#settle(guest);
     return n;
   }
 
@@ -367,8 +384,8 @@ export class WallEmulator implements Emulator {
   #settledOne(update: DeferredUpdate): void {
     const left = (this.#pendingByMm.get(update.mm) ?? 1) - 1;
     this.#pendingByMm.set(update.mm, left);
-    if (left > 0) return;
-    for (const guest of this.#settling) this.#settleIfQuiet(guest);
+    const guest = left > 0 ? undefined : this.#byMm.get(update.mm);
+    if (guest?.state === 'settling') this.#settle(guest);
   }
 
   snapshot(): Snapshot {

@@ -3,7 +3,7 @@
  * plan alone: hosts share nothing, and their results are merged in the order of their numbers.
  */
 import { stream } from '../base/prng.ts';
-import { buildGuest, freeGuest, type BuiltGuest } from '../engine/guest.ts';
+import { buildGuest, containersOf, freeGuest, type BuiltGuest } from '../engine/guest.ts';
 import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
 import { WORK_MAX_ACTIVE } from '../engine/host.ts';
 import { machineCost, stepCosts } from '../engine/profile.ts';
@@ -18,10 +18,9 @@ import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
 import { checkAtRest } from '../model/invariants/index.ts';
 import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
-import { CONTAINER, FILES, MM, PROCESS, TASK } from '../model/layout.ts';
+import { CONTAINER, MM } from '../model/layout.ts';
 import { INVARIANTS, Oracle } from '../model/oracle.ts';
 import { doExit } from '../model/paths/exit.ts';
-import { FILES_MAX } from '../model/paths/files.ts';
 import { lockedVm } from '../model/mm.ts';
 import { planCapacity } from './capacity.ts';
 import { actorPath, nothing } from './actor-path.ts';
@@ -474,17 +473,4 @@ class HostRun {
       this.#error ??= `guest ${guest.plan.index}: ${guest.left} of its actors wait for ever (${guest.state})`;
     }
   }
-}
-
-function containersOf(a: Arena, built: BuiltGuest): Ref[] {
-  const found = new Set<Ref>();
-  for (const { task } of built.actors) {
-    const process = a.i32[task + TASK.process] as number;
-    const files = process === 0 ? 0 : (a.i32[process + PROCESS.files] as number);
-    for (let i = 0; files !== 0 && i < FILES_MAX; i += 1) {
-      const container = a.i32[files + FILES.container0 + i] as number;
-      if (container !== 0) found.add(container);
-    }
-  }
-  return [...found];
 }
