@@ -259,6 +259,7 @@ export class WallEmulator implements Emulator {
       guest.state = 'settling';
       guest.restMs = performance.now() - guest.runStartMs;
       guest.handedOver = this.#control.pushed;
+      // Updates in the ring are of unknown owners: those that are there now may be its own.
       if (this.#control.drained < guest.handedOver) this.#behindRing.push(guest);
       else this.#settle(guest);
     } else {
@@ -291,10 +292,8 @@ export class WallEmulator implements Emulator {
     for (const [thread, actors] of byThread) this.#send(thread, { type: 'exit', guest: guest.plan.index, actors });
   }
 
-  /** Nothing of the guest is in the ring, in a job, or being applied. */
+  /** Nothing of the guest is in a job or being applied; nothing is in the ring once it is asked. */
   #quiet(guest: LiveGuest): boolean {
-    // Updates in the ring are of unknown owners; those handed over before the guest came to rest may be its own.
-    if (this.#control.drained < guest.handedOver) return false;
     return guest.built.mms.every((mm) => (this.#pendingByMm.get(mm) ?? 0) === 0);
   }
 

@@ -42,6 +42,22 @@ const latencyNs = fc.oneof(
   fc.tuple(fc.integer({ min: 0, max: 41 }), fc.integer({ min: -1, max: 1 })).map(([e, d]) => 2 ** e + d),
 );
 
+test('a latency is rounded down to whole ns, in its cell, its sum and its maximum', () => {
+  fc.assert(
+    fc.property(latencyNs, fc.double({ min: 0, max: 0.99, noNaN: true }), (ns, part) => {
+      // A double has no room for a part of a nanosecond beyond 2^46.
+      fc.pre(ns < 2 ** 40);
+      const block = newBlock();
+      block.record(MAP, ns + part, 3);
+      const cells = new Float64Array(layout.scale.cells);
+      block.addCells(MAP, cells);
+      assert.deepEqual([block.readSumNs(MAP), block.readMaxNs(MAP)], [3 * ns, ns]);
+      assert.equal(cells[layout.scale.indexOf(ns)], 3);
+    }),
+    { seed: 2, numRuns: 200 },
+  );
+});
+
 test('the cell index equals the library for every magnitude', () => {
   for (const digits of [2, 3] as const) {
     const scale = new HdrScale(digits);
