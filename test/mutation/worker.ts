@@ -1,4 +1,76 @@
 import type { Mutation } from './mutation.ts';
 
-/** Planted bugs of src/worker. */
-export const WORKER_MUTATIONS: readonly Mutation[] = [];
+/** Planted bugs of src/worker, and of src/metrics. */
+export const WORKER_MUTATIONS: readonly Mutation[] = [
+  {
+    rule: 'a latency is rounded down',
+    file: 'metrics/stats.js',
+    from: 'Math.floor(latencyNs)',
+    to: 'Math.ceil(latencyNs)',
+    tests: ['metrics/stats.test.js'],
+  },
+  {
+    rule: 'a guest is judged only when none of its updates is in the ring',
+    file: 'worker/emulator.js',
+    from: 'if (this.#control.drained < guest.handedOver)',
+    to: 'if (false)',
+    tests: ['worker/at-rest.test.js'],
+  },
+  {
+    rule: 'a guest is judged only when none of its updates is in a job',
+    file: 'worker/emulator.js',
+    from: 'guest.built.mms.every((mm) => (this.#pendingByMm.get(mm) ?? 0) === 0)',
+    to: 'true',
+    tests: ['worker/at-rest.test.js'],
+  },
+  {
+    rule: 'deferred_settle is measured from the queueing of the update',
+    file: 'worker/kworker.js',
+    from: 'now - update.queuedAtNs',
+    to: 'now - startNs',
+    tests: ['worker/at-rest.test.js'],
+  },
+  {
+    rule: 'an update is applied once however often it is delivered',
+    file: 'worker/emulator.js',
+    from: `if (!this.#appliedIds.add(update.opId))
+            return false;`,
+    to: 'this.#appliedIds.add(update.opId);',
+    tests: ['worker/exactly-once.test.js'],
+  },
+  {
+    rule: 'an id above the mark is in the set once',
+    file: 'worker/id-set.js',
+    from: 'if (id < this.#mark || this.#above.has(id))',
+    to: 'if (id < this.#mark)',
+    tests: ['worker/deferred.test.js'],
+  },
+  {
+    rule: 'a turn ends after a few milliseconds',
+    file: 'worker/turns.js',
+    from: 'if (performance.now() >= until)',
+    to: 'if (false)',
+    tests: ['worker/turns.test.js'],
+  },
+  {
+    rule: 'a queue that Redis keeps refusing fails',
+    file: 'coordinator/queue.js',
+    from: 'refusals.note(error);\n        if',
+    to: 'if',
+    tests: ['worker/deferred.test.js'],
+  },
+  {
+    rule: 'a queue that hands out nothing fails',
+    file: 'worker/deferred.js',
+    from: 'if (this.#unheard < this.#unheardMax)',
+    to: 'if (true)',
+    tests: ['worker/deferred.test.js'],
+  },
+  {
+    rule: 'a job that is being applied is no silence of its queue',
+    file: 'worker/deferred.js',
+    from: 'if (!taken || this.#handling > 0)',
+    to: 'if (!taken)',
+    tests: ['worker/deferred.test.js'],
+  },
+];
