@@ -7,6 +7,7 @@ import { AddressSpace, type Lookup } from '../model/address-space.ts';
 import type { Locked, MmapArgs } from '../model/memory.ts';
 import type { BatchRun, FaultCost, PageRun } from '../model/gup-runs.ts';
 import type { Arena, Ref } from '../model/arena.ts';
+import type { ForkCost, PinnedPages } from '../model/pins.ts';
 import type { Variant } from '../model/kernels/variant.ts';
 import { DMA, MM, TASK } from '../model/layout.ts';
 import { Oracle } from '../model/oracle.ts';
@@ -219,10 +220,10 @@ export class WatchedAddressSpace extends AddressSpace {
     this.watch.space(mm, 'w');
     return super.dontneed(mm, page, pages, out);
   }
-  override fork(parent: Ref, child: Ref): number {
+  override fork(parent: Ref, child: Ref, pinned?: PinnedPages): ForkCost {
     this.watch.space(parent, 'w');
     this.watch.space(child, 'w');
-    return super.fork(parent, child);
+    return super.fork(parent, child, pinned);
   }
   override destroy(mm: Ref): number {
     this.watch.space(mm, 'w');

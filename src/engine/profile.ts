@@ -79,6 +79,8 @@ export const DEFAULT_PROFILE: CostProfile = {
     vma_op: 2000,
     mlock_page: 1_000,
     fork_page: 30,
+    // As in collapse_2m, which copies 512 pages.
+    copy_4k: 390,
     pte_walk: 5,
     collapse_2m: 200_000,
     exec: 100_000,

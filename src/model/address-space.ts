@@ -6,13 +6,13 @@
  * virtual page number for private memory and by file page number for shared memory. Two neighbouring pages are
  * contiguous when they lie in the same block.
  *
- * All methods are atomic: they take the mm's ptLatch and contain no step. Whoever calls them holds mmap_sem as the
- * kernel would. Errors are negated errnos. Rules follow mm/gup.c, mm/mlock.c, mm/madvise.c, mm/huge_memory.c and
- * mm/mmap.c of 6.1 and 6.12, as far as a page's residency shows in locked_vm.
+ * All methods are atomic: they take the mm's ptLatch and contain no step. The caller holds mmap_sem as the kernel
+ * would. Errors are negated errnos. Rules follow mm/gup.c, mm/mlock.c, mm/madvise.c, mm/huge_memory.c and mm/mmap.c of
+ * 6.1 and 6.12, as far as a page's residency shows in locked_vm.
  *
- * differs: a page that became shared by fork is always copied by the next writer, also when the other side has gone;
- * a fork does not copy pinned pages at once, and merges VMAs that differed in VM_LOCKED alone; anonymous hugetlb mappings side by
- * side are one VMA; device memory cannot be read where its VMA does not permit it, though it has been faulted in.
+ * differs: a page that became shared by fork is always copied by the next writer, also when the other side has gone; a
+ * fork merges VMAs that differed in VM_LOCKED alone; anonymous hugetlb mappings side by side are one VMA; device memory
+ * cannot be read where its VMA does not permit it, though it has been faulted in.
  */
 import { FaultCost, GupEntry, type BatchRun, type PageRun } from './gup-runs.ts';
 import { EFAULT, EINVAL, ENOMEM } from '../base/errno.ts';
@@ -37,6 +37,7 @@ import {
 } from './memory.ts';
 import type { Ordered } from './ordered.ts';
 import { orders } from './orders.ts';
+import { NOTHING_PINNED, type ForkCost } from './pins.ts';
 
 /** What `lookup` found. */
 export const LOOKUP_OK = 0;
@@ -49,7 +50,6 @@ export const LOOKUP_PFNMAP = 3;
 export type Lookup = typeof LOOKUP_OK | typeof LOOKUP_FAULT | typeof LOOKUP_EFAULT | typeof LOOKUP_PFNMAP;
 
 const BASE = 3;
-
 /** Access wanted from a page. */
 const READ = 0;
 const WRITE = 1;
@@ -272,16 +272,12 @@ export class AddressSpace {
           if (at >= end) break;
         }
         const backing = this.#i32[vma + SEG.backing] as number;
-        let to = Math.min(end, this.#vmaEnd(mm, vma));
+        const to = Math.min(end, this.#vmaEnd(mm, vma));
         if (backing === Backing.Bar || (this.#i32[vma + SEG.locked] as number) !== Locked.No) return -EINVAL;
-        const next = to;
-        if (isHugetlb(backing)) {
-          const size = hugetlbPages(backing);
-          if (at % size !== 0) return -EINVAL;
-          to = down(to, size);
-        }
-        this.#zap(mm, at, to, out);
-        at = next;
+        const size = hugetlbPages(backing);
+        if (at % size !== 0) return -EINVAL;
+        this.#zap(mm, at, down(to, size), out);
+        at = to;
       }
       return error;
     } finally {
@@ -289,27 +285,26 @@ export class AddressSpace {
     }
   }
 
-  /** dup_mmap: fills the empty address space `child`. Pages of page table copied. */
-  fork(parent: Ref, child: Ref): number {
-    let copied = 0;
+  /** dup_mmap: fills the empty address space `child`; pages that are `pinned` are copied, the rest is shared until a write. */
+  fork(parent: Ref, child: Ref, pinned = NOTHING_PINNED): ForkCost {
+    const cost = { tablePages: 0, copiedPages: 0 };
     // Two address spaces, but nobody else knows the child yet.
     this.#lock(parent);
     try {
       for (let first = this.#index.first(parent + MM.segRoot); first !== 0;) {
         // One VMA at a time: its page tables are copied only if it has pages of its own.
-        const vmaEnd = this.#vmaEnd(parent, first);
-        const start = this.#start(first);
+        const [start, vmaEnd] = [this.#start(first), this.#vmaEnd(parent, first)];
         const backing = this.#i32[first + SEG.backing] as number;
         const copies = backing === Backing.Bar || (isPrivate(backing) && this.#hasAnonVma(parent, start, vmaEnd));
-        if (copies && isPrivate(backing)) {
-          for (let at = start; at < vmaEnd;) {
-            const seg = this.#find(parent, at);
-            const to = this.#end(seg);
-            const residency = this.#i32[seg + SEG.residency] as number;
-            if ((residency & BASE) === Residency.Present)
-              this.#setRange(parent, at, to, (residency & Residency.PMD) | Residency.Cow, this.#runPages(seg));
-            at = to;
-          }
+        for (let at = start; at < vmaEnd && copies && isPrivate(backing);) {
+          const seg = this.#find(parent, at);
+          const residency = this.#i32[seg + SEG.residency] as number;
+          const piece = pinned.at(at, (residency & Residency.PMD) === 0 ? 1 : GRANULE);
+          const to = Math.min(this.#end(seg), piece.end);
+          // A huge page that is pinned gets a page table first (d042035eaf5f), and stays the parent's own, page by page.
+          const after = piece.pinned ? Residency.Present : (residency & Residency.PMD) | Residency.Cow;
+          if ((residency & BASE) === Residency.Present) this.#setRange(parent, at, to, after, this.#runPages(seg));
+          at = to;
         }
         for (let at = start; at < vmaEnd;) {
           const seg = this.#find(parent, at);
@@ -317,15 +312,20 @@ export class AddressSpace {
           this.#i32.copyWithin(copy, seg, seg + SEG.WORDS);
           this.#i32[copy + SEG.locked] = Locked.No;
           this.#hold(copy);
-          if (copies) copied += this.#end(seg) - this.#start(seg);
+          const pages = this.#end(seg) - this.#start(seg);
+          if (copies) cost.tablePages += pages;
           else this.#i32[copy + SEG.residency] = mayHuge(backing) ? Residency.PMD : Residency.None;
+          // What is still the parent's own has been copied, page by page.
+          const copied = copies && isPrivate(backing) && this.#i32[seg + SEG.residency] === Residency.Present;
+          if (copied) this.#i32[copy + SEG.runPages] = 1;
+          cost.copiedPages += copied ? pages : 0;
           this.#index.insert(child + MM.segRoot, copy);
           at = this.#end(seg);
           this.#merge(child, copy);
         }
         first = this.#findFrom(parent, vmaEnd);
       }
-      return copied;
+      return cost;
     } finally {
       this.#unlock(parent);
     }

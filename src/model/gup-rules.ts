@@ -13,6 +13,8 @@ export interface GupRules {
   readonly perVmaLocks: boolean;
   /** munmap frees the pages under the lock downgraded to read (4.20 on). */
   readonly munmapDowngrades: boolean;
+  /** fork copies pages that may be pinned, instead of sharing them until the next write (5.9 on). */
+  readonly forkCopiesPinned: boolean;
   /** mmap over a part of a huge page says EINVAL, as munmap does (6.12 on), instead of ENOMEM. */
   readonly mmapKeepsError: boolean;
   /** MADV_POPULATE_* skips holes and says ENOMEM at the end, as other advice (5.14 to 6.8), instead of stopping at the first. */
@@ -25,15 +27,18 @@ export const GUP_ZERO_PAGE: GupRules = {
   pfnmapBulk: false,
   perVmaLocks: false,
   munmapDowngrades: false,
+  forkCopiesPinned: false,
   mmapKeepsError: false,
   populateSkipsHoles: true,
 };
-/** 4.20 to 5.18. */
+/** 4.20 to 5.8. */
 export const GUP_4_20: GupRules = { ...GUP_ZERO_PAGE, munmapDowngrades: true };
+/** 5.9 to 5.18 (70e806e4e645, and d042035eaf5f for huge pages). */
+export const GUP_5_9: GupRules = { ...GUP_4_20, forkCopiesPinned: true };
 /** 5.19 to 6.1. */
-export const GUP_5_19: GupRules = { ...GUP_4_20, unshare: 'anon' };
+export const GUP_5_19: GupRules = { ...GUP_5_9, unshare: 'anon' };
 /** 6.2 and 6.3: no pin of a zero page any more. */
-export const GUP_6_2: GupRules = { ...GUP_4_20, unshare: 'any' };
+export const GUP_6_2: GupRules = { ...GUP_5_9, unshare: 'any' };
 /** 6.4 to 6.17, in the details that changed in between as 6.12. */
 export const GUP_6_4: GupRules = { ...GUP_6_2, perVmaLocks: true, mmapKeepsError: true, populateSkipsHoles: false };
 /** 6.18 and later. */

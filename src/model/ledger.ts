@@ -1,7 +1,8 @@
 /** What the kernel paths tell the ledger about page references, beside the operations the oracle is told of. */
 import type { Arena, Ref } from './arena.ts';
-import { CONTAINER, DMA, MM } from './layout.ts';
+import { CONTAINER, DMA, MM, VPFN } from './layout.ts';
 import { mmdrop, mmgrab } from './mm.ts';
+import { DMA_HOLDER, linkHolder, unlinkHolder, VPFN_HOLDER } from './pins.ts';
 
 /** So many more countable pages of `mm` are pinned for the mapping through the IOMMU. */
 export function recordPinned(a: Arena, dma: Ref, mm: Ref, pages: number): void {
@@ -24,10 +25,17 @@ export function putPages(a: Arena, container: Ref, pages: number): void {
   a.f64[at] = (a.f64[at] as number) - pages;
 }
 
-/** Makes `mm` what a word of the ledger refers to, and keeps its structure as long as that lasts. */
-export function setLedgerMm(a: Arena, word: number, mm: Ref): void {
+/** Makes `mm` the address space whose pages a mapping or an mdev page holds, and keeps its structure as long as that lasts. */
+export function setLedgerMm(a: Arena, kind: 'dma' | 'vpfn', ref: Ref, mm: Ref): void {
+  const word = ref + (kind === 'dma' ? DMA.ledgerMm : VPFN.ledgerMm);
+  const holder = kind === 'dma' ? DMA_HOLDER : VPFN_HOLDER;
   const old = a.i32[word] as number;
-  if (mm !== 0) mmgrab(a, mm);
+  if (mm === old) return;
+  if (mm !== 0) {
+    mmgrab(a, mm);
+    if (old !== 0) unlinkHolder(a, holder, old, ref);
+    linkHolder(a, holder, mm, ref);
+  } else unlinkHolder(a, holder, old, ref);
   a.i32[word] = mm;
   if (old !== 0) mmdrop(a, old);
 }

@@ -61,6 +61,7 @@ export const COST_PRIMITIVES = [
   'vma_op',
   'mlock_page',
   'fork_page',
+  'copy_4k',
   'pte_walk',
   'collapse_2m',
   'exec',
@@ -141,6 +142,7 @@ const ROWS = {
   GupBatchPage1G: { fn: 'pin_user_pages_remote', what: 'pin a page of a 1 GiB page', cost: 'gup_batch_page_1g' },
   IommufdPage: { fn: 'batch_from_pages', what: 'gather pinned pages into runs', cost: 'iommufd_page' },
   WalkPte: { fn: 'walk_page_range', what: 'look at page table entries', cost: 'pte_walk' },
+  CopyPresentPage: { fn: 'copy_present_page', what: 'copy a page that may be pinned', cost: 'copy_4k' },
   Collapse: { fn: 'collapse_huge_page', what: 'copy 512 pages into a huge one', cost: 'collapse_2m' },
 } as const satisfies Record<string, StepRow>;
 

@@ -234,7 +234,7 @@ test('fork: private pages become shared until written, nothing is locked in the 
   space.populate(mm, AT, 12, false, cost);
   space.populate(mm, AT, 4, true, cost);
   space.setLocked(mm, AT, 4, Locked.Yes);
-  assert.equal(space.fork(mm, child), 4);
+  assert.deepEqual(space.fork(mm, child), { tablePages: 4, copiedPages: 0 });
   assert.equal(space.lockedPages(child, AT, 12), 0);
   assert.deepEqual(
     space.segments(child).map((s) => s.residency & 3),

@@ -3,7 +3,7 @@
  * test for a pfnmap in the same read section. Source: drivers/vfio/vfio_iommu_type1.c, 5.3 and 5.11.
  */
 import type { Ctx } from '../env.ts';
-import { GUP_4_20 } from '../gup-rules.ts';
+import { GUP_4_20, GUP_5_9 } from '../gup-rules.ts';
 import { vfioPinPagesRemotePerPage, type PerPageLoop, type PinCall } from '../paths/pin.ts';
 import type { ExternalRules } from '../paths/external.ts';
 import { RWSEM_5_3 } from '../rwsem.ts';
@@ -29,6 +29,7 @@ export const F: Variant = {
 export const LATE_F: Variant = {
   ...F,
   id: '5.10',
+  gup: GUP_5_9,
   kernels: '5.9 - 5.11',
   versions: [['5.9', '5.11']],
   identity: 'F without the leaks of a failing replay and of a pin that cannot be recorded',

@@ -2,7 +2,7 @@
  * Variant G, 5.12 to 6.2: pages are got in batches of up to 512 under one read section of mmap_sem; each physically contiguous
  * run is still charged on its own. Source: drivers/vfio/vfio_iommu_type1.c, 5.15.
  */
-import { GUP_4_20 } from '../gup-rules.ts';
+import { GUP_5_9 } from '../gup-rules.ts';
 import type { Ctx } from '../env.ts';
 import { vfioPinPagesRemoteBatched, type PinCall } from '../paths/pin.ts';
 import { RWSEM_5_11 } from '../rwsem.ts';
@@ -16,7 +16,7 @@ export const G: Variant = {
   versions: [['5.12', '6.2']],
   identity: 'F plus batches of up to 512 pages per GUP call',
   rwsem: RWSEM_5_11,
-  gup: GUP_4_20,
+  gup: GUP_5_9,
   batched: true,
   vaddrUpdate: true,
   pinPages: (k: Ctx, call: PinCall) => vfioPinPagesRemoteBatched(k, call, false),

@@ -143,7 +143,7 @@ function* replayMapping(k: Ctx, dma: Ref): Path<number> {
       ret = n;
       break;
     }
-    setLedgerMm(k.arena, dma + DMA.ledgerMm, call.mm);
+    setLedgerMm(k.arena, 'dma', dma, call.mm);
     recordChunk(k.arena, call, n);
     if (!call.reserved) k.count(C.pages_pinned, n);
     ret = yield* iommuMap(k, 1, call.iovaPage, n);

@@ -99,7 +99,7 @@ export function freeNodes(a: Arena, dma: Ref): void {
 function freeNode(a: Arena, dma: Ref, node: Ref): void {
   orders(a).vpfn.remove(dma + DMA.vpfnRoot, node);
   a.i32[dma + DMA.vpfnCount] = (a.i32[dma + DMA.vpfnCount] as number) - 1;
-  setLedgerMm(a, node + VPFN.ledgerMm, 0);
+  setLedgerMm(a, 'vpfn', node, 0);
   a.free('vpfn', node);
 }
 
@@ -307,7 +307,9 @@ function* addToPfnList(
   a.f64[(node + VPFN.iovaPage) >> 1] = p.iovaPage;
   a.i32[node + VPFN.refCount] = 1;
   a.i32[node + VPFN.reserved] = p.counted === 1 ? 0 : 1;
-  setLedgerMm(a, node + VPFN.ledgerMm, mm);
+  a.f64[(node + VPFN.vaddrPage) >> 1] =
+    (a.f64[(dma + DMA.vaddrPage) >> 1] as number) + p.iovaPage - (a.f64[(dma + DMA.iovaPage) >> 1] as number);
+  setLedgerMm(a, 'vpfn', node, mm);
   orders(a).vpfn.insert(dma + DMA.vpfnRoot, node);
   a.i32[dma + DMA.vpfnCount] = (a.i32[dma + DMA.vpfnCount] as number) + 1;
   return 0;

@@ -29,6 +29,7 @@ import {
 } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { orders } from '../orders.ts';
+import { linkHolder, PAGES_HOLDER, unlinkHolder } from '../pins.ts';
 import { downRead, downWrite, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { accountLockedVm } from '../kernels/account.ts';
@@ -98,12 +99,14 @@ export function pagesNew(
   const free = hasCapIpcLock(a, k.current) || rules?.account === 'none';
   a.i32[object + PAGES.mode] = free ? AccountMode.None : rules?.account === 'mm' ? AccountMode.Mm : o.mode;
   recordOwner(k, object);
+  if (!o.file) linkHolder(a, PAGES_HOLDER, mmOf(a, object), object);
   return object;
 }
 
 export function pagesPut(k: Ctx, object: Ref): void {
   const a = k.arena;
   if (Atomics.sub(a.i32, object + PAGES.refs, 1) !== 1) return;
+  if (a.i32[object + PAGES.file] === 0) unlinkHolder(a, PAGES_HOLDER, mmOf(a, object), object);
   dropOwner(a, mmOf(a, object), a.i32[object + PAGES.sourceTask] as number, a.i32[object + PAGES.sourceUser] as number);
   a.free('pages', object);
 }

@@ -8,6 +8,7 @@ import { FaultCost } from '../gup-runs.ts';
 import type { Ctx, Path } from '../env.ts';
 import { taskMm } from '../mm.ts';
 import { downRead, upRead } from '../rwsem.ts';
+import { gaveBack } from '../pins.ts';
 import { S } from '../steps.ts';
 import { chargeFaults } from './pin.ts';
 
@@ -17,6 +18,7 @@ export function* madviseDontneed(k: Ctx, page: number, pages: number): Path<numb
   yield* downRead(k, mm);
   const cost = new FaultCost();
   const err = k.addressSpace.dontneed(mm, page, pages, cost);
+  if (cost.zappedPages > 0) gaveBack(k.arena, mm, page, pages);
   if (cost.zappedPages > 0 && k.atMany(S.PutPage, mm, cost.zappedPages)) yield;
   yield* upRead(k, mm);
   return err;

@@ -116,10 +116,10 @@ function* mapLocked(k: Ctx, container: Ref, m: Checked): Path<number> {
   if (a.i32[container + CONTAINER.domains] === 0) {
     // mdev only: nothing is pinned until a driver asks for it.
     a.f64[(dma + DMA.sizePages) >> 1] = m.pages;
-    setLedgerMm(a, dma + DMA.ledgerMm, owner);
+    setLedgerMm(a, 'dma', dma, owner);
     return 0;
   }
-  setLedgerMm(a, dma + DMA.ledgerMm, owner);
+  setLedgerMm(a, 'dma', dma, owner);
   const limit = memlockPages(a, k.current);
   const changes = memlockChanges(a, k.current);
   const bypass = hasCapIpcLock(a, k.current);

@@ -10,6 +10,7 @@ import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
 import { taskMm } from '../mm.ts';
 import { downgradeWrite, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
+import { gaveBack } from '../pins.ts';
 import { S } from '../steps.ts';
 import { putMapped } from './files.ts';
 import { addMlocked } from './mlock.ts';
@@ -25,6 +26,7 @@ export function* sysMmap(k: Ctx, page: number, pages: number, args: MmapArgs): P
   if (k.at(S.VmaOp, mm)) yield;
   const cost = new FaultCost();
   const unlocked = k.addressSpace.mmap(mm, page, pages, args, cost);
+  if (cost.zappedPages > 0) gaveBack(k.arena, mm, page, pages);
   if (cost.zappedPages > 0 && k.atMany(S.PutPage, mm, cost.zappedPages)) yield;
   if (unlocked > 0) yield* addMlocked(k, mm, -unlocked);
   yield* upWrite(k, mm);
@@ -39,6 +41,7 @@ export function* sysMunmap(k: Ctx, page: number, pages: number): Path<number> {
   if (k.at(S.VmaOp, mm)) yield;
   const cost = new FaultCost();
   const unlocked = k.addressSpace.munmap(mm, page, pages, cost);
+  if (cost.zappedPages > 0) gaveBack(k.arena, mm, page, pages);
   if (unlocked > 0) yield* addMlocked(k, mm, -unlocked);
   const downgrade = k.variant.gup.munmapDowngrades;
   if (downgrade) {

@@ -10,6 +10,7 @@ import type { Ctx, Path } from '../env.ts';
 import { FILES, MM, PROCESS, TASK } from '../layout.ts';
 import { hasCapIpcLock, memlockBytes, mmget, mmNew, mmDropUser, putTask, taskMm, taskNew } from '../mm.ts';
 import { downRead, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
+import { NOTHING_PINNED, pinnedPages } from '../pins.ts';
 import { S } from '../steps.ts';
 import { filesCopy, filesOf, putMapped } from './files.ts';
 
@@ -30,7 +31,8 @@ export function processNew(
 
 /**
  * fork, or with `shareMm` clone(CLONE_VM): the child has a descriptor table, a limit and a capability of its own, all
- * copied. A forked address space starts with nothing locked. The child's first task, or -EINTR.
+ * copied. A forked address space starts with nothing locked; pages that may be pinned are copied at once from 5.9 on
+ * (copy_present_page, mm/memory.c). The child's first task, or -EINTR.
  */
 export function* fork(k: Ctx, shareMm: boolean): Path<Ref> {
   const a = k.arena;
@@ -45,8 +47,10 @@ export function* fork(k: Ctx, shareMm: boolean): Path<Ref> {
       mmDropUser(k, mm);
       return -EINTR;
     }
-    const copied = k.addressSpace.fork(parent, mm);
-    if (copied > 0 && k.atMany(S.ForkCopy, parent, copied)) yield;
+    const pinned = k.addressSpace.rules.forkCopiesPinned ? pinnedPages(a, parent) : NOTHING_PINNED;
+    const { tablePages, copiedPages } = k.addressSpace.fork(parent, mm, pinned);
+    if (tablePages > 0 && k.atMany(S.ForkCopy, parent, tablePages)) yield;
+    if (copiedPages > 0 && k.atMany(S.CopyPresentPage, parent, copiedPages)) yield;
     yield* upWrite(k, parent);
   }
   return processNew(a, {

@@ -160,7 +160,7 @@ export function* removeDma(k: Ctx, container: Ref, dma: Ref): Path<void> {
   if (k.at(S.Kfree, 0)) yield;
   if (k.variant.recordsTask !== 'none') putTask(a, a.i32[dma + DMA.task] as number);
   if (k.variant.recordsMm) mmdrop(a, a.i32[dma + DMA.mm] as number);
-  setLedgerMm(a, dma + DMA.ledgerMm, 0);
+  setLedgerMm(a, 'dma', dma, 0);
   freeNodes(a, dma);
   a.free('dma', dma);
   a.i32[container + CONTAINER.dmaAvail] = (a.i32[container + CONTAINER.dmaAvail] as number) + 1;

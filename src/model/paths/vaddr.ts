@@ -68,7 +68,7 @@ export function* updateVaddr(
     const mm = taskMm(a, k.current);
     if (old !== 0 && old !== mm) {
       k.oracle.move(old, mm, a.f64[(dma + DMA.ledgerPinned) >> 1] as number);
-      setLedgerMm(a, dma + DMA.ledgerMm, mm);
+      setLedgerMm(a, 'dma', dma, mm);
     }
   }
   a.f64[(dma + DMA.vaddrPage) >> 1] = m.vaddrPage;
@@ -103,7 +103,7 @@ function* changeDmaOwner(k: Ctx, dma: Ref): Path<number> {
   }
   k.oracle.end(mm, pages, 0, limit, cap);
   k.oracle.move(old, mm, pages);
-  setLedgerMm(a, dma + DMA.ledgerMm, mm);
+  setLedgerMm(a, 'dma', dma, mm);
   putTask(a, a.i32[dma + DMA.task] as number);
   mmgrab(a, mm);
   mmdrop(a, old);
