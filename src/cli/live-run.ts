@@ -232,34 +232,44 @@ export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
     const outcome: RunEnd = await coordinator.run();
     loop.disable();
     watch.stop();
-    await end(5000);
     status.clear();
-    if (directory === undefined) return EXIT.stopped;
+    if (directory === undefined) {
+      await end(5000);
+      return EXIT.stopped;
+    }
 
+    // The run stays in Redis until its results are on disk: until then another coordinator can take this one's place.
+    await coordinator.dismiss();
     const results = withHistories(watch.results(outcome, coordinator, loop.percentile(99)));
     const summary = renderSummary(results, styleFor({}, {}));
     record(watch.elapsedSeconds, 'end', { verdict: results.verdict.verdict, reasons: coordinator.reasons });
     directory.finish(results, summary);
+    const written = finishReport(directory.path);
+    await end(5000);
     if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
     else process.stdout.write(renderSummary(results, styleFor(process.stdout, process.env)));
-    status.message(`pinstorm: ${finishReport(directory.path)}`);
+    status.message(`pinstorm: ${written}`);
     await page?.end(results, workers(), join(directory.path, 'report.html'));
     return results.verdict.exitCode as ExitCode;
   }
 }
+
+const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 /** What the terminal is told of an event, if anything. */
 function said(kind: string, fields: Record<string, unknown>): string | undefined {
   const worker = String(fields['worker']);
   switch (kind) {
     case 'no_room':
-      return `${String(fields['workers'])} workers have room for ${String(fields['room'])} of ${String(fields['guests'])} guests: waiting for more`;
+      return `room for ${String(fields['room'])} of ${plural(Number(fields['guests']), 'guest')} on ${plural(Number(fields['workers']), 'worker')}: waiting for more`;
     case 'worker_lost':
       return `worker ${worker} was lost: ${String(fields['why'])}`;
     case 'rerun':
-      return `${String(fields['guests'])} guests of worker ${worker} run again elsewhere`;
+      return fields['guests'] === 0
+        ? undefined
+        : `${plural(Number(fields['guests']), 'guest')} of worker ${worker} ${fields['guests'] === 1 ? 'runs' : 'run'} again elsewhere`;
     case 'resumed':
-      return `going on with ${String(fields['workers'])} workers, ${String(fields['guests'])} guests have ended`;
+      return `going on with ${plural(Number(fields['workers']), 'worker')}; guests that have ended: ${String(fields['guests'])}`;
     case 'redis_full':
       return 'the memory of Redis is full: waiting';
     default:

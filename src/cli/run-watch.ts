@@ -330,11 +330,11 @@ export class RunWatch {
   ): RunResults {
     const counts = this.state.guestCounts();
     const counted = [...this.state.workers.values()].filter(({ superseded }) => !superseded);
-    const finals = counted.map(({ final }) => final);
+    const finals = counted.filter(({ accounted }) => !accounted).map(({ final }) => final);
     const snapshot = this.state.merged('counted');
     const violations = this.#violations();
     const details = finals.flatMap((final) => final?.violations ?? []);
-    const accounted = finals.length > 0 && finals.every((final) => final !== null);
+    const accounted = counted.length > 0 && finals.every((final) => final !== null);
     const violated = violations.some(({ invariant }) => invariant === 'balance');
     const penalty = details.find(({ invariant }) => invariant === 'over-penalty');
     const saturation = this.#saturation(snapshot);

@@ -8,8 +8,8 @@
  */
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
+import { Interruption } from '../base/interruption.ts';
 import { VERSION } from '../base/version.ts';
-import type { RunPlan } from '../engine/guest-plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import type { RedisHealth, RunPhase } from '../metrics/run-metrics.ts';
 import type { CoordinatorListener, CoordinatorOptions, RunEnd, Stopper } from './coordinator-api.ts';
@@ -36,7 +36,7 @@ import { guestQueue, openProducer, type JobProducer } from './queue.ts';
 import { clockOffset, monotonicMs, openRedis, serverLoad } from './redis.ts';
 import type { GuestOutcome } from '../worker/emulator-api.ts';
 import { Receipts } from './receipts.ts';
-import { RunState } from './run-state.ts';
+import { hasAll, longestMs, RunState } from './run-state.ts';
 import { Slices } from './slices.ts';
 
 /** Time for the workers to take and build their guests before the common start. */
@@ -76,6 +76,8 @@ export class Coordinator {
   /** The start of the run, and the last start of guests that run again, ms of the Redis clock. */
   #startAtMs = 0;
   #epochMs = 0;
+  /** Since when no guest is open, ms. */
+  #restedAtMs: number | undefined;
   /** What to add to the monotonic clock to get that of Redis. */
   #toRedisMs = 0;
   #stopWanted: Stopper | undefined;
@@ -86,11 +88,9 @@ export class Coordinator {
   /** The run in Redis is this coordinator's to end and to remove. */
   #owned = false;
   #replaying = false;
-  #interrupt: (error: Error) => void = () => {};
-  readonly #interrupted = new Promise<never>((_, reject) => (this.#interrupt = reject));
+  readonly #interruption = new Interruption();
 
   constructor(options: CoordinatorOptions, listener: CoordinatorListener) {
-    this.#interrupted.catch(() => {});
     this.#options = options;
     this.#listener = listener;
     this.state = new RunState(options.plan, statsLayout(options.plan));
@@ -114,20 +114,12 @@ export class Coordinator {
 
   /** What speaks against taking the figures for the whole run. */
   get reasons(): string[] {
-    const missing = this.state.missing.map(
-      ({ registration, lost }) => `worker ${registration.worker} was lost: ${lost ?? ''}`,
-    );
-    return [...missing, ...this.#reasons];
+    return [...this.state.lossReasons, ...this.#reasons];
   }
 
   /** What happened without harm to the figures. */
   get notes(): string[] {
-    const notes = [...this.state.workers.values()]
-      .filter(({ superseded }) => superseded)
-      .map(
-        ({ registration, lost }) => `worker ${registration.worker} was lost: ${lost ?? ''}; nothing it measured counts`,
-      );
-    return [...notes, ...this.state.clockNotes];
+    return [...this.state.lossNotes, ...this.state.clockNotes];
   }
 
   get #leads(): boolean {
@@ -155,22 +147,22 @@ export class Coordinator {
     this.#fatal ??= error;
     this.#redisAway = true;
     // A command that waits for a connection does not fail when that is given up.
-    this.#interrupt(error);
+    this.#interruption.interrupt(error);
   }
 
   /** Runs to the end. Throws what `redisGone` was given, or UserError 113 if the workers do not come or Redis stays away. */
   async run(): Promise<RunEnd> {
     const { target } = this.#options;
     try {
-      await Promise.race([this.#begin(), this.#interrupted]);
+      await this.#interruption.orEnd(this.#begin());
       for (;;) {
-        const messages = await Promise.race([this.#reader.read(50), this.#interrupted]);
+        const messages = await this.#interruption.orEnd(this.#reader.read(50));
         const now = performance.now();
         this.#forgiveSilence(now);
         for (const message of messages) this.#receive(message, now);
         this.state.malformed = this.#reader.refused;
         if (this.#fatal !== undefined) throw this.#fatal;
-        await Promise.race([this.#fullMemory.bear(() => this.#act(now)), this.#interrupted]);
+        await this.#interruption.orEnd(this.#fullMemory.bear(() => this.#act(now)));
         if (this.#phase === 'over') break;
       }
       this.#listener.progress();
@@ -441,6 +433,13 @@ export class Coordinator {
         this.#event('rerun', { worker, guests: guests.length, incarnations });
         break;
       }
+      case 'accounted': {
+        const state = this.state.workers.get(decision.worker);
+        if (state === undefined) break;
+        state.accounted = true;
+        if (decision.last !== null) this.state.interval(state, decision.last);
+        break;
+      }
       case 'stop':
         this.#stop = decision.by;
         this.state.abandoned ||= decision.by === 'failure';
@@ -476,14 +475,17 @@ export class Coordinator {
       await this.#gather();
       return;
     }
-    for (const { registration, lastSeenMs } of this.state.alive) {
-      if (lastSeenMs < now - leaseMs) this.#gone.set(registration.worker, `nothing heard for ${leaseMs / 1000} s`);
+    for (const worker of this.state.silent(now, leaseMs)) {
+      this.#gone.set(worker, `nothing heard for ${leaseMs / 1000} s: it died, hung, or was too busy for --lease`);
     }
     for (const [worker, why] of this.#gone) {
       const state = this.state.workers.get(worker);
       if (state === undefined || state.lost !== null || state.final !== null) this.#gone.delete(worker);
       else await this.#lose(worker, why);
     }
+    // A loss takes effect in Redis before anybody asks what the worker held.
+    if (this.#effects.length > 0) return;
+    if (this.#stop !== undefined || this.#phase === 'finishing') await this.#handout.account('stays');
     if (this.#phase === 'running') await this.#follow(now, graceMs);
     else if (this.#phase === 'finishing') {
       const late = now - this.#phaseSinceMs > graceMs;
@@ -562,13 +564,23 @@ export class Coordinator {
       await this.#decide({ d: 'reason', text: `guests did not come to rest within ${graceMs / 1000} s of the stop` });
       state.abandoned = true;
     }
-    const rested = this.#stop === undefined ? state.open === 0 : this.#atRest();
+    if (state.open > 0) this.#restedAtMs = undefined;
+    const rested = this.#stop === undefined ? state.open === 0 && this.#allTold(now) : this.#atRest();
     if (rested || late) await this.#decide({ d: 'finish' }, () => this.#tell({ t: 'finish' }));
   }
 
   async #tellStop(): Promise<void> {
     await this.#tell({ t: 'stop' });
     await this.#queue.removeWaiting();
+  }
+
+  /**
+   * All guests have ended: whether each worker has told all that they did, so that it may be lost from now on. One that has not is
+   * waited for as long as it may be silent; its guests run again if it is lost.
+   */
+  #allTold(now: number): boolean {
+    this.#restedAtMs ??= now;
+    return now - this.#restedAtMs > this.#options.leaseMs || this.state.alive.every(hasAll);
   }
 
   /** After a stop: nobody reports a running guest any more, as of an interval sent after the stop. */
@@ -579,21 +591,9 @@ export class Coordinator {
   }
 
   #conclude(): void {
-    for (const [worker, { final, superseded }] of this.state.workers) {
-      if (final === null || superseded || final.deferred.missingCount === 0) continue;
-      const ranges = final.deferred.missing.map(([a, b]) => (a === b ? `${a}` : `${a}-${b}`)).join(', ');
-      this.#reasons.push(`worker ${worker}: ${final.deferred.missingCount} deferred updates missing, ids ${ranges}`);
-    }
+    this.#reasons.push(...this.state.missingUpdates);
     const open = this.state.plan.guests.length - this.state.outcomes.size;
     if (open > 0 && this.#stop === undefined) this.#reasons.push(`${open} guests without an outcome`);
     this.#enter('over');
   }
-}
-
-/** When the last guest must have ended, real ms after the start; Infinity when the plan does not say. */
-function longestMs({ guests, durationNs, pace }: RunPlan): number {
-  if (pace === 0) return Infinity;
-  const end = (guest: RunPlan['guests'][number]): number =>
-    Math.min(guest.startNs + (guest.durationNs ?? Infinity), durationNs ?? Infinity);
-  return guests.reduce((longest, guest) => Math.max(longest, end(guest)), 0) / pace / 1e6;
 }

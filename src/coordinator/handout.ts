@@ -3,7 +3,7 @@
  * held by somebody alive, and has the guests of lost workers run again.
  */
 import type { ControlMessage, Decision } from './protocol.ts';
-import type { RunState } from './run-state.ts';
+import { hasAll, type RunState } from './run-state.ts';
 import type { Slices } from './slices.ts';
 
 /** What it asks of the coordinator. */
@@ -81,6 +81,7 @@ export class Handout {
   async rescue(now: number): Promise<string | undefined> {
     const { onWorkerLoss, rejoinMs } = this.#options;
     const { state } = this.#host;
+    await this.account('runs');
     const { alive, missing, open } = state;
     if (open === 0 || (missing.length === 0 && alive.length > 0)) {
       this.#strandedSinceMs = null;
@@ -92,17 +93,33 @@ export class Handout {
       return undefined;
     }
     if (onWorkerLoss === 'partial' && alive.length > 0) {
-      // One that never had a guest takes nothing along.
-      const holders = new Set((await this.#slices.holdings()).map(({ worker }) => worker));
-      const idle = missing.filter(({ registration }) => !holders.has(registration.worker));
-      for (const { registration } of idle) await this.#rerun(registration.worker);
-      if (idle.length === missing.length) return undefined;
+      if (missing.length === 0) return undefined;
     }
     this.#strandedSinceMs ??= now;
     if (onWorkerLoss === 'rerun' && now - this.#strandedSinceMs < rejoinMs) return undefined;
     const left = Math.min(open, room * this.#slices.size);
     const why = onWorkerLoss === 'partial' ? 'as --on-worker-loss asks' : `room for ${left} is left`;
     return `${open} guests were not run again: ${why}`;
+  }
+
+  /**
+   * Lost workers without an open guest of which everything is known: what they did counts, and nothing has to run again. They must
+   * have been fenced, so that they claim nothing any more.
+   * @param waiting whether what waits for a worker still runs: a lost worker may have died with its jobs in hand.
+   */
+  async account(waiting: 'runs' | 'stays'): Promise<void> {
+    const { state } = this.#host;
+    const known = state.missing.filter(hasAll);
+    if (known.length === 0) return;
+    const open = this.#open();
+    const held = (await this.#slices.holdings()).filter(({ slice }) => open.has(slice));
+    const holders = new Set(held.map(({ worker }) => worker));
+    for (const { registration, interval, ended } of known) {
+      const { worker } = registration;
+      if (holders.has(worker)) continue;
+      if (waiting === 'runs' && ended === 0 && holders.has(null)) await this.#rerun(worker);
+      else await this.#host.decide({ d: 'accounted', worker, last: interval });
+    }
   }
 
   /** Slices with a guest that has no outcome. */

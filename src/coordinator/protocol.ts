@@ -123,27 +123,6 @@ export const ControlMessage = z.discriminatedUnion('t', [
 ]);
 export type ControlMessage = z.infer<typeof ControlMessage>;
 
-const decision = z.discriminatedUnion('d', [
-  z.strictObject({ d: z.literal('start'), startAtMs: instantMs }),
-  z.strictObject({ d: z.literal('lost'), worker: id, why: line }),
-  /** The guests of a lost worker run again: nothing it said counts. */
-  z.strictObject({
-    d: z.literal('rerun'),
-    worker: id,
-    epochMs: instantMs,
-    /** Slices it held, and slices nobody held; with their new incarnation. */
-    held: z.array(z.tuple([count, count])),
-    free: z.array(z.tuple([count, count])),
-  }),
-  z.strictObject({ d: z.literal('stop'), by: z.enum(['user', 'threshold', 'failure']) }),
-  z.strictObject({ d: z.literal('finish') }),
-  z.strictObject({ d: z.literal('reason'), text: line }),
-]);
-export type Decision = z.infer<typeof decision>;
-/** A decision and the last event that was known when it was made. */
-export const JournalEntry = z.strictObject({ after: z.string().regex(/^\d+(-\d+)?$/), decision });
-export type JournalEntry = z.infer<typeof JournalEntry>;
-
 const Outcome = z.strictObject({
   guest: count,
   incarnation: count,
@@ -166,6 +145,8 @@ const Interval = z.strictObject({
   worker: id,
   seq: count,
   states: byState,
+  /** Guests whose outcomes it had told when it took these figures. */
+  ended: count,
   /** Statistics since the worker's start, encoded: the newest replaces the older ones, so nothing counts twice. */
   snapshot: z.string().max(MAX_SNAPSHOT_CHARS),
   violations: byInvariant,
@@ -180,6 +161,29 @@ const Interval = z.strictObject({
   clockOffsetMs: z.number(),
 });
 export type Interval = z.infer<typeof Interval>;
+
+const decision = z.discriminatedUnion('d', [
+  z.strictObject({ d: z.literal('start'), startAtMs: instantMs }),
+  z.strictObject({ d: z.literal('lost'), worker: id, why: line }),
+  /** The guests of a lost worker run again: nothing it said counts. */
+  z.strictObject({
+    d: z.literal('rerun'),
+    worker: id,
+    epochMs: instantMs,
+    /** Slices it held, and slices nobody held; with their new incarnation. */
+    held: z.array(z.tuple([count, count])),
+    free: z.array(z.tuple([count, count])),
+  }),
+  /** No guest of a lost worker is open: it never had one, or its last interval has all that they did. That interval counts. */
+  z.strictObject({ d: z.literal('accounted'), worker: id, last: Interval.nullable() }),
+  z.strictObject({ d: z.literal('stop'), by: z.enum(['user', 'threshold', 'failure']) }),
+  z.strictObject({ d: z.literal('finish') }),
+  z.strictObject({ d: z.literal('reason'), text: line }),
+]);
+export type Decision = z.infer<typeof decision>;
+/** A decision and the last event that was known when it was made. */
+export const JournalEntry = z.strictObject({ after: z.string().regex(/^\d+(-\d+)?$/), decision });
+export type JournalEntry = z.infer<typeof JournalEntry>;
 
 export const WorkerMessage = z.discriminatedUnion('t', [
   /** The stream's first entry. Workers do not write to a stream that is gone. */

@@ -32,7 +32,21 @@ export interface WorkerState {
   lost: string | null;
   /** Its guests run again elsewhere, so nothing it said counts. */
   superseded: boolean;
+  /** It was lost when none of its guests was open and its last interval had everything: what it measured counts. */
+  accounted: boolean;
+  /** Outcomes heard from it. */
+  ended: number;
 }
+
+/** Whether every guest that ran at its last interval has ended since. */
+const allEnded = ({ interval, ended }: WorkerState): boolean =>
+  interval !== null && (interval.states['running'] ?? 0) <= ended - interval.ended;
+
+/** Whether its last interval has all that the guests did whose outcomes it told: no guest ran, and no update waited. */
+export const hasAll = ({ interval, ended }: WorkerState): boolean =>
+  interval === null
+    ? ended === 0
+    : interval.ended === ended && (interval.states['running'] ?? 0) === 0 && interval.backlog === 0;
 
 interface KnownOutcome extends GuestOutcome {
   readonly worker: string;
@@ -84,6 +98,8 @@ export class RunState {
       final: null,
       lost: null,
       superseded: false,
+      accounted: false,
+      ended: 0,
     });
   }
 
@@ -104,15 +120,24 @@ export class RunState {
     return [...this.workers.values()].filter(({ lost, final }) => lost === null && final === null);
   }
 
-  /** Lost workers whose guests have not been begun again. */
+  /** Workers that may be there and were not heard for longer than their lease. */
+  silent(nowMs: number, leaseMs: number): string[] {
+    return this.alive.flatMap(({ registration, lastSeenMs }) =>
+      lastSeenMs < nowMs - leaseMs ? [registration.worker] : [],
+    );
+  }
+
+  /** Lost workers that something depends on: their guests have not begun again, and nobody knows all that they did. */
   get missing(): WorkerState[] {
-    return [...this.workers.values()].filter(({ lost, superseded }) => lost !== null && !superseded);
+    return [...this.workers.values()].filter(
+      (worker) => worker.lost !== null && !worker.superseded && !worker.accounted,
+    );
   }
 
   /** Whether a guest has an outcome that nothing will undo: not one from a lost worker. */
   isSettled(guest: number): boolean {
     const worker = this.workers.get(this.outcomes.get(guest)?.worker ?? '');
-    return worker !== undefined && (worker.lost === null || worker.superseded);
+    return worker !== undefined && (worker.lost === null || worker.superseded || worker.accounted);
   }
 
   /** Guests that have no outcome, or one from a lost worker. */
@@ -153,23 +178,28 @@ export class RunState {
     }
     if (known !== undefined && known.incarnation >= outcome.incarnation) return false;
     this.outcomes.set(outcome.guest, { ...outcome, worker });
+    const sender = this.workers.get(worker);
+    if (sender !== undefined) sender.ended += 1;
     return true;
   }
 
   /**
    * The sum of the workers' statistics, lost ones up to their last interval. Updates that were pending there went down with the
-   * guests they belonged to: they count as discarded.
+   * guests they belonged to, and count as discarded. Where all of these guests have ended since, the updates were applied before.
    * @param which all: what was measured so far, which never decreases. counted: without superseded workers, for results.
    */
   merged(which: 'all' | 'counted'): Snapshot {
     const sum = new Snapshot(this.layout);
+    const applied = this.layout.counter('deferred_applied');
     const discarded = this.layout.counter('deferred_discarded');
-    for (const { snapshot, lost, superseded } of this.workers.values()) {
+    for (const worker of this.workers.values()) {
+      const { snapshot, lost, superseded } = worker;
       if (superseded && which === 'counted') continue;
       sum.add(snapshot);
       if (lost === null) continue;
       const settled = snapshot.counter('deferred_applied') + snapshot.counter('deferred_discarded');
-      sum.counters[discarded]! += Math.max(0, snapshot.counter('deferred_queued') - settled);
+      const pending = Math.max(0, snapshot.counter('deferred_queued') - settled);
+      sum.counters[!superseded && allEnded(worker) ? applied : discarded]! += pending;
     }
     return sum;
   }
@@ -211,6 +241,31 @@ export class RunState {
     if (jumpMs > CLOCK_NOTE_MS) return [`a worker's clock jumped by ${Math.round(jumpMs)} ms; no figure depends on it`];
     if (skewMs <= CLOCK_NOTE_MS) return [];
     return [`a worker's clock is ${Math.round(skewMs)} ms away from that of Redis; guests start by that of Redis`];
+  }
+
+  /** Losses that cost the run. */
+  get lossReasons(): string[] {
+    return this.missing.map(
+      ({ registration, lost }) => `worker ${registration.worker} was lost before its final account: ${lost ?? ''}`,
+    );
+  }
+
+  /** Losses that cost nothing. */
+  get lossNotes(): string[] {
+    return [...this.workers].flatMap(([name, { lost, superseded, accounted, ended }]) => {
+      if (!superseded && !accounted) return [];
+      const counts = ended === 0 ? 'it had no guest' : 'its guests had ended, and all they did counts';
+      return [`worker ${name} was lost: ${lost ?? ''}; ${superseded ? 'nothing it measured counts' : counts}`];
+    });
+  }
+
+  /** Deferred updates that workers had queued, and neither applied nor discarded. */
+  get missingUpdates(): string[] {
+    return [...this.workers].flatMap(([name, { final, superseded }]) => {
+      if (final === null || superseded || final.deferred.missingCount === 0) return [];
+      const ranges = final.deferred.missing.map(([a, b]) => (a === b ? `${a}` : `${a}-${b}`)).join(', ');
+      return [`worker ${name}: ${final.deferred.missingCount} deferred updates missing, ids ${ranges}`];
+    });
   }
 
   /** Guests that began later than planned though no worker was lost. */
@@ -287,4 +342,12 @@ export class RunState {
     for (const state of this.workers.values()) sum += of(state);
     return sum;
   }
+}
+
+/** When the last guest must have ended, real ms after the start; Infinity when the plan does not say. */
+export function longestMs({ guests, durationNs, pace }: RunPlan): number {
+  if (pace === 0) return Infinity;
+  const end = (guest: RunPlan['guests'][number]): number =>
+    Math.min(guest.startNs + (guest.durationNs ?? Infinity), durationNs ?? Infinity);
+  return guests.reduce((longest, guest) => Math.max(longest, end(guest)), 0) / pace / 1e6;
 }

@@ -222,10 +222,11 @@ export class RunDirectory {
         fsyncSync(fd);
         closeSync(fd);
       }
-      this.write('summary.txt', summary);
-      this.write('verdict.json', `${JSON.stringify(results.verdict, null, 2)}\n`);
+      // A coordinator that died while it wrote them may have left some.
+      this.write('summary.txt', summary, 'w');
+      this.write('verdict.json', `${JSON.stringify(results.verdict, null, 2)}\n`, 'w');
       // Last and in one step: whoever finds results.json finds a finished run.
-      this.write('results.json.part', `${JSON.stringify(results, null, 2)}\n`);
+      this.write('results.json.part', `${JSON.stringify(results, null, 2)}\n`, 'w');
       renameSync(join(this.path, 'results.json.part'), join(this.path, 'results.json'));
     });
   }
@@ -242,8 +243,8 @@ export class RunDirectory {
     });
   }
 
-  private write(name: string, text: string): void {
-    writeFileSync(join(this.path, name), text, { flag: 'wx' });
+  private write(name: string, text: string, flag: 'wx' | 'w' = 'wx'): void {
+    writeFileSync(join(this.path, name), text, { flag });
   }
 }
 

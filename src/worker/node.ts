@@ -7,6 +7,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
+import { Interruption } from '../base/interruption.ts';
 import { machineFailure } from '../base/machine-failure.ts';
 import { VERSION } from '../base/version.ts';
 import { claimOf, claimSlice, takeName, type Claim, type Identity } from '../coordinator/claims.ts';
@@ -180,14 +181,17 @@ class Node {
   readonly #claiming = new Set<Promise<unknown>>();
   #clockReadAtMs = 0;
   #outcomes: GuestOutcome[] = [];
+  /** Guests of which it has told, or is about to. */
+  #ended = 0;
+  /** Its last guest has ended since the last interval: once its figures are told, nothing depends on this worker. */
+  #idle = false;
   #outcomeTimer: NodeJS.Timeout | undefined;
   #posts: Promise<void> = Promise.resolve();
   /** When Redis last answered, on the monotonic clock, ms. */
   #contactAtMs = monotonicMs();
   readonly #watchdog: NodeJS.Timeout;
   #failure: Error | undefined;
-  #failed: (error: Error) => void = () => {};
-  readonly #failing = new Promise<never>((_, reject) => (this.#failed = reject));
+  readonly #interruption = new Interruption();
 
   constructor(
     options: WorkerOptions & { readonly capacity: number },
@@ -217,7 +221,6 @@ class Node {
     });
     emulator.onMark = ({ guest, incarnation, label, value }) =>
       this.#post({ t: 'mark', worker, seq: ++this.#marks, guest, incarnation, label, value });
-    this.#failing.catch(() => {});
     emulator.failure.catch((error: unknown) => this.#fail(error));
     this.#loop.enable();
     const patienceMs = orphanMs(record);
@@ -254,14 +257,15 @@ class Node {
     try {
       while (!this.#over) {
         const waitMs = Math.max(1, Math.min(250, Math.ceil(nextBeatAt - performance.now())));
-        const messages = await Promise.race([this.#control.read(waitMs), this.#failing]);
+        const messages = await this.#interruption.orEnd(this.#control.read(waitMs));
         this.#contactAtMs = monotonicMs();
         for (const message of messages) await this.#obey(message);
         if (this.#over) return;
-        if (leave?.aborted === true && !this.#leaving) await Promise.race([this.#leave(), this.#failing]);
-        if (performance.now() >= nextBeatAt) {
-          await Promise.race([this.#beat(), this.#failing]);
-          nextBeatAt = Math.max(nextBeatAt + beatMs, performance.now());
+        if (leave?.aborted === true && !this.#leaving) await this.#interruption.orEnd(this.#leave());
+        if (performance.now() >= nextBeatAt || this.#idle) {
+          this.#idle = false;
+          await this.#interruption.orEnd(this.#beat());
+          nextBeatAt = performance.now() + beatMs;
         }
       }
     } catch (error) {
@@ -324,7 +328,7 @@ class Node {
         this.#emulator.stopGuests();
         break;
       case 'finish':
-        await Promise.race([this.#finish(), this.#failing]);
+        await this.#interruption.orEnd(this.#finish());
         break;
       case 'exit':
         this.#over = true;
@@ -415,6 +419,7 @@ class Node {
     if (outcome.error !== undefined) outcome = { ...outcome, error: outcome.error.slice(0, 2000) };
     if (lateMs > 0) outcome = { ...outcome, lateMs };
     this.#outcomes.push(outcome);
+    this.#ended += 1;
     this.#outcomeTimer ??= setTimeout(() => this.#flushOutcomes(), OUTCOME_BATCH_MS);
   }
 
@@ -424,6 +429,7 @@ class Node {
     if (this.#outcomes.length === 0) return;
     this.#post({ t: 'outcomes', worker: this.#identity.name, outcomes: this.#outcomes });
     this.#outcomes = [];
+    this.#idle = this.#live.size === 0;
   }
 
   /** Posts in order, repeats until Redis takes it: an outcome must not get lost. */
@@ -465,6 +471,7 @@ class Node {
       worker: this.#identity.name,
       seq: ++this.#seq,
       states: this.#emulator.states(),
+      ended: this.#ended,
       snapshot: encodeSnapshot(this.#emulator.snapshot()),
       violations: Object.fromEntries(this.#emulator.violationCounts),
       driftPages: String(this.#emulator.driftPages()),
@@ -550,7 +557,7 @@ class Node {
 
   #fail(error: unknown): Error {
     this.#failure ??= error instanceof Error ? error : new Error(String(error));
-    this.#failed(this.#failure);
+    this.#interruption.interrupt(this.#failure);
     return this.#failure;
   }
 }

@@ -6,7 +6,13 @@ import { claimSlice, takeName } from '../../src/coordinator/claims.ts';
 import { Handout } from '../../src/coordinator/handout.ts';
 import { Lead } from '../../src/coordinator/lead.ts';
 import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { runKeys, type ControlMessage, type Decision, type Final } from '../../src/coordinator/protocol.ts';
+import {
+  runKeys,
+  type ControlMessage,
+  type Decision,
+  type Final,
+  type Interval,
+} from '../../src/coordinator/protocol.ts';
 import { guestQueue, openProducer, type JobProducer } from '../../src/coordinator/queue.ts';
 import { openRedis } from '../../src/coordinator/redis.ts';
 import { RunState } from '../../src/coordinator/run-state.ts';
@@ -51,6 +57,7 @@ function handing(guests: number, options: { onWorkerLoss?: 'rerun' | 'partial'; 
           slices.rerun([...decision.held, ...decision.free], decision.epochMs);
           state.supersede(decision.worker, slices.guestsOf(decision.held.map(([slice]) => slice)));
         }
+        if (decision.d === 'accounted') state.workers.get(decision.worker)!.accounted = true;
         await effect?.();
       },
       tell: (message) => Promise.resolve(void told.push(message)),
@@ -131,6 +138,36 @@ describe('handing out', { concurrency: 1 }, () => {
     await join('w3', 3);
     state.workers.get('w1')!.lost = 'silent';
     assert.match((await handout.rescue(0)) ?? '', /^2000 guests were not run again: room for 0 is left$/);
+  });
+
+  it('counts a lost worker whose guests have ended and whose figures are whole, whatever is open elsewhere', async () => {
+    const { handout, state, decided, join } = handing(3);
+    await join('w1', 3, 0);
+    await join('w2', 3, 1);
+    await join('idle', 3);
+    await join('w3', 3, 2);
+    const ended = { incarnation: 1, operations: 1, failedOperations: 0, lockedVmAfterPages: '0' };
+    const told = { ended: 1, states: { running: 0 }, backlog: 0 } as unknown as Interval;
+    state.outcome('w1', { guest: 0, state: 'completed', ...ended });
+    for (const name of ['w1', 'idle']) state.workers.get(name)!.lost = 'silent';
+    state.workers.get('w1')!.interval = told;
+    assert.equal(await handout.rescue(0), undefined);
+    assert.deepEqual(decided, [
+      { d: 'accounted', worker: 'w1', last: told },
+      { d: 'accounted', worker: 'idle', last: null },
+    ]);
+    // Its figures are older than the end of its guest, and another one of its guests is open.
+    state.outcome('w2', { guest: 1, state: 'completed', ...ended });
+    for (const name of ['w2', 'w3']) state.workers.get(name)!.lost = 'silent';
+    await handout.account('stays');
+    assert.equal(decided.length, 2);
+    state.workers.get('w2')!.interval = told;
+    await handout.account('stays');
+    assert.deepEqual(decided.slice(2), [{ d: 'accounted', worker: 'w2', last: told }]);
+    assert.deepEqual(
+      state.missing.map(({ registration }) => registration.worker),
+      ['w3'],
+    );
   });
 
   it('does not end a partial run for a worker that never had a guest', async () => {

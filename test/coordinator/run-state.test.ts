@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RunState, type WorkerState } from '../../src/coordinator/run-state.ts';
+import { hasAll, RunState, type WorkerState } from '../../src/coordinator/run-state.ts';
 import type { RunPlan } from '../../src/engine/guest-plan.ts';
 import { actualSeries, LATENESS, Op, Outcome } from '../../src/metrics/ops.ts';
 import { encodeSnapshot, Snapshot } from '../../src/metrics/snapshot.ts';
 import { StatsBlock, StatsLayout } from '../../src/metrics/stats.ts';
 
-const layout = new StatsLayout(['deferred_queued', 'deferred_applied']);
+const layout = new StatsLayout(['deferred_queued', 'deferred_applied', 'deferred_discarded']);
 
 function stateWith(workers: readonly string[], guests: number): RunState {
   // RunState reads the number of guests only.
@@ -40,6 +40,7 @@ function hear(state: RunState, worker: string, running: number, snapshot = new S
     worker,
     seq: sender.seq + 1,
     states: { running },
+    ended: sender.ended,
     snapshot: encodeSnapshot(snapshot),
     violations: {},
     driftPages: '0',
@@ -111,4 +112,92 @@ test('workers are seen side by side', () => {
     lateness: { sumSeconds: 1, count: 2 },
   });
   assert.deepEqual([w2?.state, w2?.operations, w2?.guestsRunning, w2?.deferredBacklog], ['lost', 0, 0, 0]);
+});
+
+const withCounters = (queued: number, applied: number): Snapshot => {
+  const snapshot = new Snapshot(layout);
+  snapshot.counters[layout.counter('deferred_queued')] = queued;
+  snapshot.counters[layout.counter('deferred_applied')] = applied;
+  return snapshot;
+};
+
+test('an interval that comes late, or twice, does not replace a newer one', () => {
+  const state = stateWith(['w1'], 4);
+  const w1 = hear(state, 'w1', 3, withCounters(10, 10));
+  const old = w1.interval!;
+  hear(state, 'w1', 2, withCounters(20, 20));
+  state.interval(w1, old);
+  state.interval(w1, { ...old, seq: 2 });
+  assert.equal(w1.interval?.states['running'], 2);
+  assert.equal(state.merged('all').counter('deferred_queued'), 20);
+});
+
+test('an outcome that comes twice is news once, and one of a later incarnation is news', () => {
+  const state = stateWith(['w1', 'w2'], 1);
+  assert.equal(state.outcome('w1', ended(0)), true);
+  assert.equal(state.outcome('w1', ended(0)), false);
+  assert.equal(state.outcome('w2', { ...ended(0, 'failed'), incarnation: 2 }), true);
+  assert.equal(state.outcome('w1', ended(0)), false);
+  assert.equal(state.outcomes.get(0)?.state, 'failed');
+});
+
+test('what a lost worker found is found, superseded or not', () => {
+  const state = stateWith(['w1', 'w2'], 2);
+  const w1 = hear(state, 'w1', 1);
+  w1.interval = { ...w1.interval!, violations: { balance: 2 } };
+  const w2 = hear(state, 'w2', 1);
+  w2.interval = { ...w2.interval!, violations: { balance: 1, wrap: 1 } };
+  w1.lost = 'killed';
+  assert.deepEqual(state.violations, { balance: 3, wrap: 1 });
+  state.supersede('w1', [0]);
+  assert.deepEqual(state.violations, { balance: 3, wrap: 1 });
+});
+
+test('updates that waited on a lost worker are discarded with guests that went down, applied with guests that ended', () => {
+  const figures = (state: RunState): [queued: number, applied: number, discarded: number] => {
+    const sum = state.merged('counted');
+    return [sum.counter('deferred_queued'), sum.counter('deferred_applied'), sum.counter('deferred_discarded')];
+  };
+  const state = stateWith(['w1'], 2);
+  const w1 = hear(state, 'w1', 2, withCounters(10, 7));
+  assert.deepEqual(figures(state), [10, 7, 0], 'it lives: they are waiting');
+  w1.lost = 'killed';
+  state.outcome('w1', ended(0));
+  assert.deepEqual(figures(state), [10, 7, 3], 'guest 1 went down');
+  state.outcome('w1', ended(1));
+  assert.deepEqual(figures(state), [10, 10, 0], 'guests end only when all is applied');
+  state.supersede('w1', [0, 1]);
+  assert.deepEqual(figures(state), [0, 0, 0]);
+  const all = state.merged('all');
+  assert.equal(all.counter('deferred_discarded'), 3, 'what was measured so far keeps them, as discarded');
+});
+
+test('a lost worker counts when its last interval has all that its guests did, and only then', () => {
+  const state = stateWith(['w1', 'idle'], 2);
+  const w1 = hear(state, 'w1', 0);
+  assert.equal(hasAll(w1), false, 'two updates wait');
+  w1.interval = { ...w1.interval!, backlog: 0 };
+  assert.equal(hasAll(w1), true);
+  state.outcome('w1', ended(0));
+  assert.equal(hasAll(w1), false, 'its figures are older than the outcome');
+  const later = hear(state, 'w1', 1);
+  later.interval = { ...later.interval!, backlog: 0 };
+  assert.equal(hasAll(w1), false, 'one runs');
+  hear(state, 'w1', 0);
+  w1.interval = { ...w1.interval!, backlog: 0 };
+  assert.equal(hasAll(w1), true);
+  w1.lost = 'killed';
+  assert.deepEqual([state.isSettled(0), state.missing.length], [false, 1]);
+  w1.accounted = true;
+  assert.deepEqual([state.isSettled(0), state.missing.length], [true, 0]);
+  assert.equal(hasAll(state.workers.get('idle')!), true, 'it never had a guest');
+});
+
+test('a worker is silent only when nothing was heard of it for its whole lease', () => {
+  const state = stateWith(['w1', 'w2', 'w3'], 3);
+  hear(state, 'w1', 1);
+  state.workers.get('w3')!.lost = 'killed';
+  assert.deepEqual(state.silent(11_000, 10_000), []);
+  assert.deepEqual(state.silent(11_001, 10_000), ['w2']);
+  assert.deepEqual(state.silent(12_001, 10_000), ['w1', 'w2']);
 });

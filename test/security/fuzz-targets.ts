@@ -147,6 +147,7 @@ const interval = {
   worker: 'w1',
   seq: 3,
   states: { pending: 1, running: 2, finished: 0, failed: 0 },
+  ended: 0,
   snapshot: '{}',
   violations: { wrap: 2 },
   driftPages: '-5',

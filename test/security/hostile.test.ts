@@ -130,6 +130,7 @@ describe('messages', () => {
     worker: 'w1',
     seq: 1,
     states: { running: 1 },
+    ended: 0,
     snapshot: '',
     violations: {},
     driftPages: '0',
