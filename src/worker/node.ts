@@ -382,7 +382,8 @@ class Node {
       const dueMs = this.#startAtMs + orderedMs + (pace === 0 ? 0 : firstNs / pace / 1e6);
       // Taken too late, its guests do all they were to do, later.
       const behindMs = monotonicMs() - dueMs;
-      const lateMs = behindMs > LATE_MS ? behindMs : 0;
+      // Without a pace every guest is due at once, and none is late.
+      const lateMs = pace > 0 && behindMs > LATE_MS ? behindMs : 0;
       return guests.map((guest) => ({
         ended: this.#runGuest(later(guest, orderedMs + lateMs, this.#plan), incarnation, lateMs),
       }));
