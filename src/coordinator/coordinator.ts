@@ -16,6 +16,7 @@ import type { CoordinatorListener, CoordinatorOptions, RunEnd, Stopper } from '.
 import { FullMemory } from './full-memory.ts';
 import { Handout, type HandoutHost } from './handout.ts';
 import { Lead } from './lead.ts';
+import { Overdue } from './overdue.ts';
 import {
   ControlMessage,
   isBefore,
@@ -33,16 +34,18 @@ import {
   type RunKeys,
 } from './protocol.ts';
 import { guestQueue, openProducer, type JobProducer } from './queue.ts';
-import { clockOffset, monotonicMs, openRedis, serverLoad } from './redis.ts';
+import { clockOffset, isConnectionError, monotonicMs, openRedis, redisFailure, serverLoad } from './redis.ts';
 import type { GuestOutcome } from '../worker/emulator-api.ts';
 import { Receipts } from './receipts.ts';
-import { hasAll, longestMs, RunState } from './run-state.ts';
+import { hasAll, RunState } from './run-state.ts';
 import { Slices } from './slices.ts';
 
 /** Time for the workers to take and build their guests before the common start. */
 const START_LEAD_MS = 250;
 const START_LEAD_PER_GUEST_MS = 0.5;
 const TICK_MS = 1000;
+/** Guests and workers may take so much longer than planned, ms. */
+const GRACE_MS = 60_000;
 
 export class Coordinator {
   readonly state: RunState;
@@ -62,6 +65,7 @@ export class Coordinator {
   readonly #lead: Lead;
   readonly #receipts: Receipts;
   readonly #fullMemory: FullMemory;
+  readonly #overdue: Overdue;
   readonly #reasons: string[] = [];
   /** Workers of whose end we know and that are not yet declared lost. */
   readonly #gone = new Map<string, string>();
@@ -94,6 +98,7 @@ export class Coordinator {
     this.#options = options;
     this.#listener = listener;
     this.state = new RunState(options.plan, statsLayout(options.plan));
+    this.#overdue = new Overdue(this.state, options.graceMs ?? GRACE_MS);
     this.#keys = runKeys(options.target.prefix, options.runId);
     this.#redis = openRedis(options.target, 'finite');
     this.#receipts = new Receipts(this.#redis);
@@ -170,13 +175,9 @@ export class Coordinator {
       return this.#stop === 'user' ? 'stopped' : 'complete';
     } catch (error) {
       if (this.#fatal !== undefined) throw this.#fatal;
-      if (error instanceof UserError) throw error;
-      this.#redisAway = true;
-      throw new UserError(
-        EXIT.inconclusive,
-        `Redis at ${target.label} was lost: ${error instanceof Error ? error.message : String(error)}`,
-        'the run directory holds what was measured; pinstorm report DIR shows it',
-      );
+      // A Redis that refuses can still be tidied up.
+      this.#redisAway = error instanceof Error && isConnectionError(error);
+      throw redisFailure(target, error, 'pinstorm report DIR shows what was measured') ?? error;
     }
   }
 
@@ -470,7 +471,7 @@ export class Coordinator {
   }
 
   async #advance(now: number): Promise<void> {
-    const { leaseMs, graceMs = 60_000 } = this.#options;
+    const { leaseMs, graceMs = GRACE_MS } = this.#options;
     if (this.#phase === 'gathering') {
       await this.#gather();
       return;
@@ -541,7 +542,6 @@ export class Coordinator {
   }
 
   async #follow(now: number, graceMs: number): Promise<void> {
-    const { plan } = this.#options;
     const { state } = this;
     if (this.#stop === undefined) {
       await this.#handout.upkeep(now);
@@ -551,8 +551,9 @@ export class Coordinator {
         this.#stopWanted ??= 'failure';
       }
     }
-    if (this.#stop === undefined && this.#redisNowMs() - this.#epochMs > longestMs(plan) + graceMs) {
-      await this.#decide({ d: 'reason', text: `guests went on ${graceMs / 1000} s past their planned end` });
+    const overdue = this.#stop === undefined ? this.#overdue.why(now, this.#redisNowMs() - this.#epochMs) : undefined;
+    if (overdue !== undefined) {
+      await this.#decide({ d: 'reason', text: overdue });
       this.#stopWanted ??= 'failure';
     }
     if (this.#stop === undefined && this.#stopWanted !== undefined) {

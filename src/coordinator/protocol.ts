@@ -396,11 +396,11 @@ export async function scanKeys(
 
 /** Removes every key of a run, or every key but one. */
 export async function removeRun(redis: Redis, prefix: string, runId: string, except?: string): Promise<void> {
-  await redis.hdel(runsKey(prefix), runId);
   await scanKeys(redis, prefix, runId, async (keys) => {
-    // One by one: in a cluster the workers' keys lie in other slots.
     for (const key of keys) if (key !== except) await redis.unlink(key);
   });
+  // Last: the list may be damaged.
+  await redis.hdel(runsKey(prefix), runId);
 }
 
 /**

@@ -157,16 +157,16 @@ export function whyRefused(error: Error): string {
   return (known === undefined ? undefined : REFUSALS[known]) ?? `it answered ${codes[0] ?? 'with an error'}`;
 }
 
-/** What an error of a command says of Redis, for users, status 113. Undefined: it is not about Redis. */
-export function redisFailure({ label }: RedisTarget, error: unknown): UserError | undefined {
+/** What an error of a command says of Redis, for users, status 113, with a hint of the caller. Undefined: it is not about Redis. */
+export function redisFailure({ label }: RedisTarget, error: unknown, hint?: string): UserError | undefined {
   if (!(error instanceof Error)) return undefined;
-  if (isConnectionError(error)) return new UserError(EXIT.inconclusive, `Redis at ${label} was lost`);
+  if (isConnectionError(error)) return new UserError(EXIT.inconclusive, `Redis at ${label} was lost`, hint);
   if (isFull(error)) return new UserError(EXIT.inconclusive, `the memory of Redis at ${label} is full`, FULL_HINT);
   if (error.name !== 'ReplyError') return undefined;
   const { command } = error as { command?: { name?: string } };
   const name = command?.name?.toUpperCase() ?? 'a command';
   const what = name.startsWith('EVAL') ? 'a script' : name;
-  return new UserError(EXIT.inconclusive, `Redis at ${label} refused ${what}: ${whyRefused(error)}`);
+  return new UserError(EXIT.inconclusive, `Redis at ${label} refused ${what}: ${whyRefused(error)}`, hint);
 }
 export const FULL_HINT = 'raise its maxmemory, or use one of your own for the run';
 

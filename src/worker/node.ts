@@ -21,6 +21,7 @@ import {
   post,
   removeRemains,
   runKeys,
+  runsKey,
   StreamReader,
   type Interval,
   type RunKeys,
@@ -52,6 +53,8 @@ import { measureCapacity } from './measure.ts';
 export interface WorkerOptions {
   readonly target: RedisTarget;
   readonly runId: string;
+  /** The process that started it will start the run: wait for that. */
+  readonly expected?: boolean;
   /** What it wants to be called in the run; another worker of that name makes it that with a number. */
   readonly workerId: string;
   readonly threads: number;
@@ -74,6 +77,8 @@ const DRAIN_MS = 30_000;
 const LATE_MS = 250;
 /** Between comparisons of the clocks. */
 const CLOCK_MS = 10_000;
+/** Between looks for a run that is expected. */
+const PUBLISHED_MS = 50;
 /** Between attempts to write to a Redis whose memory is full. */
 const FULL_RETRY_MS = 200;
 /** What is left to say or to tidy up at the end may take this long; Redis may be gone. */
@@ -123,7 +128,18 @@ async function findRun(redis: Redis, target: RedisTarget): Promise<string | null
   return underway;
 }
 
-async function loadPlan(redis: Redis, { runId, target }: WorkerOptions): Promise<[RunPlan, RunRecord]> {
+/** Waits until a run that is being prepared is there; also until its coordinator has said that it is over. */
+async function awaitPublished(redis: Redis, { runId, target, leave }: WorkerOptions): Promise<void> {
+  const { control } = runKeys(target.prefix, runId);
+  while ((await redis.hexists(runsKey(target.prefix), runId)) === 0 && (await redis.exists(control)) === 0) {
+    if (leave?.aborted === true) return;
+    await pause(PUBLISHED_MS);
+  }
+}
+
+async function loadPlan(redis: Redis, options: WorkerOptions): Promise<[RunPlan, RunRecord]> {
+  const { runId, target } = options;
+  if (options.expected) await awaitPublished(redis, options);
   const record = (await listRuns(redis, target.prefix)).get(runId);
   const plan = record === undefined ? null : await fetchPlan(redis, target.prefix, runId);
   if (record === undefined || plan === null) {

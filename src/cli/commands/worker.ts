@@ -91,7 +91,8 @@ export const command = defineCommand({
           return ended.signal.aborted ? EXIT.stopped : EXIT.ok;
         }
         const runId = taken.run;
-        await runWorker({ ...options, target, runId, workerId, threads, leave: ended.signal });
+        const expected = options.supervised;
+        await runWorker({ ...options, target, runId, expected, workerId, threads, leave: ended.signal });
       } catch (error) {
         if (!ended.signal.aborted) throw redisFailure(target, error) ?? error;
       }
