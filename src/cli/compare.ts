@@ -1,5 +1,7 @@
 /** Compares cells of an experiment with the first of them, metric by metric. */
 import { mannWhitney, median, type Interval } from '../base/statistics.ts';
+import { ALIKE, effectText, settingParts } from '../report/experiment.ts';
+import { wrap } from '../report/format.ts';
 import { metricsOf, show, summarise, valuesOf, type CellResults, type MetricUnit } from './experiment.ts';
 
 /** A difference less likely than this by chance is called one. */
@@ -14,8 +16,8 @@ export interface Comparison {
   readonly against: {
     /** Median of the ratios of repetitions with the same seed. */
     readonly ratio: number | null;
-    /** Two-sided p-value of the Mann-Whitney test. */
-    readonly p: number;
+    /** Two-sided p-value of the Mann-Whitney test; null where nothing is random, so that every difference is one. */
+    readonly p: number | null;
     readonly significant: boolean;
   } | null;
 }
@@ -38,17 +40,21 @@ export function compareCells(cells: readonly CellResults[], name: (cell: CellRes
         const own = summarise(cell, metric);
         if (own === null) return null;
         const comparable = cell !== base && reference.length > 0;
-        return { name: name(cell), ...own, against: comparable ? against(reference, own.values) : null };
+        return {
+          name: name(cell),
+          ...own,
+          against: comparable ? against(reference, own.values, base.setting.random || cell.setting.random) : null,
+        };
       }),
     };
   });
 }
 
-function against(reference: readonly number[], values: readonly number[]): Comparison['against'] {
-  const p = mannWhitney(reference, values);
+function against(reference: readonly number[], values: readonly number[], random: boolean): Comparison['against'] {
+  const p = random ? mannWhitney(reference, values) : null;
   const paired = reference.length === values.length && reference.every((v) => v !== 0);
   const ratio = paired ? median(values.map((v, i) => v / (reference[i] as number))) : null;
-  return { ratio, p, significant: p < SIGNIFICANT };
+  return { ratio, p, significant: p === null ? reference[0] !== values[0] : p < SIGNIFICANT };
 }
 
 const COLUMNS = 80;
@@ -58,7 +64,14 @@ const GAP = 2;
  * Tables of at most 80 columns: medians, and how each cell relates to the first; `~` where the difference may be chance. Cells that find
  * no place beside the others have a table of their own, with the first again.
  */
-export function compareText(table: readonly MetricComparison[], names: readonly string[], repeat: number): string {
+export function compareText(
+  table: readonly MetricComparison[],
+  names: readonly string[],
+  results: readonly CellResults[],
+  minEffect: number,
+): string {
+  const repeat = results[0]?.seeds.length ?? 0;
+  const random = results.some(({ setting }) => setting.random);
   const rows = table.filter(({ cells }) => cells.some((cell) => cell !== null && cell.median !== 0));
   const columns = names.map((name, i) => [name, ...rows.map(({ unit, cells }) => cellText(cells[i] ?? null, unit))]);
   const head = ['', ...rows.map(({ metric }) => metric)];
@@ -78,11 +91,14 @@ export function compareText(table: readonly MetricComparison[], names: readonly 
     ...head.map((_, row) => block.map((column) => (column[row] ?? '').padEnd(widthOf(column))).join('')),
     '',
   ]);
-  lines.push(
-    `Medians of ${repeat} repetitions with paired seeds; change against ${names[0] ?? ''}.`,
-    `~: not significant (Mann-Whitney, p >= ${SIGNIFICANT}).`,
-  );
-  if (repeat < 4) lines.push('With fewer than 4 repetitions nothing can be significant: use --repeat 5.');
+  const baseName = names[0] ?? '';
+  if (random) {
+    const medians = repeat === 1 ? 'Figures of 1 repetition' : `Medians of ${repeat} repetitions with paired seeds`;
+    lines.push(`${medians}; change against ${baseName}.`, `~: not significant (Mann-Whitney, p >= ${SIGNIFICANT}).`);
+  } else lines.push(`${ALIKE} Change against ${baseName}.`);
+  lines.push(`Changes below ${effectText(minEffect)} are neither better nor worse.`);
+  lines.push(...wrap(`${settingParts(results).join('; ')}.`, COLUMNS));
+  if (random && repeat < 4) lines.push('With fewer than 4 repetitions nothing can be significant: use --repeat 5.');
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
 }
 
@@ -91,9 +107,9 @@ function cellText(cell: Comparison | null, unit: MetricUnit): string {
   const own = show(cell.median, unit);
   if (cell.against === null) return own;
   const { ratio, p, significant } = cell.against;
-  if (!significant) return `${own} ~`;
+  if (!significant) return p === null ? `${own} =` : `${own} ~`;
   const percent = ratio === null ? null : (ratio - 1) * 100;
   const change =
     percent === null ? '' : `${percent >= 0 ? '+' : ''}${percent.toFixed(Math.abs(percent) < 100 ? 1 : 0)} % `;
-  return `${own} ${change}p${p < 0.001 ? '<0.001' : `=${p.toFixed(3)}`}`;
+  return p === null ? `${own} ${change}`.trimEnd() : `${own} ${change}p${p < 0.001 ? '<0.001' : `=${p.toFixed(3)}`}`;
 }

@@ -1,6 +1,8 @@
 /** Options of the commands that can have workers simulate. */
 import type { RedisTarget } from '../coordinator/redis.ts';
-import { text } from './command.ts';
+import { EXIT, UserError } from '../base/errors.ts';
+import { MIN_EFFECT } from '../report/experiment.ts';
+import { text, value } from './command.ts';
 import { REDIS_OPTIONS } from './live-options.ts';
 
 export const EXPERIMENT_OPTIONS = {
@@ -8,6 +10,20 @@ export const EXPERIMENT_OPTIONS = {
   redis: text({
     placeholder: 'url',
     help: 'have the workers at this Redis simulate (pinstorm worker --redis URL), instead of threads here',
+  }),
+};
+
+/** Share of the figure of the base, from which on a difference is worth a colour. */
+export const MIN_EFFECT_OPTION = {
+  minEffect: value({
+    placeholder: 'share',
+    help: 'smallest difference that is called better or worse',
+    default: MIN_EFFECT,
+    parse(given): number {
+      const share = /^\d+(\.\d+)? ?%$/.test(given) ? Number.parseFloat(given) / 100 : NaN;
+      if (share <= 1) return share;
+      throw new UserError(EXIT.invalid, `expected a share from 0% to 100%, such as 1%, got ${JSON.stringify(given)}`);
+    },
   }),
 };
 

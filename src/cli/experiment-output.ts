@@ -15,10 +15,14 @@ export interface SavedExperiment {
   readonly axes: readonly Axis[];
   readonly cells: readonly CellResults[];
   readonly complete: boolean;
+  readonly minEffect: number;
 }
 
 /** Writes both files into `directory` and says so. @throws UserError 104 when they cannot be written. */
-export function saveExperiment(directory: string, { kind, scenario, axes, cells, complete }: SavedExperiment): void {
+export function saveExperiment(
+  directory: string,
+  { kind, scenario, axes, cells, complete, minEffect }: SavedExperiment,
+): void {
   const units = metricsOf(cells);
   const compared = new Map(
     kind === 'compare' ? compareCells(cells, () => '').map((row) => [row.metric, row.cells]) : [],
@@ -37,11 +41,13 @@ export function saveExperiment(directory: string, { kind, scenario, axes, cells,
     startedAt: new Date().toISOString(),
     version: VERSION,
     complete,
+    minEffect,
     axes: axes.map(({ key, values, numeric }) => ({ key, values: [...values], numeric })),
     cells: cells.map((cell, index) => ({
       labels: { ...cell.labels },
       variant: cell.variant,
       seeds: [...cell.seeds],
+      setting: cell.setting,
       violations: [...cell.violations],
       metrics: Object.fromEntries([...units.keys()].flatMap((metric) => figureOf(cell, index, metric))),
     })),

@@ -5,7 +5,9 @@
 import { median, medianInterval, type Interval } from '../base/statistics.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { duration, quantity } from '../report/format.ts';
+import type { Setting } from '../report/experiment.ts';
 import type { RunResults } from '../report/results.ts';
+import { resolveVariant } from '../model/kernels/index.ts';
 import type { Override } from '../scenario/overrides.ts';
 import { planRun } from '../scenario/plan.ts';
 import { loadScenario } from '../scenario/validate.ts';
@@ -37,6 +39,7 @@ export interface CellResults {
   /** Per repetition, in the order of the seeds. */
   readonly figures: readonly Figures[];
   readonly violations: readonly string[];
+  readonly setting: Setting;
 }
 
 /** Figures of a run worth comparing. */
@@ -79,23 +82,55 @@ async function simulateLocally(tasks: readonly HostTask[][], options: PoolOption
   return tasks.map(({ length }) => hosts.slice(at, (at += length)));
 }
 
+/** What of its seed a plan keeps, as text: plans that are equal in it differ in what the engine draws, or in nothing. */
+const withoutSeed = ({ seed: _seed, hash: _hash, ...plan }: RunPlan): string =>
+  JSON.stringify({ ...plan, guests: plan.guests.map(({ seed: _own, ...guest }) => guest) });
+
+/**
+ * Whether repetitions of a scenario can differ: its plans differ, or the engine draws something while it simulates them (injected
+ * faults, arrivals of a Poisson process, what a workload draws).
+ */
+export function isRandom(plans: readonly RunPlan[]): boolean {
+  const [first] = plans;
+  if (first === undefined) return false;
+  const drawn = first.guests.some(({ actors }) =>
+    actors.some(
+      ({ arrival, workload }) => arrival.kind === 'poisson' || REGISTRY.workloads.get(workload)?.draws === true,
+    ),
+  );
+  if (drawn || Object.values(first.faults).some((rate) => rate > 0)) return true;
+  const text = withoutSeed(first);
+  return plans.some((plan) => withoutSeed(plan) !== text);
+}
+
+/** What the figures of a plan rest on. */
+export const settingOf = ({ profile, host, variant }: RunPlan, random: boolean): Setting => ({
+  profile: { name: profile.name, calibrated: profile.calibrated },
+  hosts: host.count,
+  cpus: host.cpus,
+  kernels: resolveVariant(variant).kernels,
+  random,
+});
+
 /**
  * Simulates every cell `repeat` times; repetition i of every cell has the same seed. Stopped early, it gives the repetitions that
- * every cell has completed: paired seeds stay paired. @throws UserError for a faulty scenario.
+ * every cell has completed: paired seeds stay paired. Where no cell draws anything, one repetition stands for all. @throws UserError for a faulty scenario.
  */
 export async function runCells(
   file: string,
   overrides: readonly Override[],
   cells: readonly Cell[],
-  { repeat, threads, progress, stop, remote }: ExperimentOptions,
+  { repeat: wanted, threads, progress, stop, remote }: ExperimentOptions,
 ): Promise<CellResults[]> {
   const plans = cells.map((cell): RunPlan[] => {
     const resolved = loadScenario(file, REGISTRY, [...overrides, ...cell.overrides]);
-    return Array.from({ length: repeat }, (_, i) => {
+    return Array.from({ length: wanted }, (_, i) => {
       const seed = (resolved.scenario.seed + i) % 2 ** 32;
       return planRun({ ...resolved, scenario: { ...resolved.scenario, seed } }, REGISTRY);
     });
   });
+  const random = plans.map(isRandom);
+  const repeat = random.includes(true) ? wanted : 1;
   // Repetition by repetition, so that what is complete when the user stops is complete for all cells.
   const runs = Array.from({ length: repeat }, (_, i) => plans.map((own) => own[i] as RunPlan)).flat();
   const tasks = runs.map((plan) => hostTasks(plan));
@@ -124,6 +159,7 @@ export async function runCells(
       seeds: own.map(({ run }) => run.seed),
       figures: own.map(figuresOf),
       violations: [...new Set(unexpected.map(({ invariant }) => invariant))],
+      setting: settingOf(plans[i]?.[0] as RunPlan, random[i] === true),
     };
   });
 }

@@ -37,9 +37,10 @@ const PEAK_PAGES: ReadonlyMap<string, Peak> = new Map<string, Peak>([
   ['mlock-loop', (o) => option(o, 'pages')],
 ]);
 
-function describeWorkload({ name, summary, options }: Omit<WorkloadInfo, 'peakPages'>): WorkloadInfo {
+function describeWorkload({ name, summary, options, draws }: Omit<WorkloadInfo, 'peakPages'>): WorkloadInfo {
   const peakPages = PEAK_PAGES.get(name);
-  return peakPages === undefined ? { name, summary, options } : { name, summary, options, peakPages };
+  const info = { name, summary, options, ...(draws === undefined ? {} : { draws }) };
+  return peakPages === undefined ? info : { ...info, peakPages };
 }
 
 export const REGISTRY: Registry = {

@@ -1,6 +1,8 @@
 /** Ranges of settings, the grid they span, and what comes out of it as table, CSV and knee. */
 import { EXIT, UserError } from '../base/errors.ts';
 import { kneeOf } from '../base/statistics.ts';
+import { ALIKE, settingParts } from '../report/experiment.ts';
+import { wrap } from '../report/format.ts';
 import { metricsOf, show, summarise, type Cell, type CellResults } from './experiment.ts';
 
 /** Cells of one sweep at most. */
@@ -159,5 +161,11 @@ export function sweepText(
       `${where === '' ? '' : `${where}: `}${at === null ? `throughput has no knee in this range of ${key}` : `throughput flattens at ${key}=${at}`}`,
     );
   }
+  const random = cells.some(({ setting }) => setting.random);
+  if (random && knees.length > 0 && cells[0]?.seeds.length === 1)
+    lines.push('Each knee rests on 1 repetition: use --repeat 5 to see how far it moves.');
+  lines.push('');
+  if (!random) lines.push(ALIKE);
+  lines.push(...wrap(`${settingParts(cells).join('; ')}.`, 80));
   return `${lines.join('\n')}\n`;
 }

@@ -3,9 +3,10 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
+import { VERSION } from '../base/version.ts';
 import { duration, quantity } from './format.ts';
 
-export const EXPERIMENT_VERSION = 1;
+export const EXPERIMENT_VERSION = 2;
 
 const Figure = z.object({
   unit: z.enum(['ns', 'per_second', 'count']),
@@ -15,9 +16,22 @@ const Figure = z.object({
   /** One per repetition, in the order of the seeds. */
   values: z.array(z.number()),
   /** Against the first cell, of a comparison; null for that cell itself, or where it has no such figure. */
-  against: z.object({ ratio: z.number().nullable(), p: z.number(), significant: z.boolean() }).nullable(),
+  against: z.object({ ratio: z.number().nullable(), p: z.number().nullable(), significant: z.boolean() }).nullable(),
 });
 export type Figure = z.infer<typeof Figure>;
+
+/** What the figures of a cell rest on. */
+const Setting = z.object({
+  profile: z.object({ name: z.string(), calibrated: z.boolean() }),
+  hosts: z.number(),
+  /** Of one host; null: one for each thread. */
+  cpus: z.number().nullable(),
+  /** Kernels that account as the variant does. */
+  kernels: z.string(),
+  /** False: the scenario draws nothing, so that one repetition says what any number of them would. */
+  random: z.boolean(),
+});
+export type Setting = z.infer<typeof Setting>;
 
 /** experiment.json. */
 export const Experiment = z.object({
@@ -29,12 +43,15 @@ export const Experiment = z.object({
   version: z.string(),
   /** False if it was stopped: then it holds the repetitions that were complete. */
   complete: z.boolean(),
+  /** A difference smaller than this share is neither better nor worse. */
+  minEffect: z.number(),
   axes: z.array(z.object({ key: z.string(), values: z.array(z.string()), numeric: z.boolean() })),
   cells: z.array(
     z.object({
       labels: z.record(z.string(), z.string()),
       variant: z.string(),
       seeds: z.array(z.number()),
+      setting: Setting,
       /** Invariants violated though the scenario does not expect it. */
       violations: z.array(z.string()),
       metrics: z.record(z.string(), Figure),
@@ -92,13 +109,39 @@ export function showFigure(value: number, unit: Figure['unit']): string {
   return unit === 'per_second' ? `${quantity(Number(value.toPrecision(4)))}/s` : quantity(Number(value.toPrecision(4)));
 }
 
-/** How a figure stands to that of the base. */
-export type Change = 'better' | 'worse' | 'same' | 'unknown';
+/** Differences of less than this share are no finding, unless --min-effect says otherwise. */
+export const MIN_EFFECT = 0.01;
+
+export const ALIKE = 'All repetitions are alike: this scenario draws nothing.';
+
+const several = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
+
+/** What the figures rest on, part by part; what differs between cells is listed. */
+export function settingParts(
+  cells: readonly (Pick<ExperimentCell, 'variant' | 'setting'> & { readonly seeds: readonly number[] })[],
+): string[] {
+  const each = (text: (cell: (typeof cells)[number]) => string): string => [...new Set(cells.map(text))].join(', ');
+  const seeds = [...new Set(cells.flatMap((cell) => cell.seeds))];
+  return [
+    `profile ${each(({ setting: { profile } }) => `${profile.name} (${profile.calibrated ? 'calibrated' : 'not calibrated'})`)}`,
+    each(
+      ({ setting: { hosts, cpus } }) =>
+        `${several(hosts, 'host')} x ${cpus === null ? 'a CPU for each thread' : several(cpus, 'CPU')}`,
+    ),
+    seeds.length < 2 ? `seed ${seeds.join('')}` : `seeds ${seeds[0]} to ${seeds.at(-1)}`,
+    each(({ variant, setting }) => `${variant} = ${setting.kernels}`),
+    `pinstorm ${VERSION}`,
+  ];
+}
+
+/** How a figure stands to that of the base; `small`: it differs, by less than is worth a word. */
+export type Change = 'better' | 'worse' | 'same' | 'small' | 'unknown';
 
 /** Latencies, waits and counts of what went wrong are better when smaller, rates when larger. */
-export function changeOf({ against, unit }: Figure): Change {
+export function changeOf({ against, unit }: Pick<Figure, 'against' | 'unit'>, minEffect: number): Change {
   if (against === null) return 'unknown';
   if (!against.significant || against.ratio === null || against.ratio === 1) return 'same';
+  if (Math.abs(against.ratio - 1) < minEffect) return 'small';
   return against.ratio < 1 === (unit !== 'per_second') ? 'better' : 'worse';
 }
 
@@ -109,6 +152,11 @@ export const changeText = ({ against }: Figure): string => {
   return `${percent > 0 ? '+' : ''}${Math.abs(percent) < 0.1 ? Number(percent.toPrecision(1)) : percent.toFixed(Math.abs(percent) < 10 ? 1 : 0)} %`;
 };
 
+/** How far a figure is from that of the base, the same for halves and doubles. */
+const effectOf = ({ against }: Figure): number => Math.abs(Math.log(Math.max(against?.ratio ?? 1, 1e-9)));
+
+export const effectText = (share: number): string => `${Number((share * 100).toPrecision(3))} %`;
+
 /** A cell of a comparison beside the first, in words: what got worse, what better, and what cannot be told apart. */
 export interface Finding {
   readonly cell: string;
@@ -116,14 +164,15 @@ export interface Finding {
   readonly sentence: string;
 }
 
-export function findingsOf({ cells }: Experiment): Finding[] {
+export function findingsOf({ cells, minEffect }: Experiment): Finding[] {
   const [base, ...others] = cells;
   if (base === undefined) return [];
   return others.map((cell) => {
     const figures = Object.entries(cell.metrics).filter(([, { against }]) => against !== null);
     const list = (wanted: Change): string[] =>
       figures
-        .filter(([, figure]) => changeOf(figure) === wanted)
+        .filter(([, figure]) => changeOf(figure, minEffect) === wanted)
+        .toSorted(([, a], [, b]) => effectOf(b) - effectOf(a))
         .map(([name, figure]) => `${name} ${changeText(figure)}`);
     const [worse, better] = [list('worse'), list('better')];
     const name = cellName(cell);
@@ -131,8 +180,16 @@ export function findingsOf({ cells }: Experiment): Finding[] {
     const most = (all: readonly string[]): string =>
       all.length <= 4 ? all.join(', ') : `${all.slice(0, 4).join(', ')} and ${all.length - 4} more`;
     if (worse.length === 0 && better.length === 0) {
+      if (!cell.setting.random && !base.setting.random) {
+        const none = figures.every(([, { against }]) => against?.ratio === 1 || against?.significant !== true);
+        const what = none ? 'no figure differs' : `no figure differs by ${effectText(minEffect)} or more`;
+        return { cell: name, change: 'same', sentence: `${than}: ${what}.` };
+      }
       const few = cell.seeds.length < 4 ? ' With fewer than 4 repetitions nothing can be: use --repeat 5 or more.' : '';
-      return { cell: name, change: 'same', sentence: `${than}: no difference is significant.${few}` };
+      const small = list('small').length;
+      const what =
+        small > 0 ? `no difference of ${effectText(minEffect)} or more is significant` : 'no difference is significant';
+      return { cell: name, change: 'same', sentence: `${than}: ${what}.${few}` };
     }
     const parts = [
       ...(worse.length > 0 ? [`worse in ${most(worse)}`] : []),

@@ -10,6 +10,8 @@ export interface WorkloadInfo {
   readonly summary: string;
   /** Its options; inputs are text with units, outputs numbers in base units. */
   readonly options: z.ZodType;
+  /** It takes random numbers while it runs. Left out: it does the same under every seed. */
+  readonly draws?: true;
   /** Pages one actor holds locked at most, if every operation succeeds; none when left out. */
   peakPages?(options: { readonly [key: string]: Json }, memory: MemoryPlan): number;
 }

@@ -19,6 +19,7 @@ import { partOfPage, workload } from './workload.ts';
 
 export const balloon = workload({
   name: 'balloon',
+  draws: true,
   summary: 'frees and touches parts of the buffer with MADV_DONTNEED: what is mapped stays pinned and charged',
   options: z.strictObject({
     piece: zBytes({ min: PAGE_BYTES }).prefault('1MiB').describe('freed at a time'),
@@ -40,6 +41,7 @@ export const balloon = workload({
 
 export const virtioMem = workload({
   name: 'virtio-mem',
+  draws: true,
   summary: 'unplugs blocks of the buffer (UNMAP, then MADV_DONTNEED) and plugs them again (MAP), at random',
   options: z.strictObject({
     block: zBytes({ min: PAGE_BYTES }).prefault('2MiB').describe('size of a block, each a DMA mapping of its own'),

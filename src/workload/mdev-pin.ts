@@ -23,6 +23,7 @@ function showsRam(
 
 export const mdevPin = workload({
   name: 'mdev-pin',
+  draws: true,
   summary: 'an mdev driver pins pages of the guest and unpins them, as its device is used',
   options: z.strictObject({
     pages: zPages({ min: 1, max: 512 }).prefault('4 pages').describe('pages pinned by one call'),

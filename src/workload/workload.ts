@@ -67,6 +67,8 @@ export interface Workload<O = unknown> {
   readonly options: z.ZodType<O, unknown>;
   /** A kernel thread can do it. Left out: it needs the memory or the descriptors of a process. */
   readonly kthread?: true;
+  /** It takes numbers from `actor.random`. Left out: it does the same under every seed. */
+  readonly draws?: true;
   /** The option that is the index of the container it works on. */
   readonly container?: 'container' | 'part';
   /** It closes its container. */

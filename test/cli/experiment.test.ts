@@ -6,7 +6,12 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';
 import { compareCells, compareText } from '../../src/cli/compare.ts';
-import { runCells, type CellResults } from '../../src/cli/experiment.ts';
+import { isRandom, runCells, type CellResults } from '../../src/cli/experiment.ts';
+import { SETTING } from '../report/experiments.ts';
+import { REGISTRY } from '../../src/cli/registry.ts';
+import type { ActorPlan } from '../../src/engine/guest-plan.ts';
+import { planRun } from '../../src/scenario/plan.ts';
+import { loadScenario } from '../../src/scenario/validate.ts';
 import { gridOf, kneesOf, parseAxis, sweepCsv } from '../../src/cli/sweep.ts';
 
 const flag = { kind: 'flag' as const, text: 'test' };
@@ -28,8 +33,29 @@ function refusal(act: () => unknown): string {
   return assert.fail('not refused');
 }
 
+describe('what is random', () => {
+  const plansOf = (file: string) => {
+    const resolved = loadScenario(file, REGISTRY, []);
+    return [1, 2].map((seed) => planRun({ ...resolved, scenario: { ...resolved.scenario, seed } }, REGISTRY));
+  };
+  it('is known from the plans, the faults, the arrivals and the workloads', () => {
+    const plans = plansOf(HUGE);
+    assert.equal(isRandom(plans), false);
+    assert.equal(isRandom(plansOf('scenarios/boot-storm.yaml')), true, 'guests start at drawn times');
+    assert.equal(isRandom(plans.map((plan) => ({ ...plan, faults: { map: 0.01 } }))), true);
+    const withActor = (change: Partial<ActorPlan>) =>
+      plans.map((plan) => ({
+        ...plan,
+        guests: plan.guests.map((guest) => ({ ...guest, actors: guest.actors.map((a) => ({ ...a, ...change })) })),
+      }));
+    assert.equal(isRandom(withActor({ arrival: { kind: 'poisson', options: { perSecond: 1 } } })), true);
+    const drawing = [...REGISTRY.workloads.keys()].filter((workload) => isRandom(withActor({ workload })));
+    assert.deepEqual(drawing.toSorted(), ['balloon', 'mdev-pin', 'virtio-mem']);
+  });
+});
+
 describe('compare', () => {
-  it('calls the regression of variant B significant, and nothing else', async () => {
+  it('shows the regression of variant B from one repetition, where nothing is drawn', async () => {
     const names = ['A', 'B', 'D', 'A'];
     const cells = await runCells(HUGE, SMALL, byVariant(...names), { repeat: 4, threads: 1 });
     const table = compareCells(cells, ({ labels }) => labels['variant'] ?? '');
@@ -38,17 +64,28 @@ describe('compare', () => {
     assert.equal(a?.against, null);
     assert.ok(b?.against?.significant === true && (b.against.ratio ?? 0) > 1.2, `${b?.against?.ratio}`);
     assert.ok(d?.against?.ratio !== null && Math.abs((d?.against?.ratio ?? 0) - 1) < 0.02);
-    assert.deepEqual([again?.against?.p, again?.against?.significant], [1, false]);
-    const text = compareText(table, names, 4);
-    assert.match(text, /^map mean .*\+\d+\.\d % p=0\.029 .*s ~$/m);
+    assert.deepEqual([again?.against?.p, again?.against?.significant], [null, false]);
+    const text = compareText(table, names, cells, 0.01);
+    assert.deepEqual(
+      cells.map(({ seeds }) => seeds.length),
+      [1, 1, 1, 1],
+    );
+    assert.match(text, /^map mean .*\+\d+\.\d % .*s =$/m);
+    assert.doesNotMatch(text, /p=|Mann-Whitney|nothing can be/);
+    assert.match(text, /All repetitions are alike: this scenario draws nothing\./);
+    assert.match(
+      text,
+      /profile \S+ \((not )?calibrated\); 1 host x [^;]+; seed 1; A =\s[^;]+,\sB =\s[^;]+,\sD =\s[^;]+;\spinstorm\s\d/,
+    );
     // What does not fit beside the others has a table of its own, with the base again.
     const wide = compareText(
       table.map((row) => ({ ...row, cells: [row.cells[0]!, ...Array.from({ length: 7 }, () => row.cells[1]!)] })),
       'ABCDEFGH'.split(''),
-      4,
+      cells,
+      0.01,
     );
     const heads = wide.split('\n').filter((line) => /^ +A( |$)/.test(line));
-    assert.equal(heads.map((line) => line.replaceAll(' ', '')).join(' '), 'ABC ADE AFG AH');
+    assert.equal(heads.map((line) => line.replaceAll(' ', '')).join(' '), 'ABCD AEFG AH');
     for (const line of wide.split('\n')) assert.ok(line.length <= 80, line);
   });
 
@@ -118,6 +155,7 @@ describe('sweep', () => {
       seeds: [1],
       figures: [new Map([['throughput', { value: throughput, unit: 'per_second' as const }]])],
       violations: [],
+      setting: SETTING,
     });
     const axes = [parseAxis('variant=A,E'), parseAxis('guests=1,2,4,8')];
     const cells = [1, 2, 4, 8].flatMap((n) => [cell('A', n, n), cell('E', n, Math.min(n, 2))]);
@@ -157,6 +195,7 @@ describe('sweep', () => {
       seeds: [1],
       figures: [new Map([['m', { value: 1, unit: 'count' as const }]])],
       violations: [],
+      setting: SETTING,
     };
     assert.match(sweepCsv([{ key: 'a,b', values: [], numeric: false }], [cell]), /^"say ""x"", y",m,count,1,1,1,0,1$/m);
   });

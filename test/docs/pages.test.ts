@@ -17,6 +17,18 @@ const ROOT = process.cwd();
 const top = mkdtempSync(path.join(os.tmpdir(), 'pinstorm-docs-'));
 after(() => rmSync(top, { recursive: true, force: true }));
 
+// The tutorial runs that command, so what the README shows of it is what it prints.
+it('the README shows the command of its headline and what the tutorial shows of it', () => {
+  const [command = '', printed = ''] = blocksOf('docs/tutorial.md')
+    .map(({ text }) => text)
+    .filter((text, i, all) => /compare .*server-2016/.test(text) || /compare .*server-2016/.test(all[i - 1] ?? ''));
+  const readme = readFileSync('README.md', 'utf8');
+  assert.ok(command !== '' && readme.includes(`bin/${command}`), `README.md does not show: bin/${command}`);
+  const lines = printed.split('\n').filter((line) => line !== '' && line !== '...');
+  assert.ok(lines.length >= 4, printed);
+  assert.ok(readme.includes(lines.join('\n')), `README.md does not show:\n${lines.join('\n')}`);
+});
+
 interface Block {
   readonly kind: string;
   readonly name: string | null;

@@ -13,15 +13,42 @@ after(() => rmSync(root, { recursive: true }));
 
 test('a smaller latency is better, a smaller rate is worse, chance is neither', () => {
   const against = (ratio: number | null, p: number) => ({ ratio, p, significant: p < 0.05 });
-  assert.equal(changeOf(figure('ns', [10], against(0.8, 0.01))), 'better');
-  assert.equal(changeOf(figure('ns', [10], against(1.2, 0.01))), 'worse');
-  assert.equal(changeOf(figure('per_second', [10], against(0.8, 0.01))), 'worse');
-  assert.equal(changeOf(figure('count', [10], against(0.8, 0.01))), 'better');
-  assert.equal(changeOf(figure('ns', [10], against(1.2, 0.2))), 'same');
-  assert.equal(changeOf(figure('ns', [10], against(null, 0.01))), 'same');
-  assert.equal(changeOf(figure('ns', [10], null)), 'unknown');
+  assert.equal(changeOf(figure('ns', [10], against(0.8, 0.01)), 0.01), 'better');
+  assert.equal(changeOf(figure('ns', [10], against(1.2, 0.01)), 0.01), 'worse');
+  assert.equal(changeOf(figure('per_second', [10], against(0.8, 0.01)), 0.01), 'worse');
+  assert.equal(changeOf(figure('count', [10], against(0.8, 0.01)), 0.01), 'better');
+  assert.equal(changeOf(figure('ns', [10], against(1.2, 0.2)), 0.01), 'same');
+  assert.equal(changeOf(figure('ns', [10], against(null, 0.01)), 0.01), 'same');
+  assert.equal(changeOf(figure('ns', [10], null), 0.01), 'unknown');
   const texts = [0.75, 1.016, 1.00004, 25, 1].map((ratio) => changeText(figure('ns', [1], against(ratio, 0.01))));
   assert.deepEqual(texts, ['-25 %', '+1.6 %', '+0.004 %', '25 times', '0 %']);
+});
+
+test('a difference below the smallest effect has no colour, and nothing that is not proved is green', () => {
+  const against = { ratio: 1.004, p: 0.01, significant: true };
+  assert.equal(changeOf(figure('ns', [10], against), 0.01), 'small');
+  assert.equal(changeOf(figure('ns', [10], against), 0.001), 'worse');
+  const whole = comparison();
+  const less = { ...whole, minEffect: 0.5 };
+  for (const { change, sentence } of findingsOf(less)) assert.equal(change, 'same', sentence);
+  const text = renderExperiment(less);
+  assert.doesNotMatch(text, /class="(ok|crossed)"|verdict v-(pass|fail)/);
+  assert.match(text, /profile default \(not calibrated\); 1 host x 8 CPUs; seeds 1 to 5; /);
+});
+
+test('where nothing is drawn there is no p, no interval, and one sentence says why', () => {
+  const whole = comparison();
+  const cells = whole.cells.map((cell) => ({
+    ...cell,
+    seeds: [1],
+    setting: { ...cell.setting, random: false },
+    metrics: {
+      throughput: figure('per_second', [5], cell.variant === 'A' ? null : { ratio: 1, p: null, significant: false }),
+    },
+  }));
+  const text = renderExperiment({ ...whole, cells });
+  assert.match(text, /All repetitions are alike: this scenario draws nothing\./);
+  assert.doesNotMatch(text, /Mann-Whitney|not significant|<small>p |nothing can be/);
 });
 
 test('the words say regression, improvement, trade, or nothing, and why nothing could be said', () => {
@@ -47,7 +74,7 @@ test('an experiment is read back as it was written; a damaged one is refused wit
   const path = join(directory, 'experiment.json');
   for (const [text, message] of [
     ['{', /is not JSON/],
-    ['{"schemaVersion":2}', /is not an experiment: schemaVersion/],
+    ['{"schemaVersion":1}', /is not an experiment: schemaVersion/],
     [readFileSync(path, 'utf8').replace('"per_second"', '"furlongs"'), /is not an experiment: cells\.\d\.metrics/],
   ] as const) {
     writeFileSync(path, text);

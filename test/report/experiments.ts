@@ -8,12 +8,21 @@ export function figure(unit: Figure['unit'], values: number[], against: Figure['
 
 const around = (centre: number): number[] => [0.98, 1, 1.01, 0.99, 1.02].map((part) => centre * part);
 
+export const SETTING = {
+  profile: { name: 'default', calibrated: false },
+  hosts: 1,
+  cpus: 8,
+  kernels: '4.10',
+  random: true,
+};
+
 const HEAD = {
-  schemaVersion: 1 as const,
+  schemaVersion: 2 as const,
   commandLine: ['pinstorm', 'compare'],
   startedAt: '2026-01-02T03:04:05.678Z',
   version: '0.1.0',
   complete: true,
+  minEffect: 0.01,
 };
 
 /** Four variants beside A: worse, better, both, and the same. */
@@ -25,6 +34,7 @@ export function comparison(scenario = 'scenarios/boot-storm.yaml'): Experiment {
       labels: { variant },
       variant,
       seeds: [1, 2, 3, 4, 5],
+      setting: SETTING,
       violations: variant === 'D' ? ['over-penalty'] : [],
       metrics: {
         'map p99': figure('ns', around(1e6 * (latency ?? 1)), against(latency)),
@@ -52,6 +62,7 @@ export function sweep(): Experiment {
       labels: { variant, guests: String(n) },
       variant,
       seeds: [1, 2, 3, 4, 5],
+      setting: SETTING,
       violations: [],
       metrics: { throughput: figure('per_second', around(Math.min(n, variant === 'A' ? 4 : 8) * 1000), null) },
     })),

@@ -1,6 +1,7 @@
 import { EXIT, UserError } from '../../base/errors.ts';
+import { VERSION } from '../../base/version.ts';
 import { defineCommand, flag, integer, required, text } from '../command.ts';
-import { EXPERIMENT_OPTIONS, remoteOf } from '../experiment-options.ts';
+import { EXPERIMENT_OPTIONS, MIN_EFFECT_OPTION, remoteOf } from '../experiment-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
@@ -16,6 +17,7 @@ export const command = defineCommand({
       help: 'variants or kernel versions, comma-separated; the first is the base',
     }),
     repeat: integer({ placeholder: 'n', help: 'repetitions of each', min: 1, max: 30, default: 5 }),
+    ...MIN_EFFECT_OPTION,
     ...EXPERIMENT_OPTIONS,
     threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
     out: text({ placeholder: 'dir', help: 'keep every figure there, with report.html' }),
@@ -61,10 +63,12 @@ export const command = defineCommand({
     const table = compareCells(results, ({ labels }) => labels['variant'] ?? '');
     const violated = results.filter(({ violations }) => violations.length > 0);
     if (options.json) {
-      const facts = results.map(({ variant, seeds, violations }) => ({ variant, seeds, violations }));
-      process.stdout.write(`${JSON.stringify({ complete: !stopped, cells: facts, metrics: table }, null, 2)}\n`);
+      const facts = results.map(({ figures: _figures, labels: _labels, ...cell }) => cell);
+      process.stdout.write(
+        `${JSON.stringify({ version: VERSION, complete: !stopped, minEffect: options.minEffect, cells: facts, metrics: table }, null, 2)}\n`,
+      );
     } else {
-      process.stdout.write(compareText(table, variants, repetitions));
+      process.stdout.write(compareText(table, variants, results, options.minEffect));
       for (const { variant, violations } of violated) {
         process.stdout.write(`variant ${variant} violated unexpectedly: ${violations.join(', ')}\n`);
       }
@@ -72,7 +76,8 @@ export const command = defineCommand({
     if (options.out !== undefined) {
       const { saveExperiment } = await import('../experiment-output.ts');
       const axes = [{ key: 'variant', values: variants, numeric: false }];
-      saveExperiment(options.out, { kind: 'compare', scenario, axes, cells: results, complete: !stopped });
+      const { minEffect } = options;
+      saveExperiment(options.out, { kind: 'compare', scenario, axes, cells: results, complete: !stopped, minEffect });
     }
     if (stopped) process.stderr.write(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);
     if (violated.length > 0) return EXIT.violated;

@@ -1,8 +1,9 @@
 import { writeFileSync } from 'node:fs';
 import { EXIT, UserError } from '../../base/errors.ts';
 import { parseSet } from '../../scenario/overrides.ts';
+import { VERSION } from '../../base/version.ts';
 import { defineCommand, flag, integer, repeated, required, text } from '../command.ts';
-import { EXPERIMENT_OPTIONS, remoteOf } from '../experiment-options.ts';
+import { EXPERIMENT_OPTIONS, MIN_EFFECT_OPTION, remoteOf } from '../experiment-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 import { parseAxis, type Axis } from '../sweep.ts';
 
@@ -27,6 +28,7 @@ export const command = defineCommand({
       default: 'throughput,map p50,map p99,duration',
     }),
     repeat: integer({ placeholder: 'n', help: 'repetitions of each cell', min: 1, max: 30, default: 3 }),
+    ...MIN_EFFECT_OPTION,
     ...EXPERIMENT_OPTIONS,
     threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
     csv: text({ placeholder: 'file', help: 'write every figure of every cell there' }),
@@ -84,9 +86,12 @@ export const command = defineCommand({
         variant: cell.variant,
         seeds: cell.seeds,
         violations: cell.violations,
+        setting: cell.setting,
         metrics: Object.fromEntries([...units].map(([metric, unit]) => [metric, { unit, ...summarise(cell, metric) }])),
       }));
-      process.stdout.write(`${JSON.stringify({ complete: !stopped, axes, cells: rows, knees }, null, 2)}\n`);
+      process.stdout.write(
+        `${JSON.stringify({ version: VERSION, complete: !stopped, axes, cells: rows, knees }, null, 2)}\n`,
+      );
     } else {
       process.stdout.write(
         sweepText(
@@ -99,7 +104,14 @@ export const command = defineCommand({
     }
     if (options.out !== undefined) {
       const { saveExperiment } = await import('../experiment-output.ts');
-      saveExperiment(options.out, { kind: 'sweep', scenario, axes, cells, complete: !stopped });
+      saveExperiment(options.out, {
+        kind: 'sweep',
+        scenario,
+        axes,
+        cells,
+        complete: !stopped,
+        minEffect: options.minEffect,
+      });
     }
     if (!stopped) return EXIT.ok;
     process.stderr.write(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);

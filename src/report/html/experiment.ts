@@ -1,10 +1,13 @@
 /** The HTML report of a comparison or a sweep: what differs in words, plots side by side, every figure in a table. */
 import { basename } from 'node:path';
 import {
+  ALIKE,
   cellName,
   changeOf,
   changeText,
+  effectText,
   findingsOf,
+  settingParts,
   showFigure,
   type Experiment,
   type ExperimentCell,
@@ -23,13 +26,19 @@ export function renderExperiment(experiment: Experiment): string {
   const curve = kind === 'sweep' && axes.some(({ numeric, values }) => numeric && values.length > 1);
   const title = `${kind === 'compare' ? 'Comparison' : 'Sweep'} of ${basename(scenario).replace(/\.ya?ml$/, '')}`;
   const findings = findingsOf(experiment);
-  const worst = findings.some(({ change }) => change === 'worse') ? 'fail' : 'pass';
+  const worst = findings.some(({ change }) => change === 'worse')
+    ? 'fail'
+    : findings.some(({ change }) => change === 'better')
+      ? 'pass'
+      : 'running';
+  const random = cells.some(({ setting }) => setting.random);
+  const repetitions = `${cells[0]?.seeds.length ?? 0} repetition${cells[0]?.seeds.length === 1 ? '' : 's'} each`;
   const violated = cells.filter(({ violations }) => violations.length > 0);
   return page({
     entry: 'experiment',
     title: `${title} (pinstorm)`,
     name: title,
-    bar: html`<span class="pill">${cells.length} cells, ${cells[0]?.seeds.length ?? 0} repetitions each</span>`,
+    bar: html`<span class="pill">${cells.length} cells, ${repetitions}</span>`,
     contents: [
       ['verdict', 'In words'],
       ...(curve ? [['curves', 'Curves'] as const] : []),
@@ -43,10 +52,8 @@ export function renderExperiment(experiment: Experiment): string {
         aria-labelledby="verdict-title"
       >
         <h1 id="verdict-title">${title}</h1>
-        <p class="meta">
-          ${cells.length} cells, ${cells[0]?.seeds.length ?? 0} repetitions each with the same seeds for all, in
-          simulated time
-        </p>
+        <p class="meta">${cells.length} cells, ${repetitions} with the same seeds for all, in simulated time</p>
+        <p class="meta">${settingParts(cells).join('; ')}</p>
         ${
           !complete &&
           html`<p class="notice" role="note">It was stopped: these are the repetitions that were complete.</p>`
@@ -58,16 +65,20 @@ export function renderExperiment(experiment: Experiment): string {
           )}
         </ul>
         <p class="lead">
-          Medians over the repetitions with their confidence interval; differences are judged by a Mann-Whitney test
-          over the repetitions. Samples of different repetitions are never pooled.
+          ${
+            random
+              ? 'Medians over the repetitions with their confidence interval; differences are judged by a Mann-Whitney test over the repetitions. Samples of different repetitions are never pooled.'
+              : ALIKE
+          }
+          ${kind === 'compare' && `Differences below ${effectText(experiment.minEffect)} are neither better nor worse.`}
         </p>
       </section>
-      ${curve && section('curves', 'Curves', 'The line is the median of the repetitions, the band its confidence interval.', html`<figure data-chart="sweep"></figure>`)}
+      ${curve && section('curves', 'Curves', random ? 'The line is the median of the repetitions, the band its confidence interval.' : ALIKE, html`<figure data-chart="sweep"></figure>`)}
       ${section(
         'plots',
         'Side by side',
-        'The dot is the median of the repetitions, the bar its confidence interval, each tick one repetition.',
-        html`<div class="columns">${metrics.slice(0, 8).map((metric) => dotPlot(metric, cells))}</div>`,
+        `${keysOf(cells)}${random ? 'The dot is the median of the repetitions, the bar its confidence interval, each tick one repetition.' : ALIKE}`,
+        html`<div class="columns">${metrics.slice(0, 8).map((metric) => dotPlot(metric, experiment))}</div>`,
       )}
       ${section('figures', 'All figures', null, figureTable(experiment, metrics))}
       ${section(
@@ -102,36 +113,50 @@ function metricsOf({ cells }: Experiment): string[] {
   return telling.toSorted((a, b) => differs(b) - differs(a) || rank(a) - rank(b));
 }
 
-function sweepSentences({ knees, cells }: Experiment): Markup[] {
+function sweepSentences({ knees, cells, minEffect }: Experiment): Markup[] {
   const out = knees.map(({ labels, key, at }) => {
     const where = cellName({ labels });
     const what = at === null ? `throughput has no knee in this range of ${key}` : `throughput flattens at ${key} ${at}`;
     return html`<li>${where === '' ? what : `${where}: ${what}`}.</li>`;
   });
+  if (knees.length > 0 && cells[0]?.seeds.length === 1 && cells.some(({ setting }) => setting.random)) {
+    out.push(html`<li>Each knee rests on 1 repetition: use --repeat 5 to see how far it moves.</li>`);
+  }
   const rated = cells.flatMap((cell) => {
     const figure = cell.metrics['throughput'];
     return figure === undefined ? [] : [{ cell, figure }];
   });
   const [best] = rated.toSorted((a, b) => b.figure.median - a.figure.median);
   if (best !== undefined && rated.length > 1) {
+    const near = rated.filter(({ figure }) => figure.median >= best.figure.median * (1 - minEffect));
+    const names = near.slice(0, 4).map(({ cell }) => cellName(cell));
+    const more = near.length > names.length ? ` and ${near.length - names.length} more` : '';
+    const within = near.length > 1 ? ` (within ${effectText(minEffect)})` : '';
     out.push(
       html`<li>
-        The highest throughput is that of ${cellName(best.cell)}: ${showFigure(best.figure.median, best.figure.unit)}.
+        The highest throughput is that of ${names.join('; ')}${more}${within}:
+        ${showFigure(best.figure.median, best.figure.unit)}.
       </li>`,
     );
   }
   return out;
 }
 
+/** A cell by its values alone, beside a heading that names the keys. */
+const valuesOf = ({ labels }: ExperimentCell): string => Object.values(labels).join(', ');
+
+/** The settings that the rows are named by, once for all. */
+const keysOf = ([cell]: readonly ExperimentCell[]): string => `Rows: ${Object.keys(cell?.labels ?? {}).join(', ')}. `;
+
 const WIDTH = 440;
 const ROW = 26;
 const NAME_WIDTH = 120;
 
 /** A small plot of one metric: a row for each cell. */
-function dotPlot(metric: string, cells: readonly ExperimentCell[]): Markup {
+function dotPlot(metric: string, { cells, minEffect }: Experiment): Markup {
   const rows = cells.flatMap((cell) => {
     const figure = cell.metrics[metric];
-    return figure === undefined ? [] : [{ name: cellName(cell), figure }];
+    return figure === undefined ? [] : [{ name: valuesOf(cell), figure }];
   });
   const most = Math.max(...rows.map(({ figure }) => Math.max(figure.interval.high, ...figure.values)), 0);
   const x = (value: number): string =>
@@ -147,8 +172,8 @@ function dotPlot(metric: string, cells: readonly ExperimentCell[]): Markup {
         return html`<text class="name" x="${NAME_WIDTH - 10}" y="${y + 4}">${name.slice(0, 18)}</text>
           <line class="base" x1="${NAME_WIDTH}" x2="${WIDTH - 70}" y1="${y}" y2="${y}"></line>
           ${figure.values.map((value) => html`<line class="one" x1="${x(value)}" x2="${x(value)}" y1="${y - 6}" y2="${y + 6}"></line>`)}
-          <line class="band ${changeOf(figure)}" x1="${x(low)}" x2="${x(high)}" y1="${y}" y2="${y}"></line>
-          <circle class="${changeOf(figure)}" cx="${x(figure.median)}" cy="${y}" r="5"></circle>
+          <line class="band ${changeOf(figure, minEffect)}" x1="${x(low)}" x2="${x(high)}" y1="${y}" y2="${y}"></line>
+          <circle class="${changeOf(figure, minEffect)}" cx="${x(figure.median)}" cy="${y}" r="5"></circle>
           <text class="value" x="${WIDTH - 64}" y="${y + 4}">${showFigure(figure.median, figure.unit)}</text>`;
       })}
     </svg>
@@ -156,22 +181,27 @@ function dotPlot(metric: string, cells: readonly ExperimentCell[]): Markup {
   </figure>`;
 }
 
-function figureTable({ cells, kind }: Experiment, metrics: readonly string[]): Markup {
+function figureTable({ cells, kind, minEffect }: Experiment, metrics: readonly string[]): Markup {
   const cell = (figure: Figure | undefined, first: boolean): Markup => {
     if (figure === undefined) return html`<td class="n">–</td>`;
     const { low, high, coverage } = figure.interval;
-    const change = changeOf(figure);
-    const mark = { better: 'ok', worse: 'crossed', same: 'neutral', unknown: 'neutral' }[change];
-    const words = { better: ' better', worse: ' worse', same: '', unknown: '' }[change];
-    const p = figure.against === null ? '' : `p ${figure.against.p.toPrecision(2)}`;
+    const change = changeOf(figure, minEffect);
+    const mark = { better: 'ok', worse: 'crossed', same: 'neutral', small: 'neutral', unknown: 'neutral' }[change];
+    const words = { better: ' better', worse: ' worse', same: '', small: '', unknown: '' }[change];
+    const pValue = figure.against?.p ?? null;
+    const p = pValue === null ? '' : `p ${pValue.toPrecision(2)}`;
     return html`<td class="n">
-      ${showFigure(figure.median, figure.unit)}<br /><small
-        >${showFigure(low, figure.unit)} to ${showFigure(high, figure.unit)} (${Math.round(coverage * 100)} %)</small
-      >${
+      ${showFigure(figure.median, figure.unit)}${
+        figure.values.length > 1 &&
+        html`<br /><small
+            >${showFigure(low, figure.unit)} to ${showFigure(high, figure.unit)} (${Math.round(coverage * 100)}
+            %)</small
+          >`
+      }${
         !first &&
         figure.against !== null &&
         html`<br /><span class="${mark}"
-            >${change === 'same' ? '~ not significant' : `${changeText(figure)}${words}`}</span
+            >${change === 'same' ? (figure.against.p === null ? 'the same' : '~ not significant') : `${changeText(figure)}${words}`}</span
           >
           <small>${p}</small>`
       }
