@@ -17,6 +17,7 @@ import { FullMemory } from './full-memory.ts';
 import { Handout, type HandoutHost } from './handout.ts';
 import { Lead } from './lead.ts';
 import { Overdue } from './overdue.ts';
+import { planSlices } from './plan-slices.ts';
 import {
   ControlMessage,
   isBefore,
@@ -106,7 +107,7 @@ export class Coordinator {
     this.#lead = new Lead(this.#redis, this.#keys, options);
     const keys = [this.#keys.events, this.#keys.intervals];
     this.#reader = new StreamReader(openRedis(options.target, 'finite'), keys, WorkerMessage);
-    this.#slices = new Slices(this.#redis, this.#keys, () => this.#queue, options.plan.guests.length, this.#lead);
+    this.#slices = new Slices(this.#redis, this.#keys, () => this.#queue, planSlices(options.plan), this.#lead);
     const host: HandoutHost = {
       state: this.state,
       decide: (decision, effect) => this.#decide(decision, effect),
@@ -524,7 +525,7 @@ export class Coordinator {
       throw new UserError(
         EXIT.inconclusive,
         `${present.length} of ${minWorkers} workers came within ${gatherMs / 1000} s, with room for ${room} of ${plan.guests.length} guests`,
-        'start more workers, or give them more --capacity',
+        this.#slices.roomHint,
       );
     }
   }
@@ -575,10 +576,7 @@ export class Coordinator {
     await this.#queue.removeWaiting();
   }
 
-  /**
-   * All guests have ended: whether each worker has told all that they did, so that it may be lost from now on. One that has not is
-   * waited for as long as it may be silent; its guests run again if it is lost.
-   */
+  /** Whether each worker has told all that its guests did, so that it may be lost now. Waits for that one lease at most. */
   #allTold(now: number): boolean {
     this.#restedAtMs ??= now;
     return now - this.#restedAtMs > this.#options.leaseMs || this.state.alive.every(hasAll);

@@ -82,29 +82,15 @@ export type RunRecord = z.infer<typeof RunRecord>;
 /** Workers wait this long for a coordinator that is away, and a run without one this long is dead, ms. */
 export const orphanMs = ({ leaseMs }: Pick<RunRecord, 'leaseMs'>): number => 6 * leaseMs;
 
-/** A job of the guest queue: guests `from` (inclusive) to `to` (exclusive) of the plan, all of one slice. */
+/** A job of the guest queue: the guests of a slice. */
 export const GuestJob = z.strictObject({
   v: z.literal(1),
   slice: count,
-  from: count,
-  to: count,
   incarnation: count,
   /** What counts as the run's start for guests that run again, ms of the Redis clock. Left out: the start of the run. */
   epochMs: instantMs.optional(),
 });
 export type GuestJob = z.infer<typeof GuestJob>;
-
-/** Guest jobs of a run at most; a job is a slice of consecutive guests. */
-const SLICES_MAX = 512;
-
-/** Guests of a slice, the last one may have fewer. @param guests of the whole plan. */
-export const sliceGuests = (guests: number): number => Math.max(1, Math.ceil(guests / SLICES_MAX));
-
-/** Whether a job stays within its slice and the plan: then one claim of the slice covers it. */
-export function jobFits({ slice, from, to }: GuestJob, guests: number): boolean {
-  const size = sliceGuests(guests);
-  return slice * size <= from && from < to && to <= Math.min(guests, (slice + 1) * size);
-}
 
 /** Guests a worker can be told to run at a time. */
 const concurrency = z.int().min(0).max(1_000_000);

@@ -2,12 +2,13 @@
 import type { Redis } from 'ioredis';
 import { holdings, reclaim, type Holding, type Reclaimed } from './claims.ts';
 import type { Lead } from './lead.ts';
-import { sliceGuests, type RunKeys } from './protocol.ts';
+import type { RunKeys } from './protocol.ts';
+import { sliceGuests } from './plan-slices.ts';
 import type { JobProducer } from './queue.ts';
 import type { WorkerState } from './run-state.ts';
 
 export class Slices {
-  /** Guests of a slice; the last one may have fewer. */
+  /** Guests of the largest slice. */
   readonly size: number;
   readonly #reruns = new Map<number, { readonly incarnation: number; readonly epochMs: number }>();
 
@@ -15,19 +16,27 @@ export class Slices {
     private readonly redis: Redis,
     private readonly keys: RunKeys,
     private readonly jobs: () => JobProducer,
-    private readonly guests: number,
+    private readonly slices: readonly (readonly number[])[],
     private readonly lead: Lead,
   ) {
-    this.size = sliceGuests(guests);
+    this.size = slices.reduce((most, { length }) => Math.max(most, length), 1);
   }
 
   get count(): number {
-    return Math.ceil(this.guests / this.size);
+    return this.slices.length;
   }
 
   /** Slices that workers have room for; a slice runs on one worker. */
   room(workers: readonly WorkerState[]): number {
     return workers.reduce((sum, worker) => sum + this.#slots(worker), 0);
+  }
+
+  /** What to do where workers have too little room. */
+  get roomHint(): string {
+    const alone = sliceGuests(this.slices.reduce((sum, { length }) => sum + length, 0));
+    return this.size > alone
+      ? `give one worker a --capacity of ${this.size}: so many guests share the quota of one uid`
+      : 'start more workers, or give them more --capacity';
   }
 
   #slots({ registration }: WorkerState): number {
@@ -44,10 +53,7 @@ export class Slices {
   }
 
   guestsOf(slices: readonly number[]): number[] {
-    return slices.flatMap((slice) => {
-      const from = slice * this.size;
-      return Array.from({ length: Math.min(this.guests, from + this.size) - from }, (_, i) => from + i);
-    });
+    return slices.flatMap((slice) => this.slices[slice] ?? []);
   }
 
   /** Fences a worker and takes its slices away. */
@@ -69,9 +75,8 @@ export class Slices {
     const jobs = held.flatMap(({ slice, incarnation, worker }) => {
       const rerun = this.#reruns.get(slice);
       if (worker !== null || (incarnation > 1 && rerun?.incarnation !== incarnation)) return [];
-      const [from, to] = [slice * this.size, Math.min(this.guests, (slice + 1) * this.size)];
       const epoch = rerun === undefined ? {} : { epochMs: rerun.epochMs };
-      return [{ id: `slice-${slice}-${incarnation}`, data: { v: 1, slice, from, to, incarnation, ...epoch } }];
+      return [{ id: `slice-${slice}-${incarnation}`, data: { v: 1, slice, incarnation, ...epoch } }];
     });
     if (jobs.length > 0) await this.jobs().addAll(jobs);
   }

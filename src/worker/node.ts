@@ -11,11 +11,11 @@ import { Interruption } from '../base/interruption.ts';
 import { machineFailure } from '../base/machine-failure.ts';
 import { VERSION } from '../base/version.ts';
 import { claimOf, claimSlice, takeName, type Claim, type Identity } from '../coordinator/claims.ts';
+import { planSlices } from '../coordinator/plan-slices.ts';
 import {
   ControlMessage,
   fetchPlan,
   GuestJob,
-  jobFits,
   listRuns,
   orphanMs,
   post,
@@ -168,6 +168,7 @@ class Node {
   readonly #identity: Identity;
   readonly #redis: Redis;
   readonly #plan: RunPlan;
+  readonly #slices: readonly (readonly number[])[];
   readonly #record: RunRecord;
   readonly #emulator: Emulator;
   readonly #keys: RunKeys;
@@ -221,6 +222,7 @@ class Node {
     this.#identity = identity;
     this.#redis = redis;
     this.#plan = plan;
+    this.#slices = planSlices(plan);
     this.#record = record;
     this.#emulator = emulator;
     const { target, runId } = options;
@@ -367,7 +369,7 @@ class Node {
 
   async #runSlice(data: unknown): Promise<void> {
     const parsed = GuestJob.safeParse(data);
-    if (!parsed.success || !jobFits(parsed.data, this.#plan.guests.length)) {
+    if (!parsed.success || parsed.data.slice >= this.#slices.length) {
       this.#refusedJobs++;
       return;
     }
@@ -390,9 +392,9 @@ class Node {
       this.#receipts.field(this.#keys.claims, ...claimOf(job, this.#identity.name));
       // The clock of Redis may have been set since the start.
       if (job.epochMs !== undefined) await this.#readClock();
-      const { from, to, incarnation, epochMs } = job;
+      const { slice, incarnation, epochMs } = job;
       const { pace } = this.#plan;
-      const guests = this.#plan.guests.slice(from, to);
+      const guests = (this.#slices[slice] ?? []).flatMap((guest) => this.#plan.guests[guest] ?? []);
       const orderedMs = epochMs === undefined ? 0 : epochMs - this.#toRedisMs - this.#startAtMs;
       const firstNs = guests.reduce((least, { startNs }) => Math.min(least, startNs), Infinity);
       const dueMs = this.#startAtMs + orderedMs + (pace === 0 ? 0 : firstNs / pace / 1e6);

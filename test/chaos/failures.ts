@@ -107,7 +107,7 @@ export const FAILURES: readonly Failure[] = [
     async strike(fleet) {
       const guests = openProducer(fleet.redis.target, guestQueue('pinstorm', fleet.runId));
       try {
-        const again = [0, 1, 2, 3, 4, 5].map((slice) => ({ v: 1, slice, from: slice, to: slice + 1, incarnation: 1 }));
+        const again = [0, 1, 2, 3, 4, 5].map((slice) => ({ v: 1, slice, incarnation: 1 }));
         await guests.addAll(again.map((data, i) => ({ id: `again-${i}`, data })));
       } finally {
         await guests.close();

@@ -135,7 +135,7 @@ describe('Redis', { concurrency: 1 }, () => {
       const guests = openProducer(fleet.redis.target, guestQueue('pinstorm', fleet.runId));
       try {
         const slices = [0, 1, 2, 3, 4, 5];
-        const again = slices.map((slice) => ({ v: 1, slice, from: slice, to: slice + 1, incarnation: 1 }));
+        const again = slices.map((slice) => ({ v: 1, slice, incarnation: 1 }));
         await guests.addAll(again.map((data, i) => ({ id: `again-${i}`, data })));
         await until('all were taken', async () => (await guests.counts()).waiting === 0);
       } finally {

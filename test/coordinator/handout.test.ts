@@ -5,6 +5,7 @@ import type { Redis } from 'ioredis';
 import { claimSlice, takeName } from '../../src/coordinator/claims.ts';
 import { Handout } from '../../src/coordinator/handout.ts';
 import { Lead } from '../../src/coordinator/lead.ts';
+import { planSlices } from '../../src/coordinator/plan-slices.ts';
 import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
 import {
   runKeys,
@@ -40,10 +41,11 @@ function handing(guests: number, options: { onWorkerLoss?: 'rerun' | 'partial'; 
   const plan = {
     guests: Array.from({ length: guests }, (_, index) => ({ index, startNs: 0 })),
     pace: 1,
+    variant: 'D',
   } as unknown as RunPlan;
   const state = new RunState(plan, new StatsLayout([]));
   const lead = new Lead(redis, keys, { target: server.target, runId: `run-${run}`, leaseMs: 1000 });
-  const slices = new Slices(redis, keys, () => queue, guests, lead);
+  const slices = new Slices(redis, keys, () => queue, planSlices(plan), lead);
   const decided: Decision[] = [];
   const told: ControlMessage[] = [];
   const lost: string[] = [];
@@ -72,7 +74,7 @@ function handing(guests: number, options: { onWorkerLoss?: 'rerun' | 'partial'; 
     state.register({ t: 'register', worker, capacity, ...rest }, 0);
     const identity = await takeName(redis, keys, worker);
     for (const slice of taken) {
-      const job = { v: 1 as const, slice, from: slice, to: slice + 1, incarnation: 1 };
+      const job = { v: 1 as const, slice, incarnation: 1 };
       assert.equal(await claimSlice(redis, keys, job, identity), 'ok');
     }
   };

@@ -2,12 +2,14 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import fc from 'fast-check';
-import { sliceGuests } from '../../src/coordinator/protocol.ts';
+import { planSlices, sliceGuests } from '../../src/coordinator/plan-slices.ts';
 import type { WorkerState } from '../../src/coordinator/run-state.ts';
 import { Slices } from '../../src/coordinator/slices.ts';
 
+const planOf = (uids: readonly (number | undefined)[], variant = 'D') =>
+  planSlices({ variant, guests: uids.map((uid) => ({ uid })) as never });
 const slicesOf = (guests: number): Slices =>
-  new Slices({} as never, {} as never, () => ({}) as never, guests, {} as never);
+  new Slices({} as never, {} as never, () => ({}) as never, planOf(Array.from({ length: guests })), {} as never);
 const workers = (capacities: readonly number[]): WorkerState[] =>
   capacities.map((capacity, i) => ({ registration: { worker: `w${i}`, capacity } }) as WorkerState);
 
@@ -47,4 +49,41 @@ it('a slice is open until its last guest has ended', () => {
   const slices = slicesOf(1024);
   const ended = new Set(Array.from({ length: 1023 }, (_, guest) => guest));
   assert.deepEqual([...slices.open((guest) => ended.has(guest))], [511]);
+});
+
+it('each guest is in one slice; where users are charged, the guests of a uid are in the same one', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.option(fc.integer({ min: 0, max: 20 }), { nil: undefined }), { minLength: 1, maxLength: 1500 }),
+      fc.constantFrom('D', 'I', 'I-mm'),
+      (uids, variant) => {
+        const slices = planOf(uids, variant);
+        assert.deepEqual(
+          slices.flat().toSorted((a, b) => a - b),
+          uids.map((_, i) => i),
+        );
+        if (variant !== 'I') {
+          assert.ok(slices.every(({ length }) => length <= sliceGuests(uids.length)));
+          return;
+        }
+        const at = new Map<number, number>();
+        slices.forEach((guests, slice) => {
+          for (const guest of guests) {
+            const uid = uids[guest];
+            if (uid !== undefined) assert.equal(at.get(uid) ?? slice, slice);
+            if (uid !== undefined) at.set(uid, slice);
+          }
+        });
+      },
+    ),
+    { seed: 20_161_216, numRuns: 300 },
+  );
+});
+
+it('guests of one uid need one worker with room for all of them', () => {
+  const slices = new Slices({} as never, {} as never, () => ({}) as never, planOf([7, 7, 7, 8], 'I'), {} as never);
+  assert.deepEqual([slices.count, slices.size], [2, 3]);
+  assert.equal(slices.room(workers([2, 2])), 0);
+  assert.match(slices.roomHint, /capacity of 3: so many guests share the quota of one uid/);
+  assert.equal(slices.room(workers([3, 4])), 2);
 });

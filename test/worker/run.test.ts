@@ -216,7 +216,7 @@ describe('hostile input', () => {
         const [runId] = await admin.hkeys(runsKey('pinstorm'));
         assert.ok(runId !== undefined);
         const guests = openProducer(redis.target, guestQueue('pinstorm', runId));
-        const slice = { v: 1, slice: 0, from: 0, to: 1, incarnation: 1 };
+        const slice = { v: 1, slice: 0, incarnation: 1 };
         const jobs = [
           null,
           [],
