@@ -21,6 +21,7 @@ const RULES: Readonly<Record<string, rules.Rule>> = {
   'no test is left out': rules.noTestLeftOut,
   'every call of a path is driven': rules.pathsAreDriven,
   'no giant files': rules.noGiantFile,
+  'what is printed goes one way': rules.outputHasOneWay,
 };
 for (const [name, rule] of Object.entries(RULES)) test(name, () => assertNone(rule(sources)));
 
@@ -76,6 +77,8 @@ test('each rule finds what it is for', () => {
     ['src/engine/wall.ts', `performance.now();`],
     ['src/engine/wall/loop.ts', `performance.now();`],
     ['src/cli/a.ts', `Date.now(); Math.random();`, '1 uses Math.random'],
+    ['src/cli/a.ts', `process.exit(1);\nconsole.log(x)`, '1 uses process.exit', '2 uses console.log'],
+    ['src/cli/main.ts', `process.exit(1); process.stdout.write(x)`, '1 uses process.stdout'],
     ['src/cli/a.ts', `f();\n/* ${mark} */`, '2 an unfinished mark'],
     ['src/cli/a.ts', `// @ts-${ignore}\nf();`, '1 a type error is suppressed'],
     ['src/cli/a.ts', `let any: string; const x = y as any;`, '1 the type any'],

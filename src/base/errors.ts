@@ -14,11 +14,11 @@ export const EXIT = {
   threshold: 99,
   /** The scenario, an option, an argument or the environment is invalid; nothing was run. */
   invalid: 104,
-  /** Stopped by the user (SIGINT, SIGTERM) before the planned end. */
+  /** Stopped by the user (SIGINT, SIGTERM, SIGHUP) before the planned end. */
   stopped: 105,
   /** An accounting invariant was violated and the scenario did not expect it. */
   violated: 112,
-  /** No verdict: workers were lost or the coverage is too low. */
+  /** No verdict: workers were lost, the coverage is too low, or what was found out could not be written. */
   inconclusive: 113,
   /** The load generator could not keep its schedule: its figures are not to be trusted. */
   saturated: 114,
@@ -35,7 +35,7 @@ export const EXIT_MEANING: Readonly<Record<ExitCode, string>> = {
   [EXIT.invalid]: 'invalid scenario, option or environment; nothing was run',
   [EXIT.stopped]: 'stopped by the user',
   [EXIT.violated]: 'an accounting invariant was violated unexpectedly',
-  [EXIT.inconclusive]: 'inconclusive: workers lost or coverage too low',
+  [EXIT.inconclusive]: 'inconclusive: workers lost, coverage too low or results not written',
   [EXIT.saturated]: 'the generator was saturated; figures not to be trusted',
 };
 

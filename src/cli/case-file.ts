@@ -1,5 +1,6 @@
 /** `run` and `simulate` given a case instead of a scenario. */
 import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
+import type { Interrupts } from './interrupts.ts';
 
 export async function isCaseFile(file: string): Promise<boolean> {
   const [{ isCase }, { parseSource }, { readScenarioText }] = await Promise.all([
@@ -22,6 +23,7 @@ export async function caseFromScenarioOptions(
     readonly set: readonly unknown[];
     readonly json: boolean;
   },
+  interrupts: Interrupts,
 ): Promise<ExitCode> {
   if (o.set.length > 0 || o.pace !== undefined || o.duration !== undefined) {
     throw new UserError(EXIT.invalid, `${file} is a case: it has no pace, duration or keys to set`, 'edit the file');
@@ -31,5 +33,5 @@ export async function caseFromScenarioOptions(
     throw new UserError(EXIT.invalid, `--seed: expected a whole number, got ${JSON.stringify(o.seed)}`);
   }
   const { caseCommand } = await import('./case-run.ts');
-  return caseCommand(file, driver, { variant: o.variant, executions: undefined, seed, json: o.json });
+  return caseCommand(file, driver, { variant: o.variant, executions: undefined, seed, json: o.json }, interrupts);
 }

@@ -13,6 +13,8 @@ import { search } from '../schedule/search.ts';
 import { runCaseOnThreads } from '../worker/case-wall.ts';
 import type { Variant } from '../model/kernels/variant.ts';
 import { DEFAULT_MAX_STEPS, loadProgram, variantNamed, type Program } from './explore-program.ts';
+import { stopOnInterrupt, type Interrupts } from './interrupts.ts';
+import { print, say } from './output.ts';
 
 export type CaseDriver = 'virtual' | 'wall';
 
@@ -115,7 +117,12 @@ export interface CaseCommand {
 }
 
 /** What the commands do with a case under a driver that knows time. @throws UserError for a scenario. */
-export async function caseCommand(file: string, driver: CaseDriver, o: CaseCommand): Promise<ExitCode> {
+export async function caseCommand(
+  file: string,
+  driver: CaseDriver,
+  o: CaseCommand,
+  interrupts: Interrupts,
+): Promise<ExitCode> {
   const program = loadProgram(file);
   if (program.guest !== null) {
     const command = driver === 'wall' ? 'run' : 'simulate';
@@ -123,14 +130,9 @@ export async function caseCommand(file: string, driver: CaseDriver, o: CaseComma
   }
   const variant = variantNamed(o.variant ?? program.plan.variant);
   const executions = o.executions ?? CASE_EXECUTIONS[driver];
-  let stopped = false;
-  const stop = (): void => {
-    stopped = true;
-  };
-  process.once('SIGINT', stop).once('SIGTERM', stop);
-  process.stderr.write(`running ${program.plan.name} on variant ${variant.id}: ${driver} driver, seed ${o.seed}\n`);
-  const run = await runCase(program, variant, driver, { executions, seed: o.seed, stop: () => stopped });
-  process.off('SIGINT', stop).off('SIGTERM', stop);
+  const stop = stopOnInterrupt(interrupts);
+  say(`running ${program.plan.name} on variant ${variant.id}: ${driver} driver, seed ${o.seed}\n`);
+  const run = await runCase(program, variant, driver, { executions, seed: o.seed, stop: () => stop.isSet });
   const wrong =
     run.failures.some((f) => !f.expected || f.explored === false) ||
     run.outcomes.some((known) => known.explored === false);
@@ -138,12 +140,12 @@ export async function caseCommand(file: string, driver: CaseDriver, o: CaseComma
     const { variant: v, ...rest } = run;
     const verdict = wrong ? 'violated' : 'bounded';
     const document = { case: program.plan.name, variant: v.id, driver, seed: o.seed, verdict, ...rest };
-    process.stdout.write(`${JSON.stringify(document)}\n`);
+    print(`${JSON.stringify(document)}\n`);
   } else {
-    process.stdout.write(caseText(program.plan.name, run, driver, o.seed, wrong));
+    print(caseText(program.plan.name, run, driver, o.seed, wrong));
   }
   if (wrong) return EXIT.violated;
-  return stopped ? EXIT.stopped : EXIT.ok;
+  return stop.isSet ? EXIT.stopped : EXIT.ok;
 }
 
 function caseText(name: string, run: CaseRun, driver: CaseDriver, seed: number, wrong: boolean): string {

@@ -7,6 +7,7 @@
  * imported inside `run`, so that `--help` stays fast.
  */
 import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
+import type { Interrupts } from './interrupts.ts';
 
 /** A positional argument; positions follow the order of the keys. */
 export interface ArgumentSpec<T> {
@@ -48,11 +49,17 @@ export interface Command<A, O> {
   readonly options: { readonly [K in keyof O]: OptionSpec<O[K]> };
   /** At least one; each must work as it stands in a fresh clone. */
   readonly examples: readonly Example[];
-  /** Exit statuses besides 0 and 104, which every command has. */
+  /** Exit statuses besides those of EVERY_COMMAND. */
   readonly exits: readonly ExitCode[];
-  /** @returns the exit status. @throws UserError for everything the user can mend. */
-  run(args: A, options: O): Promise<ExitCode> | ExitCode;
+  /**
+   * @param interrupts the command says there how it ends in order; one that does not is ended at once.
+   * @returns the exit status. @throws UserError for everything the user can mend.
+   */
+  run(args: A, options: O, interrupts: Interrupts): Promise<ExitCode> | ExitCode;
 }
+
+/** Exit statuses that every command has: done, invalid, stopped by the user, results that could not be written. */
+export const EVERY_COMMAND: readonly ExitCode[] = [EXIT.ok, EXIT.invalid, EXIT.stopped, EXIT.inconclusive];
 
 export type AnyCommand = Command<Record<string, unknown>, Record<string, unknown>>;
 

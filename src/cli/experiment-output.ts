@@ -8,6 +8,7 @@ import { renderExperiment } from '../report/html/experiment.ts';
 import { compareCells } from './compare.ts';
 import { metricsOf, summarise, type CellResults } from './experiment.ts';
 import { kneesOf, type Axis } from './sweep.ts';
+import { say } from './output.ts';
 
 export interface SavedExperiment {
   readonly kind: Experiment['kind'];
@@ -65,5 +66,5 @@ export function writeExperimentHtml(file: string, experiment: Experiment): void 
     const code = (error as NodeJS.ErrnoException).code ?? String(error);
     throw new UserError(EXIT.invalid, `cannot write ${file} (${code})`, 'choose another place with --out');
   }
-  process.stderr.write(`pinstorm: report ${file}\n`);
+  say(`pinstorm: report ${file}\n`);
 }

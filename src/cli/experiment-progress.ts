@@ -1,11 +1,11 @@
 /** The progress line of an experiment, on a terminal only: how many of its runs are done and how long the rest may take. */
 import { duration } from '../report/format.ts';
+import { stderr } from './output.ts';
 
 export function experimentProgress(
   quiet: boolean,
   what = 'hosts simulated',
 ): { update: (done: number, of: number) => void; end: () => void } {
-  const { stderr } = process;
   const shown = !quiet && stderr.isTTY;
   const startMs = performance.now();
   return {
@@ -13,10 +13,10 @@ export function experimentProgress(
       if (!shown) return;
       const restMs = ((performance.now() - startMs) / done) * (of - done);
       const bar = '='.repeat(Math.round((done / of) * 30)).padEnd(30);
-      stderr.write(`\r[${bar}] ${done} of ${of} ${what}, ${duration(restMs * 1e6)} left \u001b[K`);
+      stderr.draw(`[${bar}] ${done} of ${of} ${what}, ${duration(restMs * 1e6)} left`);
     },
     end() {
-      if (shown) stderr.write('\r\u001b[K');
+      if (shown) stderr.wipe();
     },
   };
 }

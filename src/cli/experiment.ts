@@ -13,12 +13,14 @@ import { planRun } from '../scenario/plan.ts';
 import { loadScenario } from '../scenario/validate.ts';
 import { simulateRemotely } from '../coordinator/experiment.ts';
 import type { RedisTarget } from '../coordinator/redis.ts';
-import { simulateAll, type PoolOptions, type StopSignal } from '../worker/virtual-pool.ts';
+import { simulateAll, type PoolOptions } from '../worker/virtual-pool.ts';
+import type { StopSignal } from '../worker/stop-signal.ts';
 import { hostTasks, type HostResult, type HostTask } from '../worker/virtual-run.ts';
 import { REGISTRY } from './registry.ts';
 import type { SimulationProgress } from './simulation-progress.ts';
 import { plannedNs } from './virtual-intervals.ts';
 import { virtualResults } from './virtual-results.ts';
+import { say } from './output.ts';
 
 export interface Cell {
   /** What the cell is, axis by axis: `variant: D`. */
@@ -141,7 +143,7 @@ export async function runCells(
       : await simulateRemotely(remote, runs, {
           onProgress: (done) => shown?.update({ done, simulatedNs: new Float64Array(tasks.flat().length) }),
           stopped: () => stop?.isSet ?? false,
-          onMessage: (text) => process.stderr.write(`${text}\n`),
+          onMessage: (text) => say(`${text}\n`),
         });
   shown?.end();
   const results = runs.map((plan, i) => {

@@ -6,8 +6,10 @@ import { Argument, Command as Commander, CommanderError, Option } from 'commande
 import { EXIT, EXIT_MEANING, UserError, withoutPasswords, type ExitCode } from '../base/errors.ts';
 import { machineFailure } from '../base/machine-failure.ts';
 import { VERSION } from '../base/version.ts';
-import { flagName, shownDefault, variableName, type AnyCommand } from './command.ts';
+import { EVERY_COMMAND, flagName, shownDefault, variableName, type AnyCommand } from './command.ts';
 import { COMMANDS, type CommandRow } from './commands/index.ts';
+import { Interrupts } from './interrupts.ts';
+import { print, say } from './output.ts';
 
 export const HELP_COLUMNS = 80;
 const DESCRIPTION = 'Emulates fleets of VFIO guests and stress-tests how the kernel accounts the memory they lock.';
@@ -15,32 +17,38 @@ const DESCRIPTION = 'Emulates fleets of VFIO guests and stress-tests how the ker
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Runs the command that `argv` (without node and script) asks for. @returns the exit status; prints all messages. */
-export async function runCommandLine(argv: readonly string[], env: Environment): Promise<number> {
+export async function runCommandLine(
+  argv: readonly string[],
+  env: Environment,
+  interrupts = new Interrupts(),
+): Promise<number> {
   try {
-    return await dispatch(argv, env);
+    return await Promise.race([interrupts.atOnce, dispatch(argv, env, interrupts)]);
   } catch (error) {
     return reportError(error, env);
+  } finally {
+    await interrupts.cleanUp();
   }
 }
 
 /** Prints `error` on stderr the way users should see it. @returns the exit status that goes with it. */
 export function reportError(thrown: unknown, env: Environment): number {
   const error = machineFailure(thrown) ?? thrown;
-  const say = (text: string): boolean => process.stderr.write(withoutPasswords(text));
+  const tell = (text: string): void => say(withoutPasswords(text));
   if (error instanceof UserError) {
-    say(`pinstorm: error: ${error.message}\n${error.hint ? `hint: ${error.hint}\n` : ''}`);
+    tell(`pinstorm: error: ${error.message}\n${error.hint ? `hint: ${error.hint}\n` : ''}`);
     return error.exitCode;
   }
   const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  if (env['PINSTORM_DEBUG'] && error instanceof Error) say(`${error.stack}\n`);
-  say(
+  if (env['PINSTORM_DEBUG'] && error instanceof Error) tell(`${error.stack}\n`);
+  tell(
     `pinstorm: internal error: ${what.replaceAll('\n', ' ')}\n` +
       'this is a bug in pinstorm; run with PINSTORM_DEBUG=1 for the stack\n',
   );
   return EXIT.bug;
 }
 
-async function dispatch(argv: readonly string[], env: Environment): Promise<ExitCode> {
+async function dispatch(argv: readonly string[], env: Environment, interrupts: Interrupts): Promise<ExitCode> {
   const program = commander('pinstorm').description(DESCRIPTION).version(VERSION, '-V, --version', 'print the version');
   program.usage('COMMAND [argument ...] [option ...]').helpCommand(false);
   program.addHelpText('after', topLevelEpilogue);
@@ -53,7 +61,7 @@ async function dispatch(argv: readonly string[], env: Environment): Promise<Exit
   for (const [name, row] of Object.entries(COMMANDS)) {
     const sub =
       name === wanted[0]
-        ? describe(name, row, (await row.load()).command, env, (status) => (result = status))
+        ? describe(name, row, (await row.load()).command, env, interrupts, (status) => (result = status))
         : commander(name);
     program.addCommand(sub.summary(row.summary));
   }
@@ -73,6 +81,7 @@ export function describe(
   row: CommandRow,
   command: AnyCommand,
   env: Environment,
+  interrupts: Interrupts,
   done: (status: ExitCode) => void,
 ): Commander {
   const sub = commander(name).description(`${sentence(row.summary)}\n\n${command.description}`);
@@ -91,7 +100,8 @@ export function describe(
   }
   sub.addHelpText('after', epilogue(command));
   sub.action(async () => {
-    done(await command.run(parseArguments(command, sub.processedArgs), resolveOptions(command, sub.opts(), env)));
+    const options = resolveOptions(command, sub.opts(), env);
+    done(await command.run(parseArguments(command, sub.processedArgs), options, interrupts));
   });
   return sub;
 }
@@ -141,7 +151,7 @@ function commander(name: string): Commander {
     .exitOverride()
     .helpOption('-h, --help', 'print this help')
     .configureHelp({ helpWidth: HELP_COLUMNS })
-    .configureOutput({ outputError: () => undefined })
+    .configureOutput({ writeOut: print, outputError: () => undefined })
     .showHelpAfterError(false);
 }
 
@@ -158,7 +168,7 @@ function toUserError(error: CommanderError, argv: readonly string[]): UserError 
 }
 
 function epilogue(command: AnyCommand): string {
-  const exits = [...new Set<ExitCode>([EXIT.ok, EXIT.invalid, ...command.exits])].toSorted((a, b) => a - b);
+  const exits = [...new Set<ExitCode>([...EVERY_COMMAND, ...command.exits])].toSorted((a, b) => a - b);
   const examples = command.examples.map((e) => `  ${e.command}\n      ${e.what}`).join('\n');
   const [firstOption] = Object.keys(command.options);
   const variables =

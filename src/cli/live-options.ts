@@ -56,10 +56,4 @@ export const LOSS_OPTIONS = {
 };
 export const DEFAULT_LEASE_MS = 10_000;
 
-export const LIVE_EXITS: readonly ExitCode[] = [
-  EXIT.threshold,
-  EXIT.stopped,
-  EXIT.violated,
-  EXIT.inconclusive,
-  EXIT.saturated,
-];
+export const LIVE_EXITS: readonly ExitCode[] = [EXIT.threshold, EXIT.violated, EXIT.saturated];

@@ -30,6 +30,8 @@ import { REGISTRY } from './registry.ts';
 import { finishReport } from './report-output.ts';
 import { RunWatch } from './run-watch.ts';
 import { withHistories } from './shortest-history.ts';
+import type { Interrupts } from './interrupts.ts';
+import { print, stderr, stdout } from './output.ts';
 
 export interface LiveRunOptions {
   readonly resolved: ResolvedScenario;
@@ -65,193 +67,170 @@ const REJOIN_MS = 30_000;
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 
 /** Runs to the end. @returns the exit status of the verdict. @throws UserError when there is nothing to report. */
-export async function liveRun(options: LiveRunOptions): Promise<ExitCode> {
+export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): Promise<ExitCode> {
   const { plan } = options;
   const runId = options.resume ?? options.run ?? `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
-  const status = new StatusLine(process.stderr, { quiet: options.quiet, term: process.env['TERM'] });
-  const cleanups: (() => Promise<void>)[] = [];
-  let stopNow: ((error: UserError) => void) | undefined;
-  let interrupts = 0;
+  const status = new StatusLine(stderr, { quiet: options.quiet, term: process.env['TERM'] });
   let stopGently = (): void => {};
-  const stopped = new Promise<never>((_, reject) => (stopNow = reject));
-  stopped.catch(() => {});
-  const onSignal = (): void => {
-    interrupts++;
-    if (interrupts === 1) {
-      status.message('pinstorm: stopping; once more to stop at once');
-      stopGently();
-    } else {
-      stopNow?.(
-        new UserError(EXIT.stopped, 'stopped at once by the user', 'the run directory holds what was measured'),
-      );
-    }
-  };
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
-  try {
-    return await Promise.race([stopped, body()]);
-  } finally {
-    status.clear();
-    for (const cleanup of cleanups.toReversed()) await cleanup().catch(() => {});
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+  interrupts.onFirst((text) => {
+    status.message(text);
+    stopGently();
+  });
+  interrupts.defer(() => status.clear());
+  const watch = new RunWatch(options, runId);
+  if (options.metricsPort !== undefined) {
+    const registry = createRegistry(watch.metricSources());
+    const { metricsHost: host } = options;
+    const { port, close } = await serveMetrics(registry, { port: options.metricsPort, host });
+    interrupts.defer(close);
+    status.message(`pinstorm: metrics at http://${host.includes(':') ? `[${host}]` : host}:${port}/metrics`);
   }
+  let page: LivePage | undefined;
+  if (options.ui || options.uiPort !== undefined) {
+    const { LivePage: Page } = await import('./live-page.ts');
+    page = await Page.open({
+      port: options.uiPort ?? 0,
+      run: watch.identity(),
+      scale: watch.layout.scale,
+      // As the first Ctrl-C.
+      onStop: () => {
+        if (interrupts.count === 0) interrupts.signal();
+      },
+    });
+    interrupts.defer(() => page?.close() ?? Promise.resolve());
+    status.message(`pinstorm: the run is shown at ${page.url}`);
+  }
+  const [target, redis] = await openTarget(options);
+  if (redis !== undefined) interrupts.defer(() => redis.close());
+  if (interrupts.count > 0) return EXIT.stopped;
 
-  async function body(): Promise<ExitCode> {
-    const watch = new RunWatch(options, runId);
-    if (options.metricsPort !== undefined) {
-      const registry = createRegistry(watch.metricSources());
-      const { metricsHost: host } = options;
-      const { port, close } = await serveMetrics(registry, { port: options.metricsPort, host });
-      cleanups.push(close);
-      status.message(`pinstorm: metrics at http://${host.includes(':') ? `[${host}]` : host}:${port}/metrics`);
-    }
-    let page: LivePage | undefined;
-    if (options.ui || options.uiPort !== undefined) {
-      const { LivePage: Page } = await import('./live-page.ts');
-      page = await Page.open({
-        port: options.uiPort ?? 0,
-        run: watch.identity(),
-        scale: watch.layout.scale,
-        // As the first Ctrl-C.
-        onStop: () => {
-          if (interrupts === 0) onSignal();
-        },
-      });
-      cleanups.push(() => page?.close() ?? Promise.resolve());
-      status.message(`pinstorm: the run is shown at ${page.url}`);
-    }
-    const [target, redis] = await openTarget(options);
-    if (redis !== undefined) cleanups.push(() => redis.close());
-    if (interrupts > 0) return EXIT.stopped;
-
-    let directory: RunDirectory | undefined;
-    const begun = options.resume === undefined ? null : findBegun(options.out, runId, watch.replay);
-    if (begun !== null) watch.resume(begun);
-    // Nobody will join a run on a private Redis.
-    const rejoinMs = options.workers > 0 ? 0 : REJOIN_MS;
-    const { minWorkers, onWorkerLoss, lease: leaseMs = DEFAULT_LEASE_MS } = options;
-    /** Up to where the live page has the run. */
-    let shownSeconds = begun?.endSeconds ?? 0;
-    const workers = (): WorkerHealth[] => watch.state.workerHealth(performance.now());
-    const record = (atSeconds: number, kind: string, fields: Record<string, unknown>, again = false): void => {
-      directory?.event(atSeconds, kind, fields, again);
-      page?.event(atSeconds, kind, fields);
-    };
-    const coordinator = new Coordinator(
-      { target, plan, runId, resume: options.resume !== undefined, minWorkers, leaseMs, onWorkerLoss, rejoinMs },
+  let directory: RunDirectory | undefined;
+  const begun = options.resume === undefined ? null : findBegun(options.out, runId, watch.replay);
+  if (begun !== null) watch.resume(begun);
+  // Nobody will join a run on a private Redis.
+  const rejoinMs = options.workers > 0 ? 0 : REJOIN_MS;
+  const { minWorkers, onWorkerLoss, lease: leaseMs = DEFAULT_LEASE_MS } = options;
+  /** Up to where the live page has the run. */
+  let shownSeconds = begun?.endSeconds ?? 0;
+  const workers = (): WorkerHealth[] => watch.state.workerHealth(performance.now());
+  const record = (atSeconds: number, kind: string, fields: Record<string, unknown>, again = false): void => {
+    directory?.event(atSeconds, kind, fields, again);
+    page?.event(atSeconds, kind, fields);
+  };
+  const coordinator = new Coordinator(
+    { target, plan, runId, resume: options.resume !== undefined, minWorkers, leaseMs, onWorkerLoss, rejoinMs },
+    {
+      started(startAtMs, inMs) {
+        watch.start(startAtMs, inMs);
+        const scenario = stringify(withDefaults(options.resolved, REGISTRY));
+        directory = new RunDirectory(options.out, runRecord(), scenario, plan, begun ?? undefined);
+        interrupts.left = `the run directory ${directory.path} holds what was measured`;
+        if (begun === null) record(0, 'start', { runId, guests: plan.guests.length });
+      },
+      progress() {
+        const { delta, gauges, guests, progress, crossed } = watch.interval();
+        const violated = watch.newlyViolated();
+        directory?.interval(watch.elapsedSeconds, delta, { ...gauges, ...watch.violationGauges() }, guests);
+        const counters = Object.fromEntries(delta.layout.counterNames.map((name, i) => [name, delta.counters[i]!]));
+        const interval = { startSeconds: shownSeconds, endSeconds: watch.elapsedSeconds, counters, gauges, guests };
+        page?.interval(interval, delta, () => watch.resultsSoFar(), workers());
+        shownSeconds = watch.elapsedSeconds;
+        for (const fields of violated) record(watch.elapsedSeconds, 'violation', fields);
+        for (const { atSeconds, stage } of watch.stagesBegun()) record(atSeconds, 'stage', { stage });
+        status.update(progress, performance.now());
+        if (crossed === null) return;
+        const { metric, expression } = crossed;
+        record(watch.elapsedSeconds, 'threshold', { metric, expression });
+        status.message(`pinstorm: stopping, a threshold is crossed: ${metric} ${expression}`);
+        coordinator.stop('threshold');
+      },
+      guest(outcome, worker, replayed) {
+        const row = watch.guestRow(outcome, worker);
+        directory?.guest(row, replayed);
+        page?.guest(row);
+      },
+      event(kind, fields, replayed) {
+        watch.event(kind, fields);
+        record(watch.elapsedSeconds, kind, fields, replayed);
+        const text = replayed ? undefined : said(kind, fields);
+        if (text !== undefined) status.message(`pinstorm: ${text}`);
+      },
+    },
+  );
+  watch.follow(coordinator);
+  stopGently = () => coordinator.stop();
+  const runRecord = (): ConstructorParameters<typeof RunDirectory>[1] => ({
+    schemaVersion: RUN_DIRECTORY_VERSION,
+    clock: 'real',
+    run: watch.identity(),
+    node: process.version,
+    machine: machineFacts(),
+    statistics: { digits: watch.layout.scale.digits, counters: [...watch.layout.counterNames] },
+    thresholds: plan.thresholds.map(({ metric, expression }) => ({ metric, expression })),
+    ...(plan.stages === undefined ? {} : { stages: [...plan.stages] }),
+    expect: [...plan.expect],
+    guestsPlanned: plan.guests.length,
+    minShare: 1,
+    health: watch.healthFacts(),
+  });
+  if (options.workers === 0) {
+    status.message(`pinstorm: run ${runId}; should this process die, the same command with --resume ${runId} goes on`);
+  }
+  let children: WorkerProcesses | undefined;
+  // Ends everything: told twice, it does it once.
+  let ending: Promise<void> | undefined;
+  const end = (graceMs: number): Promise<void> =>
+    (ending ??= (async () => {
+      await coordinator.dismiss();
+      await children?.finish(graceMs);
+      await coordinator.close(coordinator.state.workers.size > options.workers);
+    })());
+  let redisGone = false;
+  interrupts.defer(() => end(interrupts.count > 1 || redisGone ? 0 : 5000));
+  if (options.workers > 0) {
+    const { workers: count, threads } = options;
+    children = new WorkerProcesses(
+      { main: MAIN, target, runId, count, threads, capacity: Math.max(1, plan.guests.length) },
       {
-        started(startAtMs, inMs) {
-          watch.start(startAtMs, inMs);
-          const scenario = stringify(withDefaults(options.resolved, REGISTRY));
-          directory = new RunDirectory(options.out, runRecord(), scenario, plan, begun ?? undefined);
-          if (begun === null) record(0, 'start', { runId, guests: plan.guests.length });
-        },
-        progress() {
-          const { delta, gauges, guests, progress, crossed } = watch.interval();
-          const violated = watch.newlyViolated();
-          directory?.interval(watch.elapsedSeconds, delta, { ...gauges, ...watch.violationGauges() }, guests);
-          const counters = Object.fromEntries(delta.layout.counterNames.map((name, i) => [name, delta.counters[i]!]));
-          const interval = { startSeconds: shownSeconds, endSeconds: watch.elapsedSeconds, counters, gauges, guests };
-          page?.interval(interval, delta, () => watch.resultsSoFar(), workers());
-          shownSeconds = watch.elapsedSeconds;
-          for (const fields of violated) record(watch.elapsedSeconds, 'violation', fields);
-          for (const { atSeconds, stage } of watch.stagesBegun()) record(atSeconds, 'stage', { stage });
-          status.update(progress, performance.now());
-          if (crossed === null) return;
-          const { metric, expression } = crossed;
-          record(watch.elapsedSeconds, 'threshold', { metric, expression });
-          status.message(`pinstorm: stopping, a threshold is crossed: ${metric} ${expression}`);
-          coordinator.stop('threshold');
-        },
-        guest(outcome, worker, replayed) {
-          const row = watch.guestRow(outcome, worker);
-          directory?.guest(row, replayed);
-          page?.guest(row);
-        },
-        event(kind, fields, replayed) {
-          watch.event(kind, fields);
-          record(watch.elapsedSeconds, kind, fields, replayed);
-          const text = replayed ? undefined : said(kind, fields);
-          if (text !== undefined) status.message(`pinstorm: ${text}`);
+        gone: (worker, why) => coordinator.workerGone(worker, why),
+        said: (worker, line) => {
+          // What a worker says before its end is repeated with its loss; the rest is for whoever looks for a bug.
+          if (process.env['PINSTORM_DEBUG']) status.message(`${worker}: ${line}`);
         },
       },
     );
-    watch.follow(coordinator);
-    stopGently = () => coordinator.stop();
-    const runRecord = (): ConstructorParameters<typeof RunDirectory>[1] => ({
-      schemaVersion: RUN_DIRECTORY_VERSION,
-      clock: 'real',
-      run: watch.identity(),
-      node: process.version,
-      machine: machineFacts(),
-      statistics: { digits: watch.layout.scale.digits, counters: [...watch.layout.counterNames] },
-      thresholds: plan.thresholds.map(({ metric, expression }) => ({ metric, expression })),
-      ...(plan.stages === undefined ? {} : { stages: [...plan.stages] }),
-      expect: [...plan.expect],
-      guestsPlanned: plan.guests.length,
-      minShare: 1,
-      health: watch.healthFacts(),
-    });
-    if (options.workers === 0) {
-      status.message(
-        `pinstorm: run ${runId}; should this process die, the same command with --resume ${runId} goes on`,
-      );
-    }
-    let children: WorkerProcesses | undefined;
-    // Ends everything: told twice, it does it once.
-    let ending: Promise<void> | undefined;
-    const end = (graceMs: number): Promise<void> =>
-      (ending ??= (async () => {
-        await coordinator.dismiss();
-        await children?.finish(graceMs);
-        await coordinator.close(coordinator.state.workers.size > options.workers);
-      })());
-    let redisGone = false;
-    cleanups.push(() => end(interrupts > 1 || redisGone ? 0 : 5000));
-    if (options.workers > 0) {
-      const { workers: count, threads } = options;
-      children = new WorkerProcesses(
-        { main: MAIN, target, runId, count, threads, capacity: Math.max(1, plan.guests.length) },
-        {
-          gone: (worker, why) => coordinator.workerGone(worker, why),
-          said: (worker, line) => {
-            // What a worker says before its end is repeated with its loss; the rest is for whoever looks for a bug.
-            if (process.env['PINSTORM_DEBUG']) status.message(`${worker}: ${line}`);
-          },
-        },
-      );
-    }
-    const watchRedis = async (): Promise<void> => {
-      await redis?.ended;
-      if (redis === undefined || ending !== undefined) return;
-      redisGone = true;
-      coordinator.redisGone(new UserError(EXIT.inconclusive, 'the private redis-server ended'));
-    };
-    void watchRedis();
-    const loop = monitorEventLoopDelay({ resolution: 10 });
-    loop.enable();
-    const outcome: RunEnd = await coordinator.run();
-    loop.disable();
-    watch.stop();
-    status.clear();
-    if (directory === undefined) {
-      await end(5000);
-      return EXIT.stopped;
-    }
-
-    // The run stays in Redis until its results are on disk: until then another coordinator can take this one's place.
-    await coordinator.dismiss();
-    const results = withHistories(watch.results(outcome, coordinator, loop.percentile(99)));
-    const summary = renderSummary(results, styleFor({}, {}));
-    record(watch.elapsedSeconds, 'end', { verdict: results.verdict.verdict, reasons: coordinator.reasons });
-    directory.finish(results, summary);
-    const written = finishReport(directory.path);
-    await end(5000);
-    if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
-    else process.stdout.write(renderSummary(results, styleFor(process.stdout, process.env)));
-    status.message(`pinstorm: ${written}`);
-    await page?.end(results, workers(), join(directory.path, 'report.html'));
-    return results.verdict.exitCode as ExitCode;
   }
+  const watchRedis = async (): Promise<void> => {
+    await redis?.ended;
+    if (redis === undefined || ending !== undefined) return;
+    redisGone = true;
+    coordinator.redisGone(new UserError(EXIT.inconclusive, 'the private redis-server ended'));
+  };
+  void watchRedis();
+  const loop = monitorEventLoopDelay({ resolution: 10 });
+  loop.enable();
+  const outcome: RunEnd = await coordinator.run();
+  loop.disable();
+  watch.stop();
+  status.clear();
+  if (directory === undefined) {
+    await end(5000);
+    return EXIT.stopped;
+  }
+
+  // The run stays in Redis until its results are on disk: until then another coordinator can take this one's place.
+  await coordinator.dismiss();
+  const results = withHistories(watch.results(outcome, coordinator, loop.percentile(99)));
+  const summary = renderSummary(results, styleFor({}, {}));
+  record(watch.elapsedSeconds, 'end', { verdict: results.verdict.verdict, reasons: coordinator.reasons });
+  directory.finish(results, summary);
+  const written = finishReport(directory.path);
+  await end(5000);
+  if (options.json) print(`${JSON.stringify(results, null, 2)}\n`);
+  else print(renderSummary(results, styleFor(stdout, process.env)));
+  status.message(`pinstorm: ${written}`);
+  await page?.end(results, workers(), join(directory.path, 'report.html'));
+  return results.verdict.exitCode as ExitCode;
 }
 
 const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;

@@ -12,6 +12,7 @@ import { junitXml } from '../report/junit.ts';
 import { loadRun } from '../report/load.ts';
 import { renderSummary } from '../report/summary.ts';
 import { writeExperimentHtml } from './experiment-output.ts';
+import { print, say, stdout } from './output.ts';
 
 export type Format = 'text' | 'html' | 'json' | 'csv' | 'junit' | 'hgrm';
 
@@ -35,16 +36,16 @@ export function writeReport(directory: string, format: Format | undefined, out: 
   switch (format) {
     case undefined:
       if (out === undefined) {
-        process.stdout.write(renderSummary(loadRun(directory), styleFor(process.stdout, process.env)));
+        print(renderSummary(loadRun(directory), styleFor(stdout, process.env)));
         // The summary is there: a directory one may only read is no reason to fail.
         const problem = writeHtml(directory, join(directory, 'report.html'));
-        process.stderr.write(`pinstorm: ${problem ?? `report ${join(directory, 'report.html')}`}\n`);
+        say(`pinstorm: ${problem ?? `report ${join(directory, 'report.html')}`}\n`);
       } else {
         put(out, renderSummary(loadRun(directory), styleFor({}, {})));
       }
       break;
     case 'text':
-      put(out, renderSummary(loadRun(directory), styleFor(out === undefined ? process.stdout : {}, process.env)));
+      put(out, renderSummary(loadRun(directory), styleFor(out === undefined ? stdout : {}, process.env)));
       break;
     case 'json':
       put(out, `${JSON.stringify(loadRun(directory), null, 2)}\n`);
@@ -53,7 +54,7 @@ export function writeReport(directory: string, format: Format | undefined, out: 
       const file = out ?? join(directory, 'report.html');
       const problem = writeHtml(directory, file);
       if (problem !== null) throw new UserError(EXIT.invalid, problem, 'choose another place with --out FILE');
-      process.stderr.write(`pinstorm: report ${file}\n`);
+      say(`pinstorm: report ${file}\n`);
       break;
     }
     case 'csv':
@@ -70,7 +71,7 @@ export function writeReport(directory: string, format: Format | undefined, out: 
         for (const { name, text } of files) writeFileSync(join(into, name), text);
       });
       if (problem !== null) throw new UserError(EXIT.invalid, problem, 'choose another directory with --out DIR');
-      process.stderr.write(`pinstorm: ${files.length} files in ${into}\n`);
+      say(`pinstorm: ${files.length} files in ${into}\n`);
       break;
     }
   }
@@ -90,7 +91,7 @@ function writeHtml(directory: string, file: string): string | null {
 
 function put(out: string | undefined, text: string): void {
   if (out === undefined) {
-    process.stdout.write(text);
+    print(text);
     return;
   }
   const problem = attempt(out, () => writeFileSync(out, text));

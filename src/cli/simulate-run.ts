@@ -12,15 +12,16 @@ import { StatusLine } from '../report/status-line.ts';
 import { renderSummary } from '../report/summary.ts';
 import { withDefaults } from '../scenario/origins.ts';
 import type { ResolvedScenario } from '../scenario/validate.ts';
-import { simulateAll, type StopSignal } from '../worker/virtual-pool.ts';
+import { simulateAll } from '../worker/virtual-pool.ts';
 import { hostTasks, type HostResult, type HostTask } from '../worker/virtual-run.ts';
-import { interruptible } from './interrupts.ts';
+import { stopOnInterrupt, type Interrupts } from './interrupts.ts';
 import { REGISTRY } from './registry.ts';
 import { finishReport } from './report-output.ts';
 import { withHistories } from './shortest-history.ts';
 import { simulationProgress } from './simulation-progress.ts';
 import { intervalGrid, mergeIntervals, plannedNs, type RunInterval } from './virtual-intervals.ts';
 import { durationOf, thresholdsOf, virtualHealth, virtualIdentity, virtualResults } from './virtual-results.ts';
+import { print, stderr, stdout } from './output.ts';
 
 export interface SimulateOptions {
   readonly resolved: ResolvedScenario;
@@ -35,13 +36,10 @@ export interface SimulateOptions {
 }
 
 /** Runs to the end, or to the user's interrupt. @returns the exit status of the verdict. @throws UserError without a report. */
-export function simulateRun(options: SimulateOptions): Promise<ExitCode> {
-  return interruptible((stop) => simulate(options, stop));
-}
-
-async function simulate(options: SimulateOptions, stop: StopSignal): Promise<ExitCode> {
+export async function simulateRun(options: SimulateOptions, interrupts: Interrupts): Promise<ExitCode> {
   const { plan } = options;
-  const status = new StatusLine(process.stderr, { quiet: options.quiet, term: process.env['TERM'] });
+  const stop = stopOnInterrupt(interrupts);
+  const status = new StatusLine(stderr, { quiet: options.quiet, term: process.env['TERM'] });
   const startedAt = new Date().toISOString();
   const layout = statsLayout(plan);
   const tasks = hostTasks(plan, intervalGrid(plan, options.intervalNs));
@@ -117,8 +115,8 @@ async function simulate(options: SimulateOptions, stop: StopSignal): Promise<Exi
     }
   }
   directory.finish(results, renderSummary(results, styleFor({}, {})));
-  if (options.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
-  else process.stdout.write(renderSummary(results, styleFor(process.stdout, process.env)));
+  if (options.json) print(`${JSON.stringify(results, null, 2)}\n`);
+  else print(renderSummary(results, styleFor(stdout, process.env)));
   status.message(`pinstorm: ${finishReport(directory.path)}`);
   return results.verdict.exitCode as ExitCode;
 }

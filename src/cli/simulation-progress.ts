@@ -1,6 +1,7 @@
 /** The progress line of simulations, on a terminal only: how much of the simulated time is done and how long the rest may take. */
 import { duration, percent } from '../report/format.ts';
 import type { PoolProgress } from '../worker/virtual-pool.ts';
+import { stderr } from './output.ts';
 
 const BAR = 24;
 /** With less than this done nobody can tell how long the rest takes. */
@@ -13,17 +14,15 @@ export interface SimulationProgress {
 
 /** @param plannedNs how long each task is to run in simulated time; null where nobody knows. */
 export function simulationProgress(quiet: boolean, plannedNs: readonly (number | null)[]): SimulationProgress {
-  const { stderr } = process;
   const shown = !quiet && stderr.isTTY;
   const startMs = performance.now();
   return {
     update(progress) {
       if (!shown) return;
-      const line = progressText(progress, plannedNs, performance.now() - startMs);
-      stderr.write(`\r${line.slice(0, Math.max(1, (stderr.columns || 80) - 1))}\u001b[K`);
+      stderr.draw(progressText(progress, plannedNs, performance.now() - startMs));
     },
     end() {
-      if (shown) stderr.write('\r\u001b[K');
+      if (shown) stderr.wipe();
     },
   };
 }

@@ -7,6 +7,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
+import { oneLine } from '../base/printable.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { MAX_SNAPSHOT_CHARS } from '../metrics/snapshot.ts';
 import { INVARIANTS } from '../model/oracle.ts';
@@ -65,8 +66,7 @@ const shown = (most: number) =>
   z
     .string()
     .max(most)
-    // oxlint-disable-next-line no-control-regex
-    .transform((text) => text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, ' '));
+    .transform((text) => text.split('\n').map(oneLine).join('\n'));
 const line = shown(2000);
 /** The latest instant that counts as a time: the end of the year 9999, epoch milliseconds. */
 const instantMs = z.number().positive().max(253_402_300_799_999);

@@ -1,4 +1,5 @@
 /** Numbers as people read them in a terminal, and the style of the terminal they read them in. */
+import { oneLine } from '../base/printable.ts';
 
 /** Three significant digits with a unit: `850ns`, `1.23ms`, `45.6s`. */
 export function duration(ns: number): string {
@@ -81,7 +82,6 @@ export function wrap(text: string, width: number): string[] {
  * Text from elsewhere made safe for a terminal: one line, no control characters, at most `width` characters.
  */
 export function clip(text: string, width: number): string {
-  // eslint-disable-next-line no-control-regex
-  const safe = text.replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ');
+  const safe = oneLine(text);
   return safe.length <= width ? safe : `${safe.slice(0, width - 3)}...`;
 }

@@ -1,4 +1,5 @@
 /** The live line on stderr: rewritten in place on a terminal, a plain line every five seconds elsewhere. */
+import { escaped, oneLine } from '../base/printable.ts';
 import { duration, percent, quantity } from './format.ts';
 
 /** What an actor or guest is doing, one letter each, as fio shows its jobs. */
@@ -51,9 +52,10 @@ export function formatProgress(progress: Progress): string {
 }
 
 export interface StatusStream {
-  write(text: string): unknown;
+  /** Writes text as it is: the line moves the cursor. */
+  raw(text: string): unknown;
   readonly isTTY?: boolean;
-  readonly columns?: number;
+  readonly columns?: number | undefined;
 }
 
 export class StatusLine {
@@ -77,7 +79,7 @@ export class StatusLine {
       this.draw(line);
     } else if (nowMs - this.lastPlainMs >= PLAIN_EVERY_MS) {
       this.lastPlainMs = nowMs;
-      this.stream.write(`${line}\n`);
+      this.stream.raw(`${line}\n`);
     }
   }
 
@@ -85,13 +87,13 @@ export class StatusLine {
   message(text: string): void {
     const below = this.shown;
     this.clear();
-    this.stream.write(`${text}\n`);
+    this.stream.raw(`${escaped(text)}\n`);
     if (below !== '') this.draw(below);
   }
 
   /** Takes the line away, so that what follows starts on a clean one. */
   clear(): void {
-    if (this.shown !== '') this.stream.write('\r\u001b[K');
+    if (this.shown !== '') this.stream.raw('\r\u001b[K');
     this.shown = '';
   }
 
@@ -99,6 +101,6 @@ export class StatusLine {
     // The last column stays free: some terminals wrap as soon as it is written.
     const width = Math.max((this.stream.columns ?? 80) - 1, 1);
     this.shown = line;
-    this.stream.write(`\r${line.slice(0, width)}\u001b[K`);
+    this.stream.raw(`\r${oneLine(line).slice(0, width)}\u001b[K`);
   }
 }

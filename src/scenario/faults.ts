@@ -1,5 +1,6 @@
 /** How faults of a scenario are shown: file, line and column, the line itself with a caret, and the fix. */
 import { EXIT, UserError } from '../base/errors.ts';
+import { oneLine } from '../base/printable.ts';
 import type { Fault, Origin, SourceText } from './source.ts';
 
 /** Faults shown of one file at most; the count of the rest is told. */
@@ -7,10 +8,6 @@ const MAX_SHOWN = 50;
 const MAX_LINE = 110;
 
 const offset = (origin: Origin | null): number => (origin?.kind === 'scenario' ? origin.start : -1);
-
-/** Control characters would reach the user's terminal; tabs would move the caret. */
-// oxlint-disable-next-line no-control-regex
-const printable = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ');
 
 /** One fault as text, for example:
  *
@@ -20,24 +17,25 @@ const printable = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\
  *      fix: write 64KiB (powers of 1024)
  */
 export function faultText(fault: Fault, source: SourceText): string {
-  const subject = printable(fault.path === '' ? fault.message : `${fault.path}: ${fault.message}`);
-  const fix = fault.hint === undefined ? [] : [`  fix: ${printable(fault.hint)}`];
+  const subject = oneLine(fault.path === '' ? fault.message : `${fault.path}: ${fault.message}`);
+  const fix = fault.hint === undefined ? [] : [`  fix: ${oneLine(fault.hint)}`];
   const { origin } = fault;
   if (origin?.kind === 'flag' || origin?.kind === 'environment')
-    return [`${printable(origin.text)}: ${subject}`, ...fix].join('\n');
-  if (origin?.kind !== 'scenario' || source.text === '') return [`${source.file}: ${subject}`, ...fix].join('\n');
+    return [`${oneLine(origin.text)}: ${subject}`, ...fix].join('\n');
+  if (origin?.kind !== 'scenario' || source.text === '')
+    return [`${oneLine(source.file)}: ${subject}`, ...fix].join('\n');
   const { line, col } = source.lines.linePos(origin.start);
   const lineStart = origin.start - (col - 1);
   const newline = source.text.indexOf('\n', lineStart);
   const whole = source.text.slice(lineStart, newline === -1 ? undefined : newline);
   // Of a very long line, the part around the fault.
   const from = col > MAX_LINE - 20 ? col - 1 - 40 : 0;
-  const shown = printable(whole.slice(from, from + MAX_LINE)).trimEnd();
+  const shown = oneLine(whole.slice(from, from + MAX_LINE)).trimEnd();
   const column = col - 1 - from;
   const carets = '^'.repeat(Math.max(1, Math.min(origin.end - origin.start, shown.length - column)));
   const gutter = String(line).padStart(5);
   return [
-    `${source.file}:${line}:${col}: ${subject}`,
+    `${oneLine(source.file)}:${line}:${col}: ${subject}`,
     `${gutter} | ${shown}`,
     `${' '.repeat(gutter.length)} | ${' '.repeat(column)}${carets}`,
     ...fix,
@@ -50,5 +48,5 @@ export function scenarioError(faults: readonly Fault[], source: SourceText, what
   const shown = sorted.slice(0, MAX_SHOWN).map((fault) => faultText(fault, source));
   if (sorted.length > MAX_SHOWN) shown.push(`${sorted.length - MAX_SHOWN} more faults`);
   const count = sorted.length === 1 ? '1 fault' : `${sorted.length} faults`;
-  return new UserError(EXIT.invalid, `${source.file} is not a valid ${what}: ${count}\n${shown.join('\n')}`);
+  return new UserError(EXIT.invalid, `${oneLine(source.file)} is not a valid ${what}: ${count}\n${shown.join('\n')}`);
 }

@@ -12,7 +12,8 @@ import {
 import { openConsumer } from '../coordinator/queue.ts';
 import { awaitFound, openRedis, redisFailure, type RedisTarget } from '../coordinator/redis.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
-import { openHostPool, StopSignal } from './virtual-pool.ts';
+import { StopSignal } from './stop-signal.ts';
+import { openHostPool } from './virtual-pool.ts';
 import { hostTasks } from './virtual-run.ts';
 
 /** Plans kept: the hosts of one plan come one after the other. */

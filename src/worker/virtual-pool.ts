@@ -1,20 +1,8 @@
 /** Emulated hosts on threads: as many at a time as the machine has cores, results in the order of the tasks. */
 import { availableParallelism } from 'node:os';
 import { Piscina } from 'piscina';
+import { StopSignal } from './stop-signal.ts';
 import type { HostResult, HostTask } from './virtual-run.ts';
-
-/** Asks every host that runs or is still to run to end; may be set from any thread. */
-export class StopSignal {
-  readonly word = new Int32Array(new SharedArrayBuffer(4));
-
-  set(): void {
-    Atomics.store(this.word, 0, 1);
-  }
-
-  get isSet(): boolean {
-    return Atomics.load(this.word, 0) !== 0;
-  }
-}
 
 export interface PoolProgress {
   /** Tasks that are done. */

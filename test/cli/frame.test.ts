@@ -17,6 +17,8 @@ import {
 } from '../../src/cli/command.ts';
 import { describe as describeCommand, HELP_COLUMNS, reportError } from '../../src/cli/frame.ts';
 import { COMMANDS } from '../../src/cli/commands/index.ts';
+import { Interrupts } from '../../src/cli/interrupts.ts';
+import { stderr as messages } from '../../src/cli/output.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
@@ -104,7 +106,9 @@ async function given(args: readonly string[], env: Record<string, string> = {}):
     },
   });
   const row = { summary: 'test', load: () => Promise.resolve({ command }) };
-  await describeCommand('made', row, command, env, () => undefined).parseAsync(args, { from: 'user' });
+  await describeCommand('made', row, command, env, new Interrupts(), () => undefined).parseAsync(args, {
+    from: 'user',
+  });
   return seen;
 }
 
@@ -149,7 +153,7 @@ test('names of flags and variables follow from the key', () => {
 
 test('an error for users keeps its status and hint; any other is called a bug, with the stack on demand', (t) => {
   let written = '';
-  t.mock.method(process.stderr, 'write', (chunk: string) => (written += chunk) !== '');
+  t.mock.method(messages, 'raw', (chunk: string) => void (written += chunk));
   assert.equal(reportError(new UserError(EXIT.saturated, 'too slow', 'add workers'), {}), EXIT.saturated);
   assert.equal(written, 'pinstorm: error: too slow\nhint: add workers\n');
   written = '';

@@ -1,6 +1,7 @@
 /** Ctrl-C while simulating: real processes, real signals. */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +9,7 @@ import { after, describe, it } from 'node:test';
 import { runCells } from '../../src/cli/experiment.ts';
 import { progressText } from '../../src/cli/simulation-progress.ts';
 import { loadRun } from '../../src/report/load.ts';
-import { StopSignal } from '../../src/worker/virtual-pool.ts';
+import { StopSignal } from '../../src/worker/stop-signal.ts';
 import { until } from '../coordinator/until.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'pinstorm-interrupts-'));
@@ -57,6 +58,25 @@ describe('interrupts', { concurrency: 1 }, () => {
     assert.deepEqual([results.stoppedByUser, results.accounting.balance], [true, 'exact']);
     assert.ok(results.durationNs > 0 && results.latency.length > 0);
     assert.match(readFileSync(join(dir, 'once', 'latest', 'events.jsonl'), 'utf8'), /"kind":"stop","by":"user"/);
+  });
+
+  it('without a terminal any more it ends as gracefully', async () => {
+    const { child, ended } = start('simulate', ...ENDLESS, '--out', join(dir, 'hung-up'));
+    await atWork(child);
+    child.kill('SIGHUP');
+    const { code, out, err } = await ended;
+    assert.equal(code, 105, err);
+    assert.match(out, /VERDICT\n.*exit status 105/);
+  });
+
+  it('ends a command whose output nobody takes', async () => {
+    const args = ['plan', 'scenarios/boot-storm.yaml', '--set', 'guests.small.count=20000', '--json'];
+    const child = spawn(process.execPath, ['dist/src/cli/main.js', ...args], { stdio: ['ignore', 'pipe', 'ignore'] });
+    // The pipe is full, and nothing of it is read from here on.
+    await once(child.stdout, 'readable');
+    child.kill('SIGINT');
+    assert.deepEqual(await once(child, 'exit'), [105, null]);
+    child.stdout.destroy();
   });
 
   it('an experiment gives the repetitions that every cell has completed', async () => {

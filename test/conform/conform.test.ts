@@ -13,6 +13,8 @@ import {
   variantNamed,
 } from '../../src/conform/conform.ts';
 import { parseTranscript } from '../../src/conform/transcript.ts';
+import { Interrupts } from '../../src/cli/interrupts.ts';
+import { stdout } from '../../src/cli/output.ts';
 import { command } from '../../src/cli/commands/conform.ts';
 
 const RECORDED = 'test/conform/transcripts';
@@ -205,15 +207,15 @@ test('paths and variants that do not exist', () => {
 
 test('the command: exit 0 when all agree, 1 when one differs', async (t) => {
   const out: string[] = [];
-  t.mock.method(process.stdout, 'write', (chunk: string) => {
-    out.push(chunk);
-    return true;
-  });
+  t.mock.method(stdout, 'raw', (chunk: string) => void out.push(chunk));
   const paths = [`${RECORDED}/6.1/directed`];
-  assert.equal(await command.run({ paths }, { variant: undefined }), EXIT.ok);
+  assert.equal(await command.run({ paths }, { variant: undefined }, new Interrupts()), EXIT.ok);
   assert.deepEqual(out, ['83 passed, 0 failed\n']);
   out.length = 0;
-  assert.equal(await command.run({ paths: [`${paths[0]}/zero-page-ro-type1v2.jsonl`] }, { variant: 'H' }), EXIT.failed);
+  assert.equal(
+    await command.run({ paths: [`${paths[0]}/zero-page-ro-type1v2.jsonl`] }, { variant: 'H' }, new Interrupts()),
+    EXIT.failed,
+  );
   assert.match(out[0] ?? '', /zero-page-ro-type1v2\.jsonl:2: map by main differs/);
   assert.equal(out.at(-1), '0 passed, 1 failed\n');
 });

@@ -233,7 +233,7 @@ test('the status line', () => {
   );
   const written = (options: { isTTY?: boolean; columns?: number; quiet?: boolean; term?: string }) => {
     let out = '';
-    const stream = { write: (t: string) => (out += t), isTTY: options.isTTY ?? false, columns: options.columns ?? 80 };
+    const stream = { raw: (t: string) => (out += t), isTTY: options.isTTY ?? false, columns: options.columns ?? 80 };
     const line = new StatusLine(stream, { quiet: options.quiet ?? false, term: options.term });
     for (const ms of [0, 1000, 4999, 5000, 6000]) line.update(progress, ms);
     line.message('worker 2 lost');

@@ -159,6 +159,34 @@ function isPropertyName(node: Node): boolean {
   );
 }
 
+/** Where output is drained before the process ends, and where control characters of others are taken out. */
+const OUTPUT_HOMES: Readonly<Record<string, readonly string[]>> = {
+  'process.exit': ['src/cli/main.ts'],
+  'process.stdout': ['src/cli/output.ts'],
+  'process.stderr': ['src/cli/output.ts'],
+  'console.log': [],
+  'console.error': [],
+};
+
+export const outputHasOneWay: Rule = (sources) =>
+  sources
+    .filter((s) => inSrc(s) && !s.path.startsWith('src/ui/'))
+    .flatMap((source) =>
+      source.nodes.flatMap((node) => {
+        const member = memberOf(node) ?? '';
+        const homes = Object.hasOwn(OUTPUT_HOMES, member) ? OUTPUT_HOMES[member] : undefined;
+        if (homes === undefined || homes.includes(source.path)) return [];
+        return [
+          finding(
+            source,
+            node.start,
+            `uses ${member}`,
+            'print with src/cli/output.ts; only src/cli/main.ts ends the process',
+          ),
+        ];
+      }),
+    );
+
 const UNFINISHED = /\b(TODO|FIXME|XXX|HACK)\b/;
 const SUPPRESSION = /@ts-(ignore|nocheck|expect-error)/;
 

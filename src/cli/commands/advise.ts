@@ -1,6 +1,7 @@
 import { EXIT, UserError } from '../../base/errors.ts';
 import { defineCommand, flag, integer, required, text, value } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
+import { print, say } from '../output.ts';
 
 const VARIANTS = 'D,E,H2,I,I-mm';
 
@@ -54,9 +55,9 @@ export const command = defineCommand({
       what: 'two pages are enough for E, and no limit for D',
     },
   ],
-  exits: [EXIT.stopped, EXIT.inconclusive],
-  async run({ scenario }, options) {
-    const [{ advise, adviceText, shareOf }, { interruptible }, { experimentProgress }] = await Promise.all([
+  exits: [],
+  async run({ scenario }, options, interrupts) {
+    const [{ advise, adviceText, shareOf }, { stopOnInterrupt }, { experimentProgress }] = await Promise.all([
       import('../advise.ts'),
       import('../interrupts.ts'),
       import('../experiment-progress.ts'),
@@ -66,17 +67,10 @@ export const command = defineCommand({
     const progress = experimentProgress(options.quiet, 'searches over');
     const variants = list(options.variants ?? options.variant ?? VARIANTS);
     const devices = [...new Set(list(options.devices).map(Number))];
-    const { advised, stopped } = await interruptible(async (stop) => ({
-      advised: await advise(scenario, overridesOf(options), {
-        ...options,
-        variants,
-        devices,
-        maxFailures,
-        onProgress: progress.update,
-        stop,
-      }),
-      stopped: stop.isSet,
-    }));
+    const stop = stopOnInterrupt(interrupts);
+    const how = { ...options, variants, devices, maxFailures, onProgress: progress.update, stop };
+    const advised = await advise(scenario, overridesOf(options), how);
+    const stopped = stop.isSet;
     progress.end();
     if (options.json) {
       const share = (probe: Parameters<typeof shareOf>[0] | null): object | null =>
@@ -88,13 +82,13 @@ export const command = defineCommand({
         at: share(cell.at),
         below: share(cell.below),
       }));
-      process.stdout.write(`${JSON.stringify({ ...advised, complete: !stopped, maxFailures, cells }, null, 2)}\n`);
+      print(`${JSON.stringify({ ...advised, complete: !stopped, maxFailures, cells }, null, 2)}\n`);
     } else {
-      process.stdout.write(adviceText(advised, maxFailures));
+      print(adviceText(advised, maxFailures));
     }
     if (!stopped) return EXIT.ok;
     const of = variants.length * devices.length;
-    process.stderr.write(`pinstorm: stopped, these are ${advised.cells.length} of ${of} limits\n`);
+    say(`pinstorm: stopped, these are ${advised.cells.length} of ${of} limits\n`);
     return EXIT.stopped;
   },
 });

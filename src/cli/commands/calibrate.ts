@@ -1,5 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
 import { defineCommand, flag, required, text } from '../command.ts';
+import { print } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -18,8 +19,8 @@ export const command = defineCommand({
   async run({ rows: path }, { profile, json }) {
     const { calibrate, costsText, readRows, rowsText } = await import('../calibration.ts');
     const { costs, table } = calibrate(readRows(path), path, profile);
-    if (json) process.stdout.write(`${JSON.stringify({ costs, rows: table }, null, 2)}\n`);
-    else process.stdout.write(`${costsText(costs)}\n${rowsText(table)}`);
+    if (json) print(`${JSON.stringify({ costs, rows: table }, null, 2)}\n`);
+    else print(`${costsText(costs)}\n${rowsText(table)}`);
     return EXIT.ok;
   },
 });

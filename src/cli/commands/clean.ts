@@ -1,6 +1,7 @@
 import { EXIT, UserError } from '../../base/errors.ts';
 import { defineCommand, flag } from '../command.ts';
 import { REDIS_OPTIONS } from '../live-options.ts';
+import { print } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -35,7 +36,7 @@ export const command = defineCommand({
       }
       if (remains.length === 0) lines.push(`no run has keys at ${target.label}`);
       else if (!options.yes) lines.push('with --yes, what is left behind is removed');
-      process.stdout.write(`${lines.join('\n')}\n`);
+      print(`${lines.join('\n')}\n`);
       return EXIT.ok;
     } catch (error) {
       throw redisFailure(target, error) ?? error;

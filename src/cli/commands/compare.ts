@@ -3,6 +3,7 @@ import { VERSION } from '../../base/version.ts';
 import { defineCommand, flag, integer, required, text } from '../command.ts';
 import { EXPERIMENT_OPTIONS, MIN_EFFECT_OPTION, remoteOf } from '../experiment-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
+import { print, say } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -34,18 +35,19 @@ export const command = defineCommand({
       what: 'the same with runs/d-e/report.html',
     },
   ],
-  exits: [EXIT.stopped, EXIT.violated],
-  async run({ scenario }, options) {
+  exits: [EXIT.violated],
+  async run({ scenario }, options, interrupts) {
     const variants = (options.variants ?? '').split(',').map((v) => v.trim());
     if (options.variants === undefined || variants.length < 2 || variants.includes('')) {
       throw new UserError(EXIT.invalid, 'compare needs at least two variants', 'for example --variants A,B,D,E');
     }
-    const [{ runCells }, { compareCells, compareText }, { interruptible }, { simulationProgress }] = await Promise.all([
-      import('../experiment.ts'),
-      import('../compare.ts'),
-      import('../interrupts.ts'),
-      import('../simulation-progress.ts'),
-    ]);
+    const [{ runCells }, { compareCells, compareText }, { stopOnInterrupt }, { simulationProgress }] =
+      await Promise.all([
+        import('../experiment.ts'),
+        import('../compare.ts'),
+        import('../interrupts.ts'),
+        import('../simulation-progress.ts'),
+      ]);
     const cells = variants.map((value) => ({
       labels: { variant: value },
       overrides: [
@@ -54,23 +56,22 @@ export const command = defineCommand({
     }));
     const remote = await remoteOf(options);
     const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
-    const { results, stopped } = await interruptible(async (stop) => ({
-      results: await runCells(scenario, overridesOf(options), cells, { ...options, progress, stop, remote }),
-      stopped: stop.isSet,
-    }));
+    const stop = stopOnInterrupt(interrupts);
+    const results = await runCells(scenario, overridesOf(options), cells, { ...options, progress, stop, remote });
+    const stopped = stop.isSet;
     const repetitions = results[0]?.seeds.length ?? 0;
     if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
     const table = compareCells(results, ({ labels }) => labels['variant'] ?? '');
     const violated = results.filter(({ violations }) => violations.length > 0);
     if (options.json) {
       const facts = results.map(({ figures: _figures, labels: _labels, ...cell }) => cell);
-      process.stdout.write(
+      print(
         `${JSON.stringify({ version: VERSION, complete: !stopped, minEffect: options.minEffect, cells: facts, metrics: table }, null, 2)}\n`,
       );
     } else {
-      process.stdout.write(compareText(table, variants, results, options.minEffect));
+      print(compareText(table, variants, results, options.minEffect));
       for (const { variant, violations } of violated) {
-        process.stdout.write(`variant ${variant} violated unexpectedly: ${violations.join(', ')}\n`);
+        print(`variant ${variant} violated unexpectedly: ${violations.join(', ')}\n`);
       }
     }
     if (options.out !== undefined) {
@@ -79,7 +80,7 @@ export const command = defineCommand({
       const { minEffect } = options;
       saveExperiment(options.out, { kind: 'compare', scenario, axes, cells: results, complete: !stopped, minEffect });
     }
-    if (stopped) process.stderr.write(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);
+    if (stopped) say(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);
     if (violated.length > 0) return EXIT.violated;
     return stopped ? EXIT.stopped : EXIT.ok;
   },

@@ -1,6 +1,7 @@
 import { EXIT } from '../../base/errors.ts';
 import { defineCommand, flagName, oneOf, type AnyCommand } from '../command.ts';
 import { COMMANDS } from './index.ts';
+import { print } from '../output.ts';
 
 /** What a completion script needs to know about one command. */
 interface Completed {
@@ -31,7 +32,7 @@ export const command = defineCommand({
     const commands = await Promise.all(
       Object.entries(COMMANDS).map(async ([name, row]) => completed(name, row.summary, (await row.load()).command)),
     );
-    process.stdout.write({ bash, zsh, fish }[shell](commands));
+    print({ bash, zsh, fish }[shell](commands));
     return EXIT.ok;
   },
 });

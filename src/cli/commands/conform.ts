@@ -1,5 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
 import { defineCommand, several, text } from '../command.ts';
+import { print } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -28,9 +29,9 @@ export const command = defineCommand({
       const difference = conform(file, chosen);
       if (difference === null) continue;
       failed += 1;
-      process.stdout.write(`${describeDifference(file, difference)}\n`);
+      print(`${describeDifference(file, difference)}\n`);
     }
-    process.stdout.write(`${files.length - failed} passed, ${failed} failed\n`);
+    print(`${files.length - failed} passed, ${failed} failed\n`);
     return failed === 0 ? EXIT.ok : EXIT.failed;
   },
 });

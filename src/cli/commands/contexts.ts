@@ -1,5 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
 import { defineCommand, flag } from '../command.ts';
+import { print } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -22,11 +23,11 @@ export const command = defineCommand({
     if (json) {
       const strategies = STRATEGIES.map(({ id, what, variant }) => ({ id, what, variant: variant.id }));
       const contexts = CONTEXTS.map(({ id, what }) => ({ id, what }));
-      process.stdout.write(`${JSON.stringify({ strategies, contexts, cells }, null, 2)}\n`);
+      print(`${JSON.stringify({ strategies, contexts, cells }, null, 2)}\n`);
       return EXIT.ok;
     }
     const { contextsTable } = await import('../contexts-table.ts');
-    process.stdout.write(contextsTable(cells));
+    print(contextsTable(cells));
     return EXIT.ok;
   },
 });

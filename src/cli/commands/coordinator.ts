@@ -30,7 +30,7 @@ export const command = defineCommand({
     },
   ],
   exits: LIVE_EXITS,
-  async run({ scenario }, options) {
+  async run({ scenario }, options, interrupts) {
     if (options.redis === undefined) {
       throw new UserError(EXIT.invalid, '--redis is missing', 'workers on other machines must reach the same Redis');
     }
@@ -45,6 +45,7 @@ export const command = defineCommand({
       throw new UserError(EXIT.invalid, '--run: expected 1 to 64 letters, digits and hyphens');
     }
     const resolved = loadScenario(scenario, REGISTRY, overridesOf(options));
-    return liveRun({ ...options, resolved, plan: planRun(resolved, REGISTRY), workers: 0, threads: 0 });
+    const plan = planRun(resolved, REGISTRY);
+    return liveRun({ ...options, resolved, plan, workers: 0, threads: 0 }, interrupts);
   },
 });

@@ -7,6 +7,8 @@ import type { SearchResult } from '../../schedule/search.ts';
 import type { Statistics } from '../../schedule/statistics.ts';
 import type { Strategy } from '../../schedule/strategy.ts';
 import { choice, defineCommand, flag, integer, required, text } from '../command.ts';
+import { stopOnInterrupt } from '../interrupts.ts';
+import { print, say } from '../output.ts';
 
 const STRATEGIES = ['dfs', 'random', 'pct'] as const;
 /** Executions when the user gives no number: a search to the end, or a fair try. */
@@ -65,11 +67,11 @@ export const command = defineCommand({
       what: 'a scenario, bounded',
     },
   ],
-  exits: [EXIT.stopped, EXIT.violated],
-  async run({ case: file }, options) {
+  exits: [EXIT.violated],
+  async run({ case: file }, options, interrupts) {
     if (options.driver !== 'explore') {
       const { caseCommand } = await import('../case-run.ts');
-      return caseCommand(file, options.driver, { ...options, executions: options.maxSchedules });
+      return caseCommand(file, options.driver, { ...options, executions: options.maxSchedules }, interrupts);
     }
     const { loadProgram, makerOf, reportFailure, reportText, variantNamed } = await import('../explore-program.ts');
     const { searching } = await import('../../schedule/search.ts');
@@ -78,26 +80,20 @@ export const command = defineCommand({
     const expected = new Set<string>(program.plan.expect[variant.id] ?? []);
     const x = makerOf(program, variant)(program.plan);
     const { strategy, statistics } = await strategyOf(options);
-    for (const note of program.notes) process.stderr.write(`${file}: ${note}\n`);
+    for (const note of program.notes) say(`${file}: ${note}\n`);
     const start = performance.now();
-    let stopped = false;
-    const stop = (): void => {
-      stopped = true;
-    };
-    // Once: ends with what has been found so far. The second time the default is back, which ends at once.
-    process.once('SIGINT', stop).once('SIGTERM', stop);
+    const stop = stopOnInterrupt(interrupts);
     const how = options.strategy === 'dfs' ? 'dfs' : `${options.strategy}, seed ${options.seed}`;
-    process.stderr.write(`exploring ${program.plan.name} on variant ${variant.id}: ${how}\n`);
+    say(`exploring ${program.plan.name} on variant ${variant.id}: ${how}\n`);
     const result = await unhurried(
       searching(x, strategy, {
-        stop: () => stopped,
+        stop: () => stop.isSet,
         maxSteps: options.maxSteps,
         maxSchedules: options.maxSchedules ?? MAX_SCHEDULES[options.strategy],
         expected,
         states: options.strategy === 'dfs',
       }),
     );
-    process.off('SIGINT', stop).off('SIGTERM', stop);
     const seconds = (performance.now() - start) / 1000;
     const reports = [...result.failures.values()].map((found) => ({
       expected: expected.has(found.failure.kind),
@@ -105,18 +101,16 @@ export const command = defineCommand({
       ...reportFailure(program, variant, found, options.maxSteps),
     }));
     if (options.json) {
-      process.stdout.write(`${JSON.stringify(document(x, options, strategy, result, statistics, reports, seconds))}\n`);
+      print(`${JSON.stringify(document(x, options, strategy, result, statistics, reports, seconds))}\n`);
     } else {
-      process.stdout.write(summary(x, options, strategy, result, statistics, seconds));
+      print(summary(x, options, strategy, result, statistics, seconds));
       for (const r of reports.filter((known) => known.expected)) {
-        process.stdout.write(
-          `expected: ${r.kind}, first in execution ${r.schedules}: ${r.detail}\n  pinstorm replay ${r.token}\n`,
-        );
+        print(`expected: ${r.kind}, first in execution ${r.schedules}: ${r.detail}\n  pinstorm replay ${r.token}\n`);
       }
-      for (const r of reports.filter((known) => !known.expected)) process.stderr.write(reportText(r, variant));
+      for (const r of reports.filter((known) => !known.expected)) say(reportText(r, variant));
     }
     if (result.verdict === 'violated') return EXIT.violated;
-    return stopped ? EXIT.stopped : EXIT.ok;
+    return stop.isSet ? EXIT.stopped : EXIT.ok;
   },
 });
 

@@ -1,5 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
 import { defineCommand, flag } from '../command.ts';
+import { print, stderr } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -17,10 +18,10 @@ export const command = defineCommand({
     const { historyFiles, matrixText, runRow, tokenOf } = await import('../history.ts');
     const { VARIANTS } = await import('../../model/kernels/index.ts');
     const rows = historyFiles().map((file) => {
-      if (!json && process.stderr.isTTY) process.stderr.write(`\r\u001b[K${file}`);
+      if (!json) stderr.draw(file);
       return runRow(file);
     });
-    if (!json && process.stderr.isTTY) process.stderr.write('\r\u001b[K');
+    if (!json) stderr.wipe();
     const wrong = rows.reduce((n, row) => n + row.cells.filter((cell) => !cell.agrees).length, 0);
     if (json) {
       const document = rows.map((row) => ({
@@ -28,17 +29,17 @@ export const command = defineCommand({
         case: row.program.plan.name,
         cells: row.cells.map((cell) => ({ ...cell, token: tokenOf(row, cell.variant) })),
       }));
-      process.stdout.write(`${JSON.stringify({ defects: document, disagreements: wrong })}\n`);
+      print(`${JSON.stringify({ defects: document, disagreements: wrong })}\n`);
       return wrong === 0 ? EXIT.ok : EXIT.failed;
     }
-    process.stdout.write(`${matrixText(rows, VARIANTS)}\n`);
+    print(`${matrixText(rows, VARIANTS)}\n`);
     for (const row of rows) {
       const [variant] = row.failures.keys();
       if (variant === undefined) continue;
-      process.stdout.write(`${row.defect.id} on ${variant}: pinstorm replay ${tokenOf(row, variant)}\n`);
+      print(`${row.defect.id} on ${variant}: pinstorm replay ${tokenOf(row, variant)}\n`);
     }
     const cells = rows.reduce((n, row) => n + row.cells.length, 0);
-    process.stdout.write(`\n${cells - wrong} of ${cells} cells agree with history\n`);
+    print(`\n${cells - wrong} of ${cells} cells agree with history\n`);
     return wrong === 0 ? EXIT.ok : EXIT.failed;
   },
 });

@@ -6,6 +6,7 @@ import { planRun } from '../../scenario/plan.ts';
 import { loadScenario } from '../../scenario/validate.ts';
 import { defineCommand, flag, required } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
+import { print } from '../output.ts';
 
 /** A plan of more guests is not written out: as JSON it would be hundreds of megabytes. */
 const MAX_JSON_GUESTS = 100_000;
@@ -25,14 +26,14 @@ export const command = defineCommand({
     const resolved = loadScenario(file, REGISTRY, overridesOf(options));
     const plan = planRun(resolved, REGISTRY);
     if (!options.json) {
-      process.stdout.write(planText(plan, resolved.scenario.description, REGISTRY));
+      print(planText(plan, resolved.scenario.description, REGISTRY));
       return EXIT.ok;
     }
     if (plan.guests.length > MAX_JSON_GUESTS) {
       const message = `${plan.guests.length} guests are too many to print; the maximum is ${MAX_JSON_GUESTS}`;
       throw new UserError(EXIT.invalid, message, 'leave --json out, or lower the count with --set');
     }
-    process.stdout.write(`${canonicalJson(plan)}\n`);
+    print(`${canonicalJson(plan)}\n`);
     return EXIT.ok;
   },
 });

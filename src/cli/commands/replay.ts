@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { EXIT, UserError } from '../../base/errors.ts';
 import { defineCommand, flag, required } from '../command.ts';
+import { print, say } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -33,14 +34,12 @@ export const command = defineCommand({
     const trace = traceOf(makerOf(program, variant)(plan), token, token.failure);
     const status = trace.failure === null ? EXIT.ok : EXIT.violated;
     if (options.json) {
-      process.stdout.write(
-        `${JSON.stringify({ case: plan.name, variant: variant.id, failure: trace.failure, steps: trace.rows })}\n`,
-      );
+      print(`${JSON.stringify({ case: plan.name, variant: variant.id, failure: trace.failure, steps: trace.rows })}\n`);
       return status;
     }
-    process.stdout.write(`${plan.name}, variant ${variant.id} (${variant.kernels})\n\n${chart(trace, options.all)}`);
-    if (trace.failure === null) process.stdout.write(`\n${token.failure} does not show in this schedule\n`);
-    else process.stderr.write(`\n${trace.failure.kind}: ${trace.failure.detail}\n`);
+    print(`${plan.name}, variant ${variant.id} (${variant.kernels})\n\n${chart(trace, options.all)}`);
+    if (trace.failure === null) print(`\n${token.failure} does not show in this schedule\n`);
+    else say(`\n${trace.failure.kind}: ${trace.failure.detail}\n`);
     return status;
   },
 });

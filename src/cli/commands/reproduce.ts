@@ -1,5 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
 import { defineCommand, flag, optional } from '../command.ts';
+import { print } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -13,7 +14,7 @@ export const command = defineCommand({
     const { PUBLISHED_ROWS, readRows, reproduce, rowsText } = await import('../calibration.ts');
     const file = readRows(rows ?? PUBLISHED_ROWS);
     const table = reproduce(file.rows);
-    process.stdout.write(json ? `${JSON.stringify({ rows: table }, null, 2)}\n` : rowsText(table));
+    print(json ? `${JSON.stringify({ rows: table }, null, 2)}\n` : rowsText(table));
     return EXIT.ok;
   },
 });

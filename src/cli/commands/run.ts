@@ -31,8 +31,8 @@ export const command = defineCommand({
     { command: 'pinstorm run scenarios/boot-storm.yaml --variant D --workers 2', what: 'two processes, variant D' },
   ],
   exits: LIVE_EXITS,
-  async run({ scenario }, options) {
-    if (await isCaseFile(scenario)) return caseFromScenarioOptions(scenario, 'wall', options);
+  async run({ scenario }, options, interrupts) {
+    if (await isCaseFile(scenario)) return caseFromScenarioOptions(scenario, 'wall', options, interrupts);
     const [{ loadScenario }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
       import('../../scenario/validate.ts'),
       import('../../scenario/plan.ts'),
@@ -42,6 +42,7 @@ export const command = defineCommand({
     const resolved = loadScenario(scenario, REGISTRY, overridesOf(options));
     const { workers } = options;
     const threads = options.threads ?? Math.max(2, Math.floor((availableParallelism() - 1) / workers));
-    return liveRun({ ...options, resolved, plan: planRun(resolved, REGISTRY), workers, threads, minWorkers: workers });
+    const plan = planRun(resolved, REGISTRY);
+    return liveRun({ ...options, resolved, plan, workers, threads, minWorkers: workers }, interrupts);
   },
 });

@@ -34,9 +34,9 @@ export const command = defineCommand({
       what: '50 guests boot on a host of 8 CPUs',
     },
   ],
-  exits: [EXIT.threshold, EXIT.stopped, EXIT.violated, EXIT.inconclusive],
-  async run({ scenario }, options) {
-    if (await isCaseFile(scenario)) return caseFromScenarioOptions(scenario, 'virtual', options);
+  exits: [EXIT.threshold, EXIT.violated],
+  async run({ scenario }, options, interrupts) {
+    if (await isCaseFile(scenario)) return caseFromScenarioOptions(scenario, 'virtual', options, interrupts);
     const [{ loadScenario }, { planRun }, { REGISTRY }, { simulateRun }] = await Promise.all([
       import('../../scenario/validate.ts'),
       import('../../scenario/plan.ts'),
@@ -44,7 +44,10 @@ export const command = defineCommand({
       import('../simulate-run.ts'),
     ]);
     const resolved = loadScenario(scenario, REGISTRY, overridesOf(options));
-    return simulateRun({ ...options, intervalNs: options.interval, resolved, plan: planRun(resolved, REGISTRY) });
+    return simulateRun(
+      { ...options, intervalNs: options.interval, resolved, plan: planRun(resolved, REGISTRY) },
+      interrupts,
+    );
   },
 });
 

@@ -6,6 +6,7 @@ import { defineCommand, flag, integer, repeated, required, text } from '../comma
 import { EXPERIMENT_OPTIONS, MIN_EFFECT_OPTION, remoteOf } from '../experiment-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 import { parseAxis, type Axis } from '../sweep.ts';
+import { print, say } from '../output.ts';
 
 const { set: _set, ...named } = SCENARIO_OPTIONS;
 
@@ -42,15 +43,15 @@ export const command = defineCommand({
       what: 'the regression of variant B',
     },
   ],
-  exits: [EXIT.stopped],
-  async run({ scenario }, options) {
+  exits: [],
+  async run({ scenario }, options, interrupts) {
     const axes: Axis[] = [...options.set];
     if (axes.length === 0)
       throw new UserError(EXIT.invalid, 'sweep needs at least one axis', 'for example --set variant=A,D,E');
     const [
       { runCells, summarise, metricsOf },
       { gridOf, kneesOf, sweepCsv, sweepText },
-      { interruptible },
+      { stopOnInterrupt },
       { simulationProgress },
     ] = await Promise.all([
       import('../experiment.ts'),
@@ -66,15 +67,10 @@ export const command = defineCommand({
     }
     const remote = await remoteOf(options);
     const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
-    const { cells, stopped } = await interruptible(async (stop) => ({
-      cells: await runCells(scenario, overridesOf({ ...options, set: [] }), gridOf(axes), {
-        ...options,
-        progress,
-        stop,
-        remote,
-      }),
-      stopped: stop.isSet,
-    }));
+    const stop = stopOnInterrupt(interrupts);
+    const how = { ...options, progress, stop, remote };
+    const cells = await runCells(scenario, overridesOf({ ...options, set: [] }), gridOf(axes), how);
+    const stopped = stop.isSet;
     const repetitions = cells[0]?.seeds.length ?? 0;
     if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
     const knees = kneesOf(axes, cells, 'throughput');
@@ -89,11 +85,9 @@ export const command = defineCommand({
         setting: cell.setting,
         metrics: Object.fromEntries([...units].map(([metric, unit]) => [metric, { unit, ...summarise(cell, metric) }])),
       }));
-      process.stdout.write(
-        `${JSON.stringify({ version: VERSION, complete: !stopped, axes, cells: rows, knees }, null, 2)}\n`,
-      );
+      print(`${JSON.stringify({ version: VERSION, complete: !stopped, axes, cells: rows, knees }, null, 2)}\n`);
     } else {
-      process.stdout.write(
+      print(
         sweepText(
           axes,
           cells,
@@ -114,7 +108,7 @@ export const command = defineCommand({
       });
     }
     if (!stopped) return EXIT.ok;
-    process.stderr.write(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);
+    say(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);
     return EXIT.stopped;
   },
 });

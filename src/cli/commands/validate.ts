@@ -6,6 +6,7 @@ import { originsOf, type ValueOrigin } from '../../scenario/origins.ts';
 import { loadScenario, type ResolvedScenario } from '../../scenario/validate.ts';
 import { defineCommand, flag, several } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
+import { print } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -25,14 +26,12 @@ export const command = defineCommand({
         if (await isCaseFile(file)) {
           const { plan } = loadCase(file);
           const { length } = plan.actors;
-          process.stdout.write(
-            `${file}: OK, a case of ${length} ${length === 1 ? 'actor' : 'actors'}, variant ${plan.variant}\n`,
-          );
+          print(`${file}: OK, a case of ${length} ${length === 1 ? 'actor' : 'actors'}, variant ${plan.variant}\n`);
           continue;
         }
         const resolved = loadScenario(file, REGISTRY, overridesOf(options));
-        process.stdout.write(okLine(file, resolved));
-        if (options.origin) process.stdout.write(originTable(originsOf(resolved, REGISTRY)));
+        print(okLine(file, resolved));
+        if (options.origin) print(originTable(originsOf(resolved, REGISTRY)));
       } catch (error) {
         if (!(error instanceof UserError)) throw error;
         faulty.push(error);

@@ -1,5 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
 import { defineCommand, flag } from '../command.ts';
+import { print } from '../output.ts';
 
 const WIDTH = 80;
 
@@ -30,7 +31,7 @@ export const command = defineCommand({
     const { VARIANTS } = await import('../../model/kernels/index.ts');
     const rows = VARIANTS.map(({ id, kernels, versions, identity }) => ({ id, kernels, versions, identity }));
     if (json) {
-      process.stdout.write(`${JSON.stringify({ variants: rows }, null, 2)}\n`);
+      print(`${JSON.stringify({ variants: rows }, null, 2)}\n`);
       return EXIT.ok;
     }
     const head = { id: 'id', kernels: 'kernels', identity: 'what makes it itself' };
@@ -42,7 +43,7 @@ export const command = defineCommand({
       for (let i = 0; i < Math.max(kernels.length, identity.length); i += 1) {
         const line =
           (i === 0 ? row.id : '').padEnd(idWidth) + (kernels[i] ?? '').padEnd(kernelsWidth) + (identity[i] ?? '');
-        process.stdout.write(`${line.trimEnd()}\n`);
+        print(`${line.trimEnd()}\n`);
       }
     }
     return EXIT.ok;

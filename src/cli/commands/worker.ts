@@ -33,8 +33,8 @@ export const command = defineCommand({
     supervised: flag('end when standard input closes: for processes that start workers'),
   },
   examples: [{ command: 'pinstorm worker --redis redis://localhost', what: 'join the next run' }],
-  exits: [EXIT.stopped, EXIT.inconclusive],
-  async run(_, options) {
+  exits: [],
+  async run(_, options, interrupts) {
     if (options.redis === undefined) {
       throw new UserError(EXIT.invalid, '--redis is missing', 'give the address the coordinator uses');
     }
@@ -52,7 +52,9 @@ export const command = defineCommand({
       import('../../coordinator/queue.ts'),
     ]);
     // The process that started this one is gone: nobody waits for an orderly end.
-    if (options.supervised) process.stdin.on('close', () => process.exit(EXIT.inconclusive)).resume();
+    const orphaned = new Promise<typeof EXIT.inconclusive>((resolve) => {
+      if (options.supervised) process.stdin.on('close', () => resolve(EXIT.inconclusive)).resume();
+    });
     const host = hostname()
       .replaceAll(/[^A-Za-z0-9-]/g, '-')
       .slice(0, 40);
@@ -63,15 +65,8 @@ export const command = defineCommand({
     const target = parseRedisUrl(options.redis, options);
     await checkRedis(target);
     const ended = new AbortController();
-    let signals = 0;
-    const atOnce = new Promise<typeof EXIT.stopped>((resolve) => {
-      const stop = (): void => {
-        ended.abort();
-        // The first asks it to leave the run in order.
-        if ((signals += 1) > 1) resolve(EXIT.stopped);
-      };
-      process.on('SIGINT', stop).on('SIGTERM', stop);
-    });
+    // The first asks it to leave the run in order.
+    interrupts.onFirst(() => ended.abort());
     const work = async (): Promise<typeof EXIT.ok | typeof EXIT.stopped> => {
       try {
         const threads = options.threads ?? Math.max(2, availableParallelism() - 1);
@@ -98,6 +93,6 @@ export const command = defineCommand({
       }
       return ended.signal.aborted ? EXIT.stopped : EXIT.ok;
     };
-    return Promise.race([atOnce, work()]);
+    return Promise.race([orphaned, work()]);
   },
 });

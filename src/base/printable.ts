@@ -1,0 +1,28 @@
+/**
+ * Text from files, arguments, Redis or the environment may hold characters that a terminal obeys: escapes, and marks that turn the
+ * direction of writing, so that a line reads as something else than it is. None of them is printed.
+ */
+
+/** Also the tab and the end of a line, which are harmless but are not part of a line. */
+// oxlint-disable-next-line no-control-regex
+const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+/** A colour that `paint` sets, or a character that a terminal obeys. */
+const UNPRINTABLE =
+  // oxlint-disable-next-line no-control-regex
+  /(\u001b\[(?:0|1|2|31|32|33|36)m)|[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/** Text as one line: a space stands for each control character. */
+export const oneLine = (text: string): string => text.replace(CONTROLS, ' ');
+
+/**
+ * Text of several lines with each other control character as the escape that JSON has for it, so that a JSON document stays the
+ * same document. CRLF ends a line too. @param colors whether the colours of `paint` stay.
+ */
+export const escaped = (text: string, colors = false): string =>
+  text.replace(UNPRINTABLE, (found, color: string | undefined, at: number) => {
+    if (color !== undefined && colors) return color;
+    if (found === '\r' && text[at + 1] === '\n') return found;
+    return color === undefined ? escape(found) : `${escape(color.charAt(0))}${color.slice(1)}`;
+  });
+
+const escape = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
