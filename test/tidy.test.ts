@@ -53,6 +53,11 @@ test('each rule finds what it is for', () => {
       `import '../engine/guest-plan.ts'; import '../engine/b.ts';`,
       '1 src/report imports src/engine/b.ts',
     ],
+    [
+      'src/workload/a.ts',
+      `import '../metrics/ops.ts'; import '../metrics/b.ts';`,
+      '1 src/workload imports src/metrics/b.ts',
+    ],
     ['src/base/a.ts', `import '../../test/b.ts';`, '1 imports test/b.ts'],
     ['src/new/a.ts', '', '1 src/new has no place in the layers'],
     ['src/worker/a.ts', `import 'bullmq'; import 'piscina';`, '1 imports bullmq'],

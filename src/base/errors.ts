@@ -18,9 +18,9 @@ export const EXIT = {
   stopped: 105,
   /** An accounting invariant was violated and the scenario did not expect it. */
   violated: 112,
-  /** No verdict: workers were lost, the coverage is too low, or what was found out could not be written. */
+  /** No verdict: workers were lost, the coverage is too low, a threshold was never measured, or what was found out could not be written. */
   inconclusive: 113,
-  /** The load generator could not keep its schedule: its figures are not to be trusted. */
+  /** The load generator could not keep its schedule, and a latency was to be judged. */
   saturated: 114,
 } as const;
 
@@ -35,8 +35,8 @@ export const EXIT_MEANING: Readonly<Record<ExitCode, string>> = {
   [EXIT.invalid]: 'invalid scenario, option or environment; nothing was run',
   [EXIT.stopped]: 'stopped by the user',
   [EXIT.violated]: 'an accounting invariant was violated unexpectedly',
-  [EXIT.inconclusive]: 'inconclusive: workers lost, coverage too low or results not written',
-  [EXIT.saturated]: 'the generator was saturated; figures not to be trusted',
+  [EXIT.inconclusive]: 'inconclusive: workers lost, a threshold never measured, results not written',
+  [EXIT.saturated]: 'a latency was to be judged and the generator was too late',
 };
 
 /**

@@ -24,6 +24,7 @@ export const LIVE_OPTIONS = {
   uiPort: integer({ placeholder: 'port', help: 'the port of that page; implies --ui', min: 0, max: 65_535 }),
   out: text({ placeholder: 'dir', help: 'where run directories go', default: 'runs' }),
   json: flag('print the results as one JSON document on stdout'),
+  strict: flag('latencies that cannot be trusted fail the run (114), even if no threshold is of one'),
 };
 
 /** How to reach Redis. */

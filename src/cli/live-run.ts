@@ -22,6 +22,7 @@ import { findBegun } from '../report/load.ts';
 import { machineFacts, RUN_DIRECTORY_VERSION, RunDirectory } from '../report/run-dir.ts';
 import { StatusLine } from '../report/status-line.ts';
 import { renderSummary } from '../report/summary.ts';
+import { memlockWarnings } from '../scenario/plan-text.ts';
 import { withDefaults } from '../scenario/origins.ts';
 import type { ResolvedScenario } from '../scenario/validate.ts';
 import { DEFAULT_LEASE_MS } from './live-options.ts';
@@ -59,6 +60,7 @@ export interface LiveRunOptions {
   /** Where run directories go. */
   readonly out: string;
   readonly json: boolean;
+  readonly strict: boolean;
   readonly quiet: boolean;
 }
 
@@ -78,6 +80,8 @@ export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): 
   });
   interrupts.defer(() => status.clear());
   const watch = new RunWatch(options, runId);
+  for (const text of memlockWarnings(plan, REGISTRY)) status.message(`pinstorm: warning: ${text}`);
+  let warned = false;
   if (options.metricsPort !== undefined) {
     const registry = createRegistry(watch.metricSources());
     const { metricsHost: host } = options;
@@ -138,6 +142,11 @@ export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): 
         for (const fields of violated) record(watch.elapsedSeconds, 'violation', fields);
         for (const { atSeconds, stage } of watch.stagesBegun()) record(atSeconds, 'stage', { stage });
         status.update(progress, performance.now());
+        if (progress.saturated != null && !warned) {
+          const { reason, advice } = progress.saturated;
+          status.message(`pinstorm: warning: latencies are not to be trusted: ${reason}; ${advice}`);
+        }
+        warned ||= progress.saturated != null;
         if (crossed === null) return;
         const { metric, expression } = crossed;
         record(watch.elapsedSeconds, 'threshold', { metric, expression });

@@ -1,6 +1,7 @@
 /** The registry of this program: what a scenario may really name. */
 import { PAGE_BYTES } from '../base/units.ts';
-import { parseThreshold } from '../metrics/threshold.ts';
+import { OPS, OUTCOMES } from '../metrics/ops.ts';
+import { opsOfThreshold, parseThreshold } from '../metrics/threshold.ts';
 import { FAULT_SITES, MODEL_COUNTERS } from '../model/env.ts';
 import { resolveVariant, VARIANTS } from '../model/kernels/index.ts';
 import { INVARIANTS } from '../model/oracle.ts';
@@ -37,9 +38,9 @@ const PEAK_PAGES: ReadonlyMap<string, Peak> = new Map<string, Peak>([
   ['mlock-loop', (o) => option(o, 'pages')],
 ]);
 
-function describeWorkload({ name, summary, options, draws }: Omit<WorkloadInfo, 'peakPages'>): WorkloadInfo {
+function describeWorkload({ name, summary, options, ops, draws }: Omit<WorkloadInfo, 'peakPages'>): WorkloadInfo {
   const peakPages = PEAK_PAGES.get(name);
-  const info = { name, summary, options, ...(draws === undefined ? {} : { draws }) };
+  const info = { name, summary, options, ops, ...(draws === undefined ? {} : { draws }) };
   return peakPages === undefined ? info : { ...info, peakPages };
 }
 
@@ -51,7 +52,19 @@ export const REGISTRY: Registry = {
   invariants: INVARIANTS,
   faultSites: FAULT_SITES,
   refusals: (guest, variant) => refusalsOf(guest, resolveVariant(variant)),
+  errors: new Map([
+    ...OUTCOMES.filter((name) => !['ok', 'other_error', 'interrupted'].includes(name)).map(
+      (name) => [name.toUpperCase(), name] as const,
+    ),
+    ['EINTR', 'interrupted'],
+    ['other_error', 'other_error'],
+  ]),
+  ops: OPS.filter((op) => op !== 'null'),
+  limits: (variant) => resolveVariant(variant).iommufd?.account !== 'none',
+  defers: (variant) => resolveVariant(variant).deferring,
   checkThreshold(metric, expression, stages) {
-    parseThreshold(metric, expression, MODEL_COUNTERS, stages);
+    const threshold = parseThreshold(metric, expression, MODEL_COUNTERS, stages);
+    const { mayBeEmpty } = threshold;
+    return { ops: opsOfThreshold(threshold), mayBeEmpty, deferred: /^deferred_(settle|lock_wait)/.test(metric.trim()) };
   },
 };

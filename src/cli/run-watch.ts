@@ -4,7 +4,7 @@ import { VERSION } from '../base/version.ts';
 import { RunState, type GuestCounts } from '../coordinator/run-state.ts';
 import { MarkTally, markLines } from '../engine/mark-tally.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
-import type { RunPlan } from '../engine/guest-plan.ts';
+import { neverBegun, neverBegunNote, type RunPlan } from '../engine/guest-plan.ts';
 import type { MetricSources } from '../metrics/exposition.ts';
 import type { RunHealth } from '../metrics/run-metrics.ts';
 import { actualSeries, LATENESS, OPS, OUTCOMES, SCHEDULE_LAG, type SeriesId } from '../metrics/ops.ts';
@@ -20,7 +20,9 @@ import type { Coverage, RunIdentity, RunResults, ThresholdResult, WorkerFigures 
 import type { GuestRow, RunRecord } from '../report/run-dir.ts';
 import type { Progress } from '../report/status-line.ts';
 import { ThresholdJudge } from '../report/threshold-judge.ts';
+import { stateOf } from '../report/thresholds.ts';
 import { accountPolicy } from './account-policy.ts';
+import { MachineLoad } from './machine-load.ts';
 import { decide } from '../report/verdict.ts';
 import type { RunEnd } from '../coordinator/coordinator-api.ts';
 import type { Coordinator } from '../coordinator/coordinator.ts';
@@ -38,11 +40,14 @@ interface WatchOptions {
   readonly plan: RunPlan;
   readonly workers: number;
   readonly threads: number;
+  /** Latencies are judged whether or not a threshold is of one. */
+  readonly strict: boolean;
 }
 
 export class RunWatch {
   readonly layout: StatsLayout;
   state: RunState;
+  readonly #options: WatchOptions;
   readonly #plan: RunPlan;
   readonly #runId: string;
   #startedAt = new Date().toISOString();
@@ -61,10 +66,13 @@ export class RunWatch {
   #backlogMax = 0;
   #stagesTold = 0;
   #resumed = false;
+  readonly #load = new MachineLoad();
   /** A threshold that was crossed in what was written before the run went on. */
   #crossedBefore: ThresholdResult | null = null;
 
-  constructor({ plan }: WatchOptions, runId: string) {
+  constructor(options: WatchOptions, runId: string) {
+    const { plan } = options;
+    this.#options = options;
     this.#plan = plan;
     this.#runId = runId;
     this.layout = statsLayout(plan);
@@ -143,6 +151,7 @@ export class RunWatch {
       ...busiest(delta, seconds),
       deferredBacklog: backlog,
       lagNs: percentile(delta, [SCHEDULE_LAG], 99),
+      saturated: this.#saturation(),
     };
     return { delta, gauges, guests, progress, crossed };
   }
@@ -256,13 +265,15 @@ export class RunWatch {
     return decide({
       complete: this.state.missing.length === 0,
       stoppedByUser: false,
+      strict: this.#options.strict,
       coverage: { ...this.#coverage(), guestsLost: lost },
       accounting: {
         violations: this.#violations(),
         deferred: { queued: applied + discarded, applied, discarded, lost: 0 },
       },
       health: { saturated: saturation !== null, saturation },
-      thresholds: this.#judged,
+      // What nothing has been measured of yet may still be.
+      thresholds: this.#judged.filter((t) => stateOf(t) !== 'not judged'),
     }).exitCode;
   }
 
@@ -270,7 +281,7 @@ export class RunWatch {
     const counts = this.state.guestCounts();
     return {
       guestsPlanned: counts.planned,
-      guestsFinished: counts.completed + counts.stopped,
+      guestsFinished: Math.max(0, counts.completed + counts.stopped - neverBegun(this.#plan)),
       guestsFailed: counts.failed,
       guestsLost: counts.lost,
       guestsRerun: counts.rerun,
@@ -302,6 +313,7 @@ export class RunWatch {
       startedAt: this.#startedAt,
       version: VERSION,
       account: accountPolicy(this.#plan),
+      ...(this.#options.strict ? { strict: true } : {}),
     };
   }
 
@@ -353,8 +365,10 @@ export class RunWatch {
       accounting: {
         balance: violated ? 'violated' : accounted ? 'exact' : 'unchecked',
         driftPages: this.state.driftPages,
+        invariants: accounted ? [...INVARIANTS] : [],
         violations,
         notes: [
+          ...neverBegunNote(this.#plan),
           ...conservation(counts, reasons),
           ...notes,
           ...this.state.lateNotes,
@@ -408,9 +422,26 @@ export class RunWatch {
     const limitNs = Math.max(SATURATED_LATENESS_NS, SATURATED_MODEL_NS / this.#plan.pace);
     if (p99 === null || p99 <= limitNs) return null;
     return {
-      reason: `its actors resumed ${(p99 / 1e6).toFixed(1)} ms late (p99; at most ${(limitNs / 1e6).toFixed(0)} ms allowed)`,
-      advice: 'use more workers or machines, fewer guests, or a smaller --pace',
+      reason: `actors resumed ${(p99 / 1e6).toFixed(1)} ms late (p99; ${(limitNs / 1e6).toFixed(0)} ms are tolerated)${this.#othersText()}`,
+      advice: this.#adviceFor(p99),
     };
+  }
+
+  /** What other processes took of this machine, where the workers are on it, too. */
+  #othersText(): string {
+    if (this.#options.workers === 0) return '';
+    const { user, system } = process.cpuUsage();
+    const workers = this.state.workerHealth(performance.now()).reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0);
+    const share = this.#load.others((user + system) / 1e6 + workers);
+    return share === null || share < 0.2 ? '' : `; other processes used ${Math.round(share * 100)} % of the processors`;
+  }
+
+  /** A pace at which a lateness like this is tolerated, and what else there is to do. */
+  #adviceFor(p99Ns: number): string {
+    const holds = Number((SATURATED_MODEL_NS / p99Ns).toPrecision(1));
+    const pace = holds < this.#plan.pace ? `use --pace ${holds}` : 'use a smaller --pace';
+    const others = this.#othersText() === '' ? '' : 'end what else runs here, ';
+    return this.#plan.guests.length === 1 ? `${others}${pace}` : `${others}${pace}, fewer guests, or more machines`;
   }
 
   #notes(): string[] {

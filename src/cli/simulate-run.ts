@@ -10,6 +10,7 @@ import type { ThresholdContext } from '../report/thresholds.ts';
 import { machineFacts, RUN_DIRECTORY_VERSION, RunDirectory } from '../report/run-dir.ts';
 import { StatusLine } from '../report/status-line.ts';
 import { renderSummary } from '../report/summary.ts';
+import { memlockWarnings } from '../scenario/plan-text.ts';
 import { withDefaults } from '../scenario/origins.ts';
 import type { ResolvedScenario } from '../scenario/validate.ts';
 import { simulateAll } from '../worker/virtual-pool.ts';
@@ -40,6 +41,7 @@ export async function simulateRun(options: SimulateOptions, interrupts: Interrup
   const { plan } = options;
   const stop = stopOnInterrupt(interrupts);
   const status = new StatusLine(stderr, { quiet: options.quiet, term: process.env['TERM'] });
+  for (const text of memlockWarnings(plan, REGISTRY)) status.message(`pinstorm: warning: ${text}`);
   const startedAt = new Date().toISOString();
   const layout = statsLayout(plan);
   const tasks = hostTasks(plan, intervalGrid(plan, options.intervalNs));

@@ -1,10 +1,11 @@
 /** From the results of emulated hosts to the results of a run. Everything in it follows from the plan. */
-import type { RunPlan } from '../engine/guest-plan.ts';
+import { neverBegun, neverBegunNote, type RunPlan } from '../engine/guest-plan.ts';
 import { markLines } from '../engine/mark-tally.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { decodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
 import { parseThreshold, type Threshold } from '../metrics/threshold.ts';
 import { MODEL_COUNTERS } from '../model/env.ts';
+import { INVARIANTS } from '../model/oracle.ts';
 import { buildResults } from '../report/build.ts';
 import type { ThresholdJudge } from '../report/threshold-judge.ts';
 import { explainOverPenalty } from '../report/explanation.ts';
@@ -86,7 +87,7 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judg
     durationNs: durationOf(hosts),
     coverage: {
       guestsPlanned: plan.guests.length,
-      guestsFinished: sum((host) => host.guestsFinished),
+      guestsFinished: Math.max(0, sum((host) => host.guestsFinished) - neverBegun(plan)),
       guestsFailed: sum((host) => host.guestsFailed),
       guestsLost: 0,
       workersLost: 0,
@@ -98,13 +99,14 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judg
     accounting: {
       balance: (counts['balance'] ?? 0) > 0 ? 'violated' : sum((host) => host.checked) > 0 ? 'exact' : 'unchecked',
       driftPages: sum((host) => host.driftPages),
+      invariants: sum((host) => host.checked) > 0 ? [...INVARIANTS] : [],
       violations: Object.entries(counts).map(([invariant, count]) => ({
         invariant,
         count,
         expected: plan.expect.includes(invariant),
         history: null,
       })),
-      notes: [...errors, ...stopNotes(hosts), ...notes(hosts), ...details.values()],
+      notes: [...neverBegunNote(plan), ...errors, ...stopNotes(hosts), ...notes(hosts), ...details.values()],
       explanation: penalty === undefined ? null : explainOverPenalty(penalty.detail, accountPolicy(plan)),
     },
     deferredBacklogMax: Math.max(0, ...hosts.map((host) => host.deferredBacklogMax)),

@@ -119,3 +119,13 @@ export interface RunPlan {
   /** SHA-256 of the canonical JSON of everything above, hex. */
   readonly hash: string;
 }
+
+/** Guests that are due only after the run's duration: they never begin. */
+export const neverBegun = ({ guests, durationNs }: Pick<RunPlan, 'guests' | 'durationNs'>): number =>
+  durationNs === null ? 0 : guests.reduce((n, { startNs }) => n + (startNs >= durationNs ? 1 : 0), 0);
+
+/** A line for those, where there are any. */
+export function neverBegunNote(plan: Pick<RunPlan, 'guests' | 'durationNs'>): string[] {
+  const n = neverBegun(plan);
+  return n === 0 ? [] : [`${n} of ${plan.guests.length} guests were due after the run's duration and never began`];
+}

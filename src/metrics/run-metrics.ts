@@ -47,7 +47,13 @@ export interface RunHealth {
   readonly stages: readonly { readonly stage: string; readonly startSeconds: number }[];
   /** The exit status if the run ended well now. */
   readonly exitStatus: number;
-  readonly thresholds: readonly { readonly metric: string; readonly expression: string; readonly ok: boolean }[];
+  readonly thresholds: readonly {
+    readonly metric: string;
+    readonly expression: string;
+    readonly ok: boolean;
+    /** False: nothing has been measured yet. Left out: true. */
+    readonly judged?: boolean | undefined;
+  }[];
   readonly workers: readonly WorkerHealth[];
   /** Null until asked for the first time. */
   readonly redis: RedisHealth | null;
@@ -72,11 +78,14 @@ export function addRunMetrics(runId: string, health: () => RunHealth, add: Add):
   add('gauge', 'run_exit_status', 'Exit status the run would have if it came to its end like this.', () => [
     { labels: {}, value: health().exitStatus },
   ]);
-  add('gauge', 'threshold_ok', '1 while the threshold holds for the run so far, 0 while it is crossed.', () =>
-    health().thresholds.map(({ metric, expression, ok }) => ({
-      labels: { metric, expr: expression },
-      value: ok ? 1 : 0,
-    })),
+  add(
+    'gauge',
+    'threshold_ok',
+    '1 while the threshold holds for the run so far, 0 while it is crossed; none before anything was measured.',
+    () =>
+      health().thresholds.flatMap(({ metric, expression, ok, judged = true }) =>
+        judged ? [{ labels: { metric, expr: expression }, value: ok ? 1 : 0 }] : [],
+      ),
   );
   add('gauge', 'workers', 'Worker processes by state.', () => {
     const { workers } = health();

@@ -8,6 +8,8 @@
  *     op_duration{op:map}         p(99) < 2ms over 30s            every 30 s of the run
  *     op_duration{op:map}         p(99) < 20ms during boot        a stage of the scenario
  *     op_errors                   rate < 1% over 5s during boot   every 5 s of it
+ *     op_errors{op:map,expected:enomem}   rate == 0               refusals with ENOMEM are no errors
+ *     op_duration{op:close}       p(99) < 2s or empty             holds too when there was nothing to measure
  *
  * Latencies need a unit, so that nobody has to know which one is meant; everything else is a plain number or per cent.
  */
@@ -21,8 +23,10 @@ import {
   lockWaitSeries,
   OPS,
   OUTCOMES,
+  SERIES,
   SERIES_BY_NAME,
   SINGLE_SERIES,
+  type OpName,
   type SeriesId,
 } from './ops.ts';
 import { OWN_COUNTERS } from './stats.ts';
@@ -51,6 +55,8 @@ export interface Threshold {
   readonly windowNs: number | null;
   /** It must hold during this stage; null: during the whole run. */
   readonly stage: string | null;
+  /** It holds when there was nothing to measure; otherwise that leaves it not judged. */
+  readonly mayBeEmpty: boolean;
   readonly measured: Measured;
   readonly aggregate: 'avg' | 'min' | 'max' | 'percentile' | 'count' | 'rate' | 'value';
   /** 0 .. 100, for `percentile`. */
@@ -113,7 +119,8 @@ export function parseThreshold(
   stages?: readonly string[],
 ): Threshold {
   const measured = parseMetric(metric, modelCounters);
-  const { expression, windowNs, stage } = parseSpan(written, stages);
+  const { mayBeEmpty, spanned } = parseEmpty(written);
+  const { expression, windowNs, stage } = parseSpan(spanned, stages);
   const shape = /^\s*([a-z]+)\s*(?:\(([^)]*)\))?\s*(===|==|!=|>=|<=|>|<)\s*(\S.*?)\s*$/.exec(expression);
   if (shape === null) {
     throw new ThresholdError(
@@ -147,15 +154,22 @@ export function parseThreshold(
     metric: metric.replace(/\s+/g, ''),
     expression:
       `${argument === undefined ? name : `p(${argument.trim()})`} ${comparison} ${number}` +
-      `${windowNs === null ? '' : ` over ${formatDuration(windowNs as Nanoseconds)}`}${stage === null ? '' : ` during ${stage}`}`,
+      `${windowNs === null ? '' : ` over ${formatDuration(windowNs as Nanoseconds)}`}${stage === null ? '' : ` during ${stage}`}${mayBeEmpty ? ' or empty' : ''}`,
     windowNs,
     stage,
+    mayBeEmpty,
     measured,
     aggregate: name === 'med' || name === 'p' ? 'percentile' : (name as Threshold['aggregate']),
     percentile,
     comparison: comparison!,
     limit: parseLimit(number!, measured.kind, expression),
   };
+}
+
+/** Takes `or empty` off the end of an expression. */
+function parseEmpty(written: string): { mayBeEmpty: boolean; spanned: string } {
+  const [spanned = written] = /^.*(?=\s+or\s+empty\s*$)/s.exec(written) ?? [];
+  return { mayBeEmpty: spanned !== written, spanned };
 }
 
 /** Takes `over DURATION` and `during STAGE` off the end of an expression, in either order, each once. */
@@ -239,12 +253,16 @@ function parseMetric(text: string, modelCounters: readonly string[]): Measured {
     }
     tags.set(key, value);
   }
-  const tag = (key: string, known: readonly string[]): readonly number[] | null => {
+  const tag = (key: string, known: readonly string[], several = false): readonly number[] | null => {
     const value = tags.get(key);
     if (value === undefined) return null;
     tags.delete(key);
     const index = known.indexOf(value);
     if (index >= 0) return [index];
+    if (several) {
+      const parts = value.split('+');
+      if (parts.every((part) => known.includes(part))) return parts.map((part) => known.indexOf(part));
+    }
     throw new ThresholdError('metric', at(value), `unknown ${key} '${value}'`, `use ${known.join(', ')}`);
   };
   const measured = measuredBy(name, tag, modelCounters);
@@ -259,7 +277,8 @@ function parseMetric(text: string, modelCounters: readonly string[]): Measured {
   return measured;
 }
 
-type TagReader = (key: string, known: readonly string[]) => readonly number[] | null;
+/** `several`: values joined by `+` are taken, too. */
+type TagReader = (key: string, known: readonly string[], several?: boolean) => readonly number[] | null;
 
 /** Everything but the harness' own null operation, unless it is asked for. */
 const MODEL_OPS = OPS.flatMap((op, i) => (op === 'null' ? [] : [i]));
@@ -286,8 +305,10 @@ function measuredBy(name: string, tag: TagReader, modelCounters: readonly string
       return { kind: 'counter', counter: null, series: opSeries(actualSeries, ALL_OUTCOMES) };
     case 'op_errors': {
       const ops = tag('op', OPS) ?? MODEL_OPS;
+      const expected = tag('expected', OUTCOMES, true) ?? [];
       const of = (outcomes: readonly number[]) => ops.flatMap((op) => outcomes.map((o) => actualSeries(op, o)));
-      return { kind: 'rate', part: { series: of(ALL_OUTCOMES.slice(1)) }, whole: { series: of(ALL_OUTCOMES) } };
+      const errors = ALL_OUTCOMES.slice(1).filter((outcome) => !expected.includes(outcome));
+      return { kind: 'rate', part: { series: of(errors) }, whole: { series: of(ALL_OUTCOMES) } };
     }
     case 'trylock_failure_ratio':
       return { kind: 'rate', part: { counter: 'trylock_failures' }, whole: { counter: 'trylock_attempts' } };
@@ -301,4 +322,12 @@ function measuredBy(name: string, tag: TagReader, modelCounters: readonly string
     return { kind: 'counter', counter: name, series: [] };
   }
   return null;
+}
+
+/** The operations a threshold is of; null: not of operations. A threshold without the tag is of all of them. */
+export function opsOfThreshold({ measured }: Threshold): readonly OpName[] | null {
+  const series = measured.kind === 'rate' ? ('series' in measured.whole ? measured.whole.series : []) : [];
+  const all = measured.kind === 'trend' || measured.kind === 'counter' ? measured.series : series;
+  const ops = new Set(all.flatMap((id) => SERIES[id]?.op ?? []));
+  return ops.size === 0 ? null : [...ops];
 }

@@ -1,9 +1,10 @@
 /** The verdict in words: one sentence that says how the run went, and what to do about it. */
 import { duration } from './format.ts';
 import type { RunResults } from './results.ts';
+import { stateOf } from './thresholds.ts';
 
 /** One sentence: what the verdict is and what decided it. */
-export function verdictSentence({ verdict, thresholds, accounting, complete }: RunResults): string {
+export function verdictSentence({ verdict, thresholds, accounting, complete, health }: RunResults): string {
   if (verdict.verdict === 'pass') {
     const held = thresholds.length === 0 ? '' : thresholds.length === 1 ? 'the threshold held' : 'every threshold held';
     const expected = accounting.violations.some((v) => v.expected && v.count > 0);
@@ -13,7 +14,8 @@ export function verdictSentence({ verdict, thresholds, accounting, complete }: R
         : expected
           ? 'the account broke only the rules it was expected to break'
           : 'the account of locked memory was right';
-    return `Passed: ${held === '' ? '' : `${held}, and `}${account}.`;
+    const late = health.saturated ? ' Latencies are not to be trusted: the generator was too late.' : '';
+    return `Passed: ${held === '' ? '' : `${held}, and `}${account}.${late}`;
   }
   const [first = 'no reason was recorded'] = verdict.reasons;
   const others = verdict.reasons.length - 1;
@@ -43,8 +45,14 @@ export function nextSteps(results: RunResults): string[] {
   if (health.saturated) {
     steps.push(`Do not trust these latencies: ${health.saturation?.advice ?? 'use fewer guests or more workers'}.`);
   }
-  for (const { metric, expression, ok } of thresholds) {
-    if (!ok) steps.push(`${metric} ${expression} was crossed: ${whereTimeGoes(results)}`);
+  for (const t of thresholds) {
+    const name = `${t.metric} ${t.expression}`;
+    const state = stateOf(t);
+    if (state === 'not judged') {
+      steps.push(`${name} was not judged: nothing was measured. See why nothing got that far, or append "or empty".`);
+    } else if (state === 'crossed') {
+      steps.push(`${name} was crossed: ${t.unit === 'ns' ? whereTimeGoes(results) : whyErrors(results, t.metric)}`);
+    }
   }
   if (stoppedByUser)
     steps.push('It was stopped before its end: run it again to the end for a verdict on the whole scenario.');
@@ -55,6 +63,18 @@ export function nextSteps(results: RunResults): string[] {
     ];
   }
   return ['Run it again to the end.'];
+}
+
+/** What a crossed threshold of errors or counts calls for. */
+function whyErrors({ accounting, run }: RunResults, metric: string): string {
+  if (!metric.startsWith('op_errors')) return 'the counters say what happened how often.';
+  const [note] = accounting.notes;
+  const said = note === undefined ? '' : ` ("${note}")`;
+  const limit = accounting.limitRefusals > 0 ? 'raise the limit (pinstorm advise says to what), or ' : '';
+  return (
+    `operations failed${said}: ${limit}if variant ${run.variant} is meant to refuse them, list the error under "expect" in ` +
+    'the scenario, for example {map: ENOMEM}.'
+  );
 }
 
 /** The largest part of the time, judged by the 99th percentiles. */

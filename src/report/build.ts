@@ -42,7 +42,7 @@ export interface RunOutcome {
   readonly thresholds: readonly Threshold[];
   /** Has followed the run; left out: thresholds are judged over the whole run only. */
   readonly judge?: ThresholdJudge | undefined;
-  readonly accounting: Pick<Accounting, 'balance' | 'driftPages' | 'violations' | 'notes'> & {
+  readonly accounting: Pick<Accounting, 'balance' | 'driftPages' | 'invariants' | 'violations' | 'notes'> & {
     /** Null: a sentence is made from the figures. */
     readonly explanation: string | null;
   };
@@ -113,7 +113,15 @@ export function buildResults(outcome: RunOutcome): RunResults {
     counters,
     deferredBacklogMax: outcome.deferredBacklogMax,
     health,
-    verdict: decide({ complete, stoppedByUser, coverage, accounting, health, thresholds }),
+    verdict: decide({
+      complete,
+      stoppedByUser,
+      strict: outcome.run.strict ?? false,
+      coverage,
+      accounting,
+      health,
+      thresholds,
+    }),
   };
 }
 

@@ -1,15 +1,20 @@
 /** Thresholds and invariants as JUnit XML, which CI servers show as tests. */
 import { duration, percent, quantity } from './format.ts';
 import type { RunResults, ThresholdResult } from './results.ts';
+import { stateOf } from './thresholds.ts';
 
 export function junitXml(results: RunResults): string {
   const { run, thresholds, accounting, durationNs, verdict, complete } = results;
   const seconds = (durationNs / 1e9).toFixed(3);
+  const { invariants = accounting.balance === 'exact' ? ['balance'] : [], violations } = accounting;
+  const kept = invariants.filter((name) => violations.every(({ invariant }) => invariant !== name));
   const cases = [
     ...thresholds.map((t) => ({
       suite: 'thresholds',
       name: `${t.metric} ${t.expression}`,
-      failure: t.ok ? null : `observed ${observed(t)}`,
+      failure: { held: null, crossed: `observed ${observed(t)}`, 'not judged': 'not judged: nothing was measured' }[
+        stateOf(t)
+      ],
       detail: '',
     })),
     ...accounting.violations.map((v) => ({
@@ -18,16 +23,7 @@ export function junitXml(results: RunResults): string {
       failure: v.expected || v.count === 0 ? null : `violated ${v.count === 1 ? 'once' : `${v.count} times`}`,
       detail: v.history ?? '',
     })),
-    ...(accounting.violations.some((v) => v.invariant === 'balance') || accounting.balance === 'unchecked'
-      ? []
-      : [
-          {
-            suite: 'invariants',
-            name: 'balance',
-            failure: accounting.balance === 'exact' ? null : 'violated',
-            detail: accounting.explanation,
-          },
-        ]),
+    ...kept.map((name) => ({ suite: 'invariants', name, failure: null, detail: '' })),
     {
       suite: 'run',
       name: complete ? 'verdict' : 'the run ends',

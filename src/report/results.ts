@@ -34,8 +34,11 @@ export type Violation = z.infer<typeof Violation>;
 export const ThresholdResult = z.object({
   metric: z.string(),
   expression: z.string(),
+  /** It held: false if it was crossed or not judged. */
   ok: z.boolean(),
-  /** ns for latencies; null if there was nothing to measure, which passes. */
+  /** False: there was nothing to measure, and the threshold does not say that it may be empty. Left out: true. */
+  judged: z.boolean().optional(),
+  /** ns for latencies; null if there was nothing to measure. */
   observed: z.number().nullable(),
   unit: z.enum(['ns', 'per_second', 'share', 'plain']),
   /** For one that holds over windows: when the window that `observed` is of began and ended. */
@@ -81,6 +84,8 @@ export const RunIdentity = z.object({
   version: z.string(),
   /** Left out by versions before it was recorded. */
   account: AccountPolicy.optional(),
+  /** Latencies are part of the verdict even if no threshold is of one (`--strict`). Left out: false. */
+  strict: z.boolean().optional(),
 });
 export type RunIdentity = z.infer<typeof RunIdentity>;
 
@@ -105,6 +110,8 @@ export const Accounting = z.object({
   driftPages: z.number(),
   deferred: z.object({ queued: amount, applied: amount, lost: amount, discarded: amount }),
   limitRefusals: amount,
+  /** Invariants that were judged, held or not; none when nobody looked. Left out by versions before it was recorded. */
+  invariants: z.array(z.string()).optional(),
   violations: z.array(Violation),
   /** Further facts worth a line, for example locked_vm after the maps and after close. */
   notes: z.array(z.string()),

@@ -28,6 +28,8 @@ export interface Progress {
   /** p99 of the generator's lag in the last interval. */
   readonly lagNs: number | null;
   readonly etaNs: number | null;
+  /** Why latencies are not to be trusted, and what to do; null: they are, so far. Left out: nobody looks. */
+  readonly saturated?: { readonly reason: string; readonly advice: string } | null;
 }
 
 const PLAIN_EVERY_MS = 5000;
@@ -48,6 +50,7 @@ export function formatProgress(progress: Progress): string {
     ...(progress.lagNs === null ? [] : [`lag ${duration(progress.lagNs)}`]),
     ...(progress.etaNs === null ? [] : [`eta ${Math.ceil(progress.etaNs / 1e9)}s`]),
   ];
+  if (progress.saturated != null) parts.push('TOO LATE: latencies not to be trusted');
   return parts.join(' ');
 }
 

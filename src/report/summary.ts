@@ -1,7 +1,8 @@
 /** The end-of-run summary, in k6's order, at most 80 columns: a pure function of the results. */
 import { clip, duration, paint, percent, quantity, whole, wrap, type Style } from './format.ts';
 import type { Quantiles, RunResults, ThresholdResult, WorkerFigures } from './results.ts';
-import { missingDeferred } from './verdict.ts';
+import { stateOf, type ThresholdState } from './thresholds.ts';
+import { judgesLatencies, missingDeferred } from './verdict.ts';
 
 const WIDTH = 80;
 const LABEL = 30;
@@ -17,7 +18,7 @@ export function renderSummary(results: RunResults, style: Style): string {
   if (!results.complete) {
     out.add(paint(style, 'yellow', 'The run did not end: rebuilt from what its directory holds.'));
   }
-  thresholds(out, results);
+  thresholdRows(out, results);
   accounting(out, results);
   latency(out, results);
   histogram(out, results);
@@ -65,24 +66,42 @@ class Lines {
     return paint(this.style, ok ? 'green' : 'red', ok ? '[ok]' : '[FAIL]');
   }
 
+  stateMark(state: ThresholdState): string {
+    if (state !== 'not judged') return this.mark(state === 'held');
+    return paint(this.style, 'yellow', this.style.unicode ? '?' : '[not judged]');
+  }
+
   text(): string {
     return `${this.lines.join('\n')}\n`;
   }
 }
 
-function thresholds(out: Lines, { thresholds: all }: RunResults): void {
+function thresholdRows(out: Lines, { thresholds: all }: RunResults): void {
   if (all.length === 0) return;
   out.section('THRESHOLDS');
-  for (const metric of new Set(all.map((t) => t.metric))) {
+  // Each operation has a threshold of errors: those that held are one line for each sentence.
+  const quiet = new Map<string, string[]>();
+  for (const t of all) {
+    const [, op] = /^op_errors\{op:(\w+)\}$/.exec(t.metric) ?? [];
+    if (op !== undefined && stateOf(t) === 'held') quiet.set(t.expression, [...(quiet.get(t.expression) ?? []), op]);
+  }
+  for (const [expression, ops] of quiet) {
+    out.prose(`op_errors of ${ops.join(', ')}`);
+    out.add(`      ${out.mark(true)} ${clip(`${expression}   each`, WIDTH - 14)}`);
+  }
+  const rest = all.filter((t) => !/^op_errors\{op:\w+\}$/.test(t.metric) || stateOf(t) !== 'held');
+  for (const metric of new Set(rest.map((t) => t.metric))) {
     out.add(`    ${clip(metric, WIDTH - 4)}`);
-    for (const t of all.filter((one) => one.metric === metric)) {
-      out.add(`      ${out.mark(t.ok)} ${clip(`${t.expression}   observed ${observed(t)}${when(t)}`, WIDTH - 14)}`);
+    for (const t of rest.filter((one) => one.metric === metric)) {
+      out.add(
+        `      ${out.stateMark(stateOf(t))} ${clip(`${t.expression}   observed ${observed(t)}${when(t)}`, WIDTH - 14)}`,
+      );
     }
   }
 }
 
 function observed({ observed: value, unit }: ThresholdResult): string {
-  if (value === null) return 'no samples';
+  if (value === null) return 'nothing';
   if (unit === 'ns') return duration(value);
   if (unit === 'share') return percent(value);
   return unit === 'per_second' ? `${quantity(value)}/s` : quantity(value);
@@ -206,8 +225,8 @@ function deferred(out: Lines, { counters, deferredBacklogMax }: RunResults): voi
 function health(out: Lines, { run, health: h, counters, coverage: c }: RunResults): void {
   out.section('HEALTH');
   if (h.lateness !== null) out.row('lateness', `p50 ${duration(h.lateness.p50Ns)}, p99 ${duration(h.lateness.p99Ns)}`);
-  out.row('saturated', `${out.mark(!h.saturated)} ${h.saturated ? 'yes' : 'no'}`);
-  if (h.saturation !== null) out.prose(`${h.saturation.reason}: ${h.saturation.advice}`);
+  out.row('latencies', `${out.mark(!h.saturated)} ${h.saturated ? 'not to be trusted' : 'trusted'}`);
+  if (h.saturation !== null) out.prose(`${h.saturation.reason}; ${h.saturation.advice}.`);
   if (h.nullOperation !== null) {
     out.row('null operation', `p50 ${duration(h.nullOperation.p50Ns)}, p99 ${duration(h.nullOperation.p99Ns)}`);
   }
@@ -258,9 +277,12 @@ function workers(out: Lines, { health: { perWorker = [] } }: RunResults): void {
   if (sorted.length > WORKER_ROWS) out.add(`    and ${sorted.length - WORKER_ROWS} more, none later: see results.json`);
 }
 
-function verdict(out: Lines, { verdict: v }: RunResults): void {
+function verdict(out: Lines, { verdict: v, health: h, run, thresholds }: RunResults): void {
   out.section('VERDICT');
   const color = v.verdict === 'pass' ? 'green' : v.verdict === 'fail' ? 'red' : 'yellow';
   out.add(`    ${paint(out.style, color, v.verdict)}, exit status ${v.exitCode}`);
   for (const reason of v.reasons) out.prose(`- ${reason}`);
+  if (h.saturated && !judgesLatencies(run.strict ?? false, thresholds)) {
+    out.prose('The verdict is on the account and the counts. Latencies are not to be trusted: see HEALTH.');
+  }
 }

@@ -8,7 +8,7 @@
 import { Snapshot } from '../metrics/snapshot.ts';
 import type { Threshold } from '../metrics/threshold.ts';
 import type { ThresholdResult } from './results.ts';
-import { evaluate, type ThresholdContext } from './thresholds.ts';
+import { evaluate, neverMeasured, stateOf, type ThresholdContext } from './thresholds.ts';
 
 export interface JudgedStage {
   readonly name: string;
@@ -94,13 +94,13 @@ class Judged {
     if (this.final !== null) return this.final;
     if (this.windowNs === null && this.threshold.stage === null) return evaluate(this.threshold, whole);
     // A run or stage shorter than one window is its only window.
-    const nothing = { ...whole, snapshot: new Snapshot(whole.snapshot.layout), durationNs: 0 };
-    return this.worst ?? this.evaluate() ?? evaluate(this.threshold, nothing);
+    return this.worst ?? this.evaluate() ?? neverMeasured(this.threshold);
   }
 }
 
 /** Whether a window is further on the wrong side than another. */
 function isWorse({ comparison }: Threshold, a: ThresholdResult, b: ThresholdResult): boolean {
+  // What was measured says more than what was not.
   if (a.observed === null || b.observed === null) return b.observed === null;
   if (comparison.startsWith('<')) return a.observed > b.observed;
   if (comparison.startsWith('>')) return a.observed < b.observed;
@@ -143,7 +143,8 @@ export class ThresholdJudge {
       if (!judged.follows || judged.final !== null) continue;
       const result = judged.take(startNs, endNs, delta, gauges);
       const { abortOnFail, delayAbortEvalNs } = judged.abort;
-      if (result === null || result.ok || !abortOnFail || endNs < delayAbortEvalNs * this.#scale) continue;
+      if (result === null || stateOf(result) !== 'crossed' || !abortOnFail || endNs < delayAbortEvalNs * this.#scale)
+        continue;
       judged.final = { ...result, stoppedAtSeconds: endNs / 1e9 };
       crossed ??= judged.final;
     }

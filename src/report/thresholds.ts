@@ -12,18 +12,33 @@ export interface ThresholdContext {
 }
 
 /**
- * A latency nobody measured (no such operation ran) passes, as in k6, and shows as "no samples". A rate over no time, or a
- * share of nothing, is 0, not an error.
+ * A latency that was never measured, and a share of nothing, leave the threshold not judged unless it may be empty: a fleet
+ * of which every map is refused has no latency of a map, and must not pass for that. A rate over no time is 0.
  */
 export function evaluate(threshold: Threshold, context: ThresholdContext): ThresholdResult {
-  const observed = observe(threshold, context);
+  return resultOf(threshold, observe(threshold, context));
+}
+
+/** Of a threshold whose stage never came. */
+export const neverMeasured = (threshold: Threshold): ThresholdResult => resultOf(threshold, null);
+
+function resultOf(threshold: Threshold, observed: number | null): ThresholdResult {
+  const { metric, expression, comparison, limit, mayBeEmpty } = threshold;
+  const judged = observed !== null || mayBeEmpty;
   return {
-    metric: threshold.metric,
-    expression: threshold.expression,
-    ok: observed === null || holds[threshold.comparison](observed, threshold.limit),
+    metric,
+    expression,
+    ok: observed === null ? mayBeEmpty : holds[comparison](observed, limit),
+    ...(judged ? {} : { judged: false }),
     observed,
     unit: unitOf(threshold),
   };
+}
+
+export type ThresholdState = 'held' | 'crossed' | 'not judged';
+
+export function stateOf({ ok, judged = true }: Pick<ThresholdResult, 'ok' | 'judged'>): ThresholdState {
+  return judged ? (ok ? 'held' : 'crossed') : 'not judged';
 }
 
 function observe(threshold: Threshold, { snapshot, durationNs, gauges }: ThresholdContext): number | null {
@@ -31,7 +46,7 @@ function observe(threshold: Threshold, { snapshot, durationNs, gauges }: Thresho
   if (measured.kind === 'gauge') return gauges[measured.gauge];
   if (measured.kind === 'rate') {
     const whole = amount(snapshot, measured.whole);
-    return whole === 0 ? 0 : amount(snapshot, measured.part) / whole;
+    return whole === 0 ? null : amount(snapshot, measured.part) / whole;
   }
   if (measured.kind === 'counter') {
     const { counter } = measured;

@@ -39,8 +39,14 @@ export function scenarioJsonSchema(registry: Registry): JsonSchema {
   (top['variant'] as Writable)['examples'] = [...registry.variants, '4.10', '6.12'];
   (top['profile'] as Writable)['enum'] = [...registry.profiles.keys()];
   (top['faults'] as Writable)['propertyNames'] = { enum: [...registry.faultSites] };
-  const invariants = { type: 'array', items: { enum: [...registry.invariants] } };
-  (top['expect'] as Writable)['anyOf'] = [invariants, { type: 'object', additionalProperties: invariants }];
+  const error = { enum: [...registry.errors.keys()] };
+  const errors = {
+    type: 'object',
+    propertyNames: { enum: [...registry.ops] },
+    additionalProperties: { anyOf: [error, { type: 'array', items: error }] },
+  };
+  const expected = { type: 'array', items: { anyOf: [{ enum: [...registry.invariants] }, errors] } };
+  (top['expect'] as Writable)['anyOf'] = [expected, { type: 'object', additionalProperties: expected }];
   (actorKeys['workload'] as Writable)['enum'] = [...registry.workloads.keys()];
   actor['allOf'] = [...registry.workloads.values()].map((workload) => ({
     if: { properties: { workload: { const: workload.name } } },

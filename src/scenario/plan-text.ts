@@ -20,7 +20,7 @@ interface ClassSummary {
   readonly peakPages: number;
 }
 
-export function planText(plan: RunPlan, description: string, registry: Pick<Registry, 'workloads'>): string {
+export function planText(plan: RunPlan, description: string, registry: Pick<Registry, 'workloads' | 'limits'>): string {
   const byClass = new Map<string, GuestPlan[]>();
   for (const guest of plan.guests) {
     const others = byClass.get(guest.class);
@@ -41,8 +41,36 @@ export function planText(plan: RunPlan, description: string, registry: Pick<Regi
     `locked at peak if every map succeeds: ${peakPages} pages (${roundedBytes(peakPages * PAGE_BYTES)})`,
     '',
     ...table(classes),
+    ...memlockWarnings(plan, registry).flatMap((text) => ['', ...wrap(`warning: ${text}`, '')]),
   ];
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
+}
+
+/**
+ * Classes of guests whose limit is below what they map, under a variant that has the limit: their maps will be refused. Nothing
+ * where the scenario expects that.
+ */
+export function memlockWarnings(plan: RunPlan, registry: Pick<Registry, 'workloads' | 'limits'>): string[] {
+  if (!registry.limits(plan.variant)) return [];
+  if (plan.thresholds.some(({ metric }) => /^op_errors\{op:(map|pin),expected:[a-z+]*enomem/.test(metric))) return [];
+  const worst = new Map<string, { guests: number; peakPages: number; memlockBytes: number }>();
+  const peaks = new Map<object, Map<object, number>>();
+  for (const guest of plan.guests) {
+    if (guest.capIpcLock || guest.memlockBytes === null) continue;
+    let ofMemory = peaks.get(guest.memory);
+    if (ofMemory === undefined) peaks.set(guest.memory, (ofMemory = new Map<object, number>()));
+    let peakPages = ofMemory.get(guest.actors);
+    if (peakPages === undefined) ofMemory.set(guest.actors, (peakPages = peakOf(guest, registry)));
+    if (peakPages * PAGE_BYTES <= guest.memlockBytes) continue;
+    const found = worst.get(guest.class) ?? { guests: 0, peakPages: 0, memlockBytes: guest.memlockBytes };
+    found.guests += 1;
+    found.peakPages = Math.max(found.peakPages, peakPages);
+    worst.set(guest.class, found);
+  }
+  return [...worst].map(([name, { guests, peakPages, memlockBytes }]) => {
+    const [limit, peak] = [formatBytes(asBytes(memlockBytes)), roundedBytes(peakPages * PAGE_BYTES)];
+    return `${plural(guests, 'guest')} of class ${name} lock up to ${peak} each, and memlock is ${limit}: operations will be refused`;
+  });
 }
 
 function facts(plan: RunPlan): string[] {

@@ -181,7 +181,10 @@ function arrivalOf(spec: ArrivalSpec): ArrivalPlan {
  * The frozen plan of a run. Guests of a class share their actors and equal memories, so a plan of a million guests fits
  * in memory; written out as JSON it would not, and a worker takes its own guests from a Planner.
  */
-export function planRun(resolved: ResolvedScenario, registry: Pick<Registry, 'profiles'>): RunPlan {
+export function planRun(
+  resolved: ResolvedScenario,
+  registry: Pick<Registry, 'profiles' | 'workloads' | 'ops'>,
+): RunPlan {
   const { scenario } = resolved;
   const profile = registry.profiles.get(scenario.profile);
   if (profile === undefined) throw new Error(`validated profile ${scenario.profile} is gone`);
@@ -199,22 +202,49 @@ export function planRun(resolved: ResolvedScenario, registry: Pick<Registry, 'pr
     deferred: { batch: scenario.deferred.batch, flushMs: scenario.deferred.flush / 1e6 },
     host: scenario.host,
     expect: resolved.expect,
-    thresholds: Object.entries(scenario.thresholds).flatMap(([metric, list]) =>
-      list.map((entry) =>
-        typeof entry === 'string'
-          ? { metric, expression: entry, abortOnFail: false, delayAbortEvalNs: 0 }
-          : {
-              metric,
-              expression: entry.threshold,
-              abortOnFail: entry.abortOnFail,
-              delayAbortEvalNs: entry.delayAbortEval,
-            },
-      ),
-    ),
+    thresholds: [...written(scenario), ...errorThresholds(resolved, registry)],
     ...(scenario.stages.length === 0 ? {} : { stages: stagesOf(scenario.stages) }),
     guests,
   };
   return deepFreeze({ ...plan, hash: planHash(plan) });
+}
+
+/** The thresholds as the scenario has them. */
+function written(scenario: Scenario): RunPlan['thresholds'][number][] {
+  return Object.entries(scenario.thresholds).flatMap(([metric, list]) =>
+    list.map((entry) =>
+      typeof entry === 'string'
+        ? { metric, expression: entry, abortOnFail: false, delayAbortEvalNs: 0 }
+        : {
+            metric,
+            expression: entry.threshold,
+            abortOnFail: entry.abortOnFail,
+            delayAbortEvalNs: entry.delayAbortEval,
+          },
+    ),
+  );
+}
+
+/**
+ * The thresholds that every scenario has unless it writes its own: no operation that its actors perform ends in an error, other
+ * than those it expects.
+ */
+function errorThresholds(
+  { scenario, expectErrors }: ResolvedScenario,
+  { workloads, ops }: Pick<Registry, 'workloads' | 'ops'>,
+): RunPlan['thresholds'][number][] {
+  const own = Object.keys(scenario.thresholds).map((metric) => metric.replaceAll(/\s+/g, ''));
+  const names = scenario.guests.flatMap((guest) => guest.actors.map(({ workload }) => workload));
+  const performed = new Set(names.flatMap((name) => workloads.get(name)?.ops ?? []));
+  return ops.flatMap((op) => {
+    const isOwn = own.some(
+      (metric) => /^op_errors($|\{(?!.*op:))/.test(metric) || metric.startsWith(`op_errors{op:${op}`),
+    );
+    if (!performed.has(op) || isOwn) return [];
+    const expected = expectErrors.get(op) ?? [];
+    const metric = `op_errors{op:${op}${expected.length === 0 ? '' : `,expected:${expected.join('+')}`}}`;
+    return [{ metric, expression: 'rate == 0 or empty', abortOnFail: false, delayAbortEvalNs: 0 }];
+  });
 }
 
 function stagesOf(stages: Scenario['stages']): StagePlan[] {

@@ -56,7 +56,7 @@ export function referenceText(registry: Registry): string {
     '## actors\n',
     table(actor),
     '## thresholds\n',
-    'As in k6: `aggregate operator value`, for the metric named by the key, which may carry a tag filter. Besides the text, an\nentry may be a map:\n',
+    'As in k6: `aggregate operator value`, for the metric named by the key, which may carry a tag filter. Every scenario also has\n`op_errors{op:X}: rate == 0 or empty` for each operation that its actors perform, unless it writes its own: an error that the\nscenario does not `expect` fails the run. A threshold that nothing was measured for is not judged, and the run is inconclusive,\nunless it ends in `or empty`. Besides the text, an entry may be a map:\n',
     table(thresholdMap(schema)),
     '## Workloads\n',
   ];

@@ -10,10 +10,19 @@ export interface WorkloadInfo {
   readonly summary: string;
   /** Its options; inputs are text with units, outputs numbers in base units. */
   readonly options: z.ZodType;
+  /** The operations it performs. */
+  readonly ops: readonly string[];
   /** It takes random numbers while it runs. Left out: it does the same under every seed. */
   readonly draws?: true;
   /** Pages one actor holds locked at most, if every operation succeeds; none when left out. */
   peakPages?(options: { readonly [key: string]: Json }, memory: MemoryPlan): number;
+}
+
+export interface ThresholdInfo {
+  readonly ops: readonly string[] | null;
+  readonly mayBeEmpty: boolean;
+  /** It is of latencies of deferred updates. */
+  readonly deferred: boolean;
 }
 
 export interface Registry {
@@ -26,6 +35,17 @@ export interface Registry {
   refusals(guest: GuestSetting, variant: string): readonly Refusal[];
   readonly invariants: readonly string[];
   readonly faultSites: readonly string[];
-  /** @throws Error, with a `hint` when there is one, that says what is wrong with a threshold. */
-  checkThreshold(metric: string, expression: string, stages: readonly string[]): void;
+  /** Errors that the statistics tell apart, as errno names to outcomes; `other_error` is every other one. */
+  readonly errors: ReadonlyMap<string, string>;
+  /** Operations whose errors can be expected or judged. */
+  readonly ops: readonly string[];
+  /**
+   * Reads a threshold: the operations it is of (null: of something else), whether it may be empty, and whether it is of deferred
+   * updates. @throws Error, with a `hint` when there is one, that says what is wrong with it.
+   */
+  checkThreshold(metric: string, expression: string, stages: readonly string[]): ThresholdInfo;
+  /** Whether a variant holds anybody to RLIMIT_MEMLOCK. */
+  limits(variant: string): boolean;
+  /** Whether a variant ever defers an update. */
+  defers(variant: string): boolean;
 }

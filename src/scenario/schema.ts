@@ -358,6 +358,11 @@ const thresholdSchema = z.union([
   }),
 ]);
 
+/** Invariants, and errors by operation: `over-penalty`, `{map: ENOMEM}`, `{map: [ENOMEM, EEXIST]}`. */
+const expectList = z.array(
+  z.union([z.string(), z.record(z.string(), z.union([z.string(), z.array(z.string()).min(1)]))]),
+);
+
 export const scenarioSchema = z
   .strictObject({
     name: nameSchema.describe('Name of the scenario: letters, digits, - and _.'),
@@ -409,10 +414,11 @@ export const scenarioSchema = z
       .prefault({})
       .describe('Probability of an injected fault per site, 0 to 1.'),
     expect: z
-      .union([z.array(z.string()), z.record(z.string(), z.array(z.string()))])
+      .union([expectList, z.record(z.string(), expectList)])
       .prefault([])
       .describe(
-        'Invariants the scenario expects to be violated, which then do not fail the run: a list, or a map from variant to list.',
+        'What the scenario expects to go wrong, which then does not fail the run: invariants, and errors of operations as ' +
+          '{map: ENOMEM}; a list, or a map from variant to list, `*` for every variant.',
       ),
     stages: z
       .array(

@@ -42,6 +42,8 @@ export interface ResolvedScenario {
   readonly variant: string;
   /** Invariants expected to be violated under that variant. */
   readonly expect: readonly string[];
+  /** By operation, outcomes expected under that variant besides `ok`. */
+  readonly expectErrors: ReadonlyMap<string, readonly string[]>;
   readonly source: SourceText;
   /** Every value as written, overrides applied, with its origin. Defaults are not in it. */
   readonly root: Located;
@@ -133,7 +135,7 @@ class Checker {
     this.#registry = registry;
   }
 
-  check(): Pick<ResolvedScenario, 'scenario' | 'variant' | 'expect'> | null {
+  check(): Pick<ResolvedScenario, 'scenario' | 'variant' | 'expect' | 'expectErrors'> | null {
     if (!isMapping(this.#root.value)) {
       this.#add({ path: [], message: 'a scenario is a map', hint: "start with 'name:' and 'guests:'" });
       return null;
@@ -145,8 +147,8 @@ class Checker {
     const variant = this.#variant();
     this.#names(['profile'], 'profile', [...this.#registry.profiles.keys()]);
     this.#keys(['faults'], 'fault site', this.#registry.faultSites);
-    const expect = this.#expect(variant);
-    this.#thresholds();
+    const expected = this.#expect(variant);
+    this.#thresholds(variant);
     const options = this.#guests();
     if (!parsed.success || variant === null) return null;
     const guests = parsed.data.guests.map((guest, g) => ({
@@ -156,7 +158,7 @@ class Checker {
     // What can work is only judged where it is known what is meant.
     if (this.faults.length === 0) this.#refusals({ ...parsed.data, guests }, variant);
     if (this.faults.length > 0) return null;
-    return { scenario: { ...parsed.data, guests }, variant, expect };
+    return { scenario: { ...parsed.data, guests }, variant, ...expected };
   }
 
   /** What is well written and cannot work under the variant. */
@@ -218,26 +220,59 @@ class Checker {
     }
   }
 
-  /** Invariants expected under the variant; the names of all variants' lists are checked. */
-  #expect(variant: string | null): readonly string[] {
-    const node = locate(this.#root, ['expect']);
-    const names = (list: Located, path: readonly PathPart[]): string[] => {
-      if (!isList(list.value)) return [];
-      for (const index of list.value.keys()) this.#names([...path, index], 'invariant', this.#registry.invariants);
-      return list.value.flatMap((item) => (typeof item.value === 'string' ? [item.value] : []));
+  /** What is expected under the variant; the names of all variants' lists are checked. */
+  #expect(variant: string | null): Pick<ResolvedScenario, 'expect' | 'expectErrors'> {
+    const invariants = new Set<string>();
+    const errors = new Map<string, string[]>();
+    const take = (list: Located, path: readonly PathPart[], applies: boolean): void => {
+      if (!isList(list.value)) return;
+      for (const [index, item] of list.value.entries()) {
+        if (isMapping(item.value)) this.#expectErrors(item.value, [...path, index], applies ? errors : new Map());
+        else this.#names([...path, index], 'invariant', this.#registry.invariants);
+        if (applies && typeof item.value === 'string') invariants.add(item.value);
+      }
     };
-    if (node === undefined) return [];
-    if (isList(node.value)) return [...new Set(names(node, ['expect']))];
-    if (!isMapping(node.value)) return [];
-    const expected = new Set<string>();
-    for (const [key, list] of node.value) {
-      const found = names(list, ['expect', key]);
-      if (this.#resolveVariant(key, ['expect', key], true) === variant) for (const name of found) expected.add(name);
+    const node = locate(this.#root, ['expect']);
+    if (node !== undefined) take(node, ['expect'], true);
+    if (node !== undefined && isMapping(node.value)) {
+      for (const [key, list] of node.value) {
+        const applies = key === '*' || this.#resolveVariant(key, ['expect', key], true) === variant;
+        take(list, ['expect', key], applies);
+      }
     }
-    return [...expected];
+    return { expect: [...invariants], expectErrors: errors };
   }
 
-  #thresholds(): void {
+  /** `{map: ENOMEM, mlock: [ENOMEM]}`: adds the outcomes to those of each operation. */
+  #expectErrors(map: ReadonlyMap<string, Located>, path: readonly PathPart[], into: Map<string, string[]>): void {
+    const { errors, ops } = this.#registry;
+    for (const [op, node] of map) {
+      if (!ops.includes(op)) {
+        this.#add({
+          path: [...path, op],
+          atKey: true,
+          message: `unknown operation '${op}'`,
+          hint: suggestion(op, ops),
+        });
+      }
+      const names = isList(node.value) ? node.value.map((_, i) => [...path, op, i]) : [[...path, op]];
+      for (const place of names) {
+        const name = locate(this.#root, place)?.value;
+        if (typeof name !== 'string') continue;
+        const outcome = errors.get(name);
+        if (outcome === undefined) {
+          const known = [...errors.keys()].join(', ');
+          const hint = `the statistics tell apart ${known}; other_error is any other`;
+          this.#add({ path: place, message: `unknown error '${name}'`, hint });
+          continue;
+        }
+        const list = into.get(op) ?? [];
+        if (!list.includes(outcome)) into.set(op, [...list, outcome]);
+      }
+    }
+  }
+
+  #thresholds(variant: string | null): void {
     const list = locate(this.#root, ['stages'])?.value;
     const stagePaths = isList(list) ? list.map((_, index) => ['stages', index, 'name']) : [];
     this.#unique(stagePaths, 'stage');
@@ -255,19 +290,55 @@ class Checker {
         const node = locate(this.#root, at);
         const inner = isMapping(node?.value) ? [...at, 'threshold'] : at;
         const expression = locate(this.#root, inner)?.value;
-        if (typeof expression === 'string') this.#threshold(metric, expression, inner, stages);
+        if (typeof expression === 'string') this.#threshold(metric, expression, inner, stages, variant);
       }
     }
   }
 
-  #threshold(metric: string, expression: string, path: readonly PathPart[], stages: readonly string[]): void {
+  #threshold(
+    metric: string,
+    expression: string,
+    path: readonly PathPart[],
+    stages: readonly string[],
+    variant: string | null,
+  ): void {
     try {
-      this.#registry.checkThreshold(metric, expression, stages);
+      const { ops, mayBeEmpty, deferred } = this.#registry.checkThreshold(metric, expression, stages);
+      if (mayBeEmpty) return;
+      const performed = this.#operations();
+      const hint = 'take the threshold out, or append "or empty"';
+      if (ops !== null && performed.size > 0 && !ops.some((op) => performed.has(op))) {
+        const message = `no actor of this scenario performs ${ops.join(', ')}, so this can never be measured`;
+        this.#add({
+          path: ['thresholds', metric],
+          atKey: true,
+          message,
+          hint: `actors perform ${[...performed].join(', ')}; ${hint}`,
+        });
+      }
+      if (deferred && variant !== null && !this.#registry.defers(variant)) {
+        const message = `variant ${variant} never defers an update, so this can never be measured`;
+        this.#add({ path: ['thresholds', metric], atKey: true, message, hint });
+      }
     } catch (error) {
       const { message, hint, part } = error as Error & { hint?: string; part?: string };
       if (part === 'metric') this.#add({ path: ['thresholds', metric], atKey: true, message, hint });
       else this.#add({ path, message, hint });
     }
+  }
+
+  /** The operations that the actors can perform. */
+  #operations(): ReadonlySet<string> {
+    const guests = locate(this.#root, ['guests'])?.value;
+    const names = !isList(guests)
+      ? []
+      : guests.flatMap((_, g) => {
+          const actors = locate(this.#root, ['guests', g, 'actors'])?.value;
+          return isList(actors)
+            ? actors.map((_, a) => locate(this.#root, ['guests', g, 'actors', a, 'workload'])?.value)
+            : [];
+        });
+    return new Set(names.flatMap((name) => this.#registry.workloads.get(String(name))?.ops ?? []));
   }
 
   /** Checks across classes and actors; returns the parsed options by `guest/actor`. */

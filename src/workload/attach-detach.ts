@@ -23,6 +23,7 @@ function freeGroups(containers: number, hasMdev: boolean): number[] {
 
 export const attachDetach = workload({
   name: 'attach-detach',
+  ops: ['attach', 'detach'],
   summary: 'a group behind an IOMMU joins a container and leaves it, over and over',
   options: z.strictObject({
     hold: zDuration().prefault('1ms').describe('how long the group stays'),

@@ -19,6 +19,7 @@ import { partOfPage, workload } from './workload.ts';
 
 export const balloon = workload({
   name: 'balloon',
+  ops: ['madvise', 'fault'],
   draws: true,
   summary: 'frees and touches parts of the buffer with MADV_DONTNEED: what is mapped stays pinned and charged',
   options: z.strictObject({
@@ -41,6 +42,7 @@ export const balloon = workload({
 
 export const virtioMem = workload({
   name: 'virtio-mem',
+  ops: ['map', 'unmap', 'madvise'],
   draws: true,
   summary: 'unplugs blocks of the buffer (UNMAP, then MADV_DONTNEED) and plugs them again (MAP), at random',
   options: z.strictObject({

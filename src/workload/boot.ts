@@ -11,6 +11,7 @@ import { workload } from './workload.ts';
 
 export const boot = workload({
   name: 'boot',
+  ops: ['map'],
   summary: "maps the guest's memory as a starting virtual machine does, and keeps it mapped",
   options: z.strictObject({
     piece: zBytes({ min: PAGE_BYTES }).prefault('1TiB').describe('largest mapping; smaller ones make more operations'),

@@ -7,6 +7,7 @@ import { workload } from './workload.ts';
 /** A vCPU or I/O thread that touches fresh memory: page faults, mmap_sem for read on kernels before 6.4. */
 export const fault = workload({
   name: 'fault',
+  ops: ['mmap', 'fault', 'madvise'],
   summary: 'touches fresh pages of its own: page faults, which take mmap_sem for read before 6.4',
   options: z.strictObject({
     area: zBytes({ min: PAGE_BYTES, max: 2 ** 35 })

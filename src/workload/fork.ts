@@ -18,6 +18,7 @@ function* exit(k: Ctx): Path<number> {
 
 export const forkLoop = workload({
   name: 'fork',
+  ops: ['fork', 'exit'],
   summary: 'forks a child that exits after a while, over and over: mmap_sem for write while page tables are copied',
   options: z.strictObject({
     hold: zDuration().prefault('100us').describe('how long the child lives'),

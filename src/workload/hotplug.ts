@@ -12,6 +12,7 @@ import { workload } from './workload.ts';
 
 export const hotplug = workload({
   name: 'hotplug',
+  ops: ['mmap', 'map', 'unmap', 'munmap'],
   summary: 'plugs a memory module (mmap, then MAP) and unplugs it (UNMAP, then munmap), over and over',
   options: z.strictObject({
     size: zBytes({ min: PAGE_BYTES, max: 2 ** 32 })

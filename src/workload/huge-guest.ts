@@ -13,6 +13,7 @@ import { workload } from './workload.ts';
 
 export const hugeGuest = workload({
   name: 'huge-guest',
+  ops: ['map', 'close'],
   summary: 'a 1 TiB guest backed by one 4 GiB buffer, mapped 257 times, then closed',
   options: z.strictObject({
     total: zBytes({ min: 8 * 2 ** 30, max: RAM_END_PAGE * PAGE_BYTES })

@@ -6,6 +6,7 @@ import { workload } from './workload.ts';
 /** khugepaged visits the guest: a read lock per 2 MiB looked at, a write lock per 2 MiB collapsed. */
 export const khugepaged = workload({
   name: 'khugepaged',
+  ops: ['collapse'],
   summary: 'khugepaged scans the address space (mmap_sem for read) and collapses what is not pinned (for write)',
   options: z.strictObject({
     areas: z

@@ -12,6 +12,7 @@ import { refused, workload } from './workload.ts';
 
 export const mapUnmap = workload({
   name: 'map-unmap',
+  ops: ['map', 'unmap'],
   summary: 'maps a piece of the buffer and unmaps it, over and over',
   options: z.strictObject({
     pages: zPages({ min: 1 }).prefault('1 page').describe('how much is mapped at a time'),

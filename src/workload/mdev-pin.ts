@@ -23,6 +23,7 @@ function showsRam(
 
 export const mdevPin = workload({
   name: 'mdev-pin',
+  ops: ['map', 'pin', 'unpin'],
   draws: true,
   summary: 'an mdev driver pins pages of the guest and unpins them, as its device is used',
   options: z.strictObject({

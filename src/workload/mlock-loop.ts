@@ -6,6 +6,7 @@ import { workload } from './workload.ts';
 /** mlock and munlock of the same few pages: mmap_sem for write twice a round, and the same counter as VFIO's. */
 export const mlockLoop = workload({
   name: 'mlock-loop',
+  ops: ['mmap', 'mlock', 'munlock'],
   summary: 'mlock and munlock of a few pages, over and over: takes mmap_sem for write and shares locked_vm',
   options: z.strictObject({
     pages: zPages({ min: 1, max: 65_536 }).prefault('1 page').describe('pages locked at a time'),

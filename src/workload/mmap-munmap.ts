@@ -6,6 +6,7 @@ import { workload } from './workload.ts';
 /** An allocator at work: mmap, touch, munmap. mmap_sem for write twice a round, for read once a page before 6.4. */
 export const mmapMunmap = workload({
   name: 'mmap-munmap',
+  ops: ['mmap', 'fault', 'munmap'],
   summary: 'mmap, touch and munmap of a small area, over and over',
   options: z.strictObject({
     pages: zPages({ min: 1, max: 65_536 }).prefault('64 pages').describe('size of the area'),

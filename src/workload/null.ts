@@ -11,6 +11,7 @@ function* nothing(k: Ctx): Path<number> {
 /** An operation that does nothing: what it costs is the harness. */
 export const nullWorkload = workload({
   name: 'null',
+  ops: ['null'],
   summary: 'operations that do nothing: the cost of the harness itself',
   options: z.strictObject({}),
   kthread: true,

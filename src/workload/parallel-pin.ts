@@ -12,6 +12,7 @@ import { refused, workload } from './workload.ts';
 
 export const parallelPin = workload({
   name: 'parallel-pin',
+  ops: ['map', 'unmap'],
   summary: 'helper threads map one buffer together, each in a container of its own',
   options: z.strictObject({
     of: z.int().min(1).max(16).default(1).describe('how many actors share the buffer'),

@@ -10,6 +10,7 @@ const SMALL_PAGES = 32;
 /** Monitoring that reads /proc/PID/smaps: mmap_sem for read as long as the guest's memory takes to walk. */
 export const smaps = workload({
   name: 'smaps',
+  ops: ['smaps'],
   summary: "reads /proc/PID/smaps: mmap_sem for read while the page table of the guest's memory is walked",
   options: z.strictObject({}),
   needs: () => ({ mappings: 0, segments: 2, externalPages: 0 }),

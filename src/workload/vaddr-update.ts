@@ -67,6 +67,7 @@ function refusalOf(o: Options, { variant, guest, actor }: Setting): Refusal | nu
 
 export const vaddrUpdate = workload({
   name: 'vaddr-update',
+  ops: ['map', 'vaddr_update'],
   summary: 'takes the virtual addresses of all mappings away and gives them back, as a live update does',
   options: z.strictObject({
     map: z

@@ -6,6 +6,7 @@ import { asBytes } from '../base/units.ts';
 import { formatBytes } from '../base/units-text.ts';
 import type { Actor } from '../engine/actor.ts';
 import type { ActorPlan, GuestPlan } from '../engine/guest-plan.ts';
+import type { OpName } from '../metrics/ops.ts';
 import type { Path } from '../model/env.ts';
 import type { Variant } from '../model/kernels/variant.ts';
 
@@ -65,6 +66,8 @@ export interface Workload<O = unknown> {
   /** One line for lists and editors. */
   readonly summary: string;
   readonly options: z.ZodType<O, unknown>;
+  /** The operations it performs under some option. */
+  readonly ops: readonly OpName[];
   /** A kernel thread can do it. Left out: it needs the memory or the descriptors of a process. */
   readonly kthread?: true;
   /** It takes numbers from `actor.random`. Left out: it does the same under every seed. */

@@ -13,6 +13,7 @@ test('the grammar', () => {
     expression: 'p(99) < 2ms',
     windowNs: null,
     stage: null,
+    mayBeEmpty: false,
     measured: { kind: 'trend', series: [actualSeries(Op.map, Outcome.ok)] },
     aggregate: 'percentile',
     percentile: 99,
@@ -29,6 +30,8 @@ test('the grammar', () => {
     ['values_clamped', 'count == 0', { aggregate: 'count', comparison: '==' }],
     ['op_errors{op:map}', 'rate < 1%', { aggregate: 'rate', limit: 0.01 }],
     ['trylock_failure_ratio', 'rate < 0.5', { limit: 0.5 }],
+    ['op_duration', 'max < 1s over 2s during boot or  empty', { windowNs: 2e9, stage: 'boot', mayBeEmpty: true }],
+    ['op_duration', 'max < 1s or empty', { expression: 'max < 1s or empty' }],
     ['locked_vm_drift_pages', 'value == 0', { aggregate: 'value' }],
   ];
   for (const [metric, expression, want] of rows) {

@@ -83,7 +83,7 @@ test('the report says the verdict first, and every section is there', () => {
     order.every((at, i) => at > 0 && (i === 0 || at > order[i - 1]!)),
     order.join(),
   );
-  assert.match(text, /Failed: invariant over_penalty violated 2 times, and one more reason below\./);
+  assert.match(text, /Failed: invariant over_penalty violated 2 times, and 2 more reasons below\./);
   assert.match(text, /guest 3 {2}mapper {3}unmap 1 page: trylock fails/);
   assert.match(text, /pinstorm run scenarios\/accounting-stress\.yaml/);
 });

@@ -9,7 +9,7 @@ import { clip, duration, percent, PLAIN, quantity, styleFor, whole, wrap } from 
 import { RunResults } from '../../src/report/results.ts';
 import { formatProgress, StatusLine, type Progress } from '../../src/report/status-line.ts';
 import { renderSummary } from '../../src/report/summary.ts';
-import { evaluate } from '../../src/report/thresholds.ts';
+import { evaluate, stateOf } from '../../src/report/thresholds.ts';
 import { decide, type VerdictInput } from '../../src/report/verdict.ts';
 import { failing, layout, MODEL_COUNTERS, saturated } from './sample.ts';
 
@@ -96,17 +96,19 @@ test('thresholds: percentiles, rates and the edges of the grammar', () => {
     observed: 3,
     unit: 'plain',
   });
-  // Nothing measured, no time passed: neither NaN nor a failure.
+  // Nothing measured, no time passed: never NaN. What was not measured does not pass for that.
+  assert.equal(check('op_errors', 'rate == 0 or empty', empty).ok, true);
+  assert.equal(check('op_errors{op:map,expected:enomem}', 'rate == 0').observed, 0);
   assert.deepEqual(
     [
       check('trylock_failures', 'rate < 1', snapshot, 0),
       check('op_errors', 'rate < 1%', empty),
       check('op_duration', 'p(99) < 1ns', empty),
-    ].map(({ ok, observed }) => [ok, observed]),
+    ].map((result) => [stateOf(result), result.observed]),
     [
-      [true, 0],
-      [true, 0],
-      [true, null],
+      ['held', 0],
+      ['not judged', null],
+      ['not judged', null],
     ],
   );
 });
@@ -115,6 +117,7 @@ test('the exit status: the most important reason decides, all are listed', () =>
   const good: VerdictInput = {
     complete: true,
     stoppedByUser: false,
+    strict: false,
     coverage: { guestsPlanned: 10, guestsFinished: 10, guestsFailed: 0, guestsLost: 0, workersLost: 0, minShare: 0.9 },
     accounting: { violations: [], deferred: { queued: 5, applied: 4, lost: 0, discarded: 1 } },
     health: { saturated: false, saturation: null },
@@ -126,7 +129,7 @@ test('the exit status: the most important reason decides, all are listed', () =>
     violated: { accounting: { violations: [violation], deferred } },
     lost: { coverage: { ...good.coverage, guestsLost: 2, workersLost: 1 } },
     saturated: { health: { saturated: true, saturation: { reason: 'late', advice: 'add workers' } } },
-    crossed: { thresholds: [{ ...good.thresholds[0]!, ok: false }] },
+    crossed: { thresholds: [{ ...good.thresholds[0]!, ok: false, unit: 'share' as const }] },
     stopped: { stoppedByUser: true },
   };
   const of = (...parts: Partial<VerdictInput>[]) => decide(Object.assign({}, good, ...parts) as VerdictInput);
@@ -134,7 +137,6 @@ test('the exit status: the most important reason decides, all are listed', () =>
   const ladder: [Partial<VerdictInput>, number, string][] = [
     [bad.violated, 112, 'fail'],
     [bad.lost, 113, 'inconclusive'],
-    [bad.saturated, 114, 'inconclusive'],
     [bad.crossed, 99, 'fail'],
     [bad.stopped, 105, 'inconclusive'],
   ];
@@ -146,7 +148,7 @@ test('the exit status: the most important reason decides, all are listed', () =>
   });
   assert.equal(of({ accounting: { violations: [{ ...violation, expected: true }], deferred } }).exitCode, 0);
   assert.equal(of({ coverage: { ...good.coverage, guestsLost: 1 } }).exitCode, 0, '90 % are enough');
-  assert.match(of(bad.lost).reasons[0]!, /2 of 10 guests were lost \(1 workers\): coverage 80 % < 90 %/);
+  assert.match(of(bad.lost).reasons[0]!, /2 of 10 guests were lost \(1 worker\): coverage 80 % < 90 %/);
   const queued = (n: number) => ({ accounting: { violations: [], deferred: { ...deferred, queued: n } } });
   assert.deepEqual(of(queued(7)).reasons, ['2 deferred updates were queued and never applied']);
   assert.equal(of(queued(7)).exitCode, 112);
@@ -156,6 +158,40 @@ test('the exit status: the most important reason decides, all are listed', () =>
     113,
     'what a cut-off run had not applied yet is not missing',
   );
+  // Lateness spoils latencies, and nothing else.
+  const latency = good.thresholds[0]!;
+  const count = { ...latency, unit: 'plain' as const };
+  const crossed = { thresholds: [{ ...latency, ok: false }] };
+  assert.equal(of(bad.saturated).exitCode, 114, 'a latency was to be judged');
+  assert.deepEqual(of(bad.saturated, crossed).reasons, ['the generator was saturated: late'], 'it proves nothing');
+  assert.equal(of(bad.saturated, { thresholds: [count] }).exitCode, 0);
+  assert.equal(of(bad.saturated, { thresholds: [] }).exitCode, 0);
+  assert.equal(of(bad.saturated, { thresholds: [], strict: true }).exitCode, 114);
+  assert.equal(of(bad.saturated, { thresholds: [{ ...count, ok: false }, latency] }).exitCode, 99);
+  assert.equal(of(bad.saturated, bad.stopped).exitCode, 105);
+  assert.match(of(bad.saturated, bad.stopped).reasons[0]!, /stopped by the user before its end, and saturated/);
+  // What was never measured is no pass; a run that was stopped early says that it was stopped.
+  const empty = { thresholds: [{ ...latency, ok: false, judged: false, observed: null }] };
+  assert.deepEqual([of(empty).exitCode, of(empty).verdict], [113, 'inconclusive']);
+  assert.match(of(empty).reasons[0]!, /^threshold not judged: m max < 1ms: nothing was measured$/);
+  assert.equal(of(empty, bad.stopped).exitCode, 105);
+  assert.equal(
+    of({ thresholds: [...empty.thresholds, { ...count, ok: false }] }).exitCode,
+    99,
+    'a failure is a failure',
+  );
+  // A run that ended, one of whose workers never closed its account, did end.
+  const perWorker = [{ name: 'w1', lost: 'nothing heard for 10 s' }] as unknown as NonNullable<
+    VerdictInput['health']['perWorker']
+  >;
+  const unaccounted = of({ complete: false, health: { ...good.health, perWorker } });
+  assert.deepEqual(unaccounted.reasons, ['worker w1 was lost before the final account']);
+  const cut = of({
+    complete: false,
+    health: { ...good.health, perWorker },
+    coverage: { ...good.coverage, guestsFinished: 3 },
+  });
+  assert.match(cut.reasons[0]!, /the run did not end/);
   const stoppedEarly = { ...good.coverage, guestsFinished: 3 };
   assert.equal(of(bad.stopped, { coverage: stoppedEarly }).exitCode, 105, 'unfinished is not lost');
 });
@@ -170,7 +206,8 @@ test('results hold what was recorded, survive JSON, and say why', () => {
   assert.equal(results.verdict.exitCode, 112);
   assert.match(results.accounting.explanation, /^2 times an operation was refused because the memory really pinned/);
   const calm = buildResults(saturated());
-  assert.equal(calm.verdict.exitCode, 114);
+  assert.deepEqual([calm.verdict.exitCode, calm.thresholds], [0, []], 'no latency was to be judged');
+  assert.equal(buildResults({ ...saturated(), run: { ...saturated().run, strict: true } }).verdict.exitCode, 114);
   assert.match(calm.accounting.explanation, /nothing was deferred; locked_vm equals/);
 });
 

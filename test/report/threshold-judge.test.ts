@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { Op, Outcome } from '../../src/metrics/ops.ts';
 import { Snapshot } from '../../src/metrics/snapshot.ts';
 import { parseThreshold } from '../../src/metrics/threshold.ts';
+import { stateOf } from '../../src/report/thresholds.ts';
 import { ThresholdJudge, type JudgeOptions } from '../../src/report/threshold-judge.ts';
 import type { ThresholdResult } from '../../src/report/results.ts';
 import { layout, MODEL_COUNTERS, newBlock } from './sample.ts';
@@ -71,7 +72,9 @@ test('a window in which nothing was measured says nothing', () => {
   const { result } = judge('max < 1ms over 1s', [LOW, interval(), LOW]);
   assert.deepEqual([result.ok, (result.observed ?? 0) < 1010], [true, true]);
   const none = judge('max < 1ms over 1s', [interval(), interval()]).result;
-  assert.deepEqual([none.ok, none.observed], [true, null]);
+  assert.deepEqual([stateOf(none), none.observed], ['not judged', null]);
+  const allowed = judge('max < 1ms over 1s or empty', [interval(), interval()]).result;
+  assert.deepEqual([stateOf(allowed), allowed.observed], ['held', null]);
 });
 
 test('a stage sees what happens in it', () => {
@@ -82,7 +85,8 @@ test('a stage sees what happens in it', () => {
   const ops = judge('count == 9 during steady', run, { metric: 'ops{op:map}' }).result;
   assert.deepEqual([ops.ok, ops.observed], [true, 9]);
   // It never came.
-  assert.deepEqual(judge('count > 0 during steady', [HIGH], { metric: 'ops{op:map}' }).result.observed, 0);
+  const never = judge('count < 9 during steady', [HIGH], { metric: 'ops{op:map}' }).result;
+  assert.deepEqual([stateOf(never), never.observed], ['not judged', null]);
 });
 
 test('a gauge over windows is that of the end of each', () => {

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { canonicalJson } from '../../src/base/canonical-json.ts';
 import type { RunPlan } from '../../src/engine/guest-plan.ts';
-import { planText } from '../../src/scenario/plan-text.ts';
+import { memlockWarnings, planText } from '../../src/scenario/plan-text.ts';
 import { Planner, planRun } from '../../src/scenario/plan.ts';
 import { sliceOf } from '../../src/scenario/segment.ts';
 import { validateScenario, type ResolvedScenario } from '../../src/scenario/validate.ts';
@@ -31,6 +31,37 @@ test('the table of that plan is pinned and fits 80 columns', async () => {
   const text = planText(plan(MIXED), scenario.description, REGISTRY);
   for (const line of text.split('\n')) assert.ok(line.length <= 80, line);
   await assertGenerated('test/golden/mixed.plan.md', `\`\`\`\n${text}\`\`\`\n`);
+});
+
+test('every operation has a threshold of errors, unless the scenario has its own', () => {
+  const of = (keys: string) =>
+    plan(fleet(1, keys)).thresholds.map(({ metric, expression }) => `${metric} ${expression}`);
+  assert.deepEqual(of(''), [
+    'op_errors{op:map} rate == 0 or empty',
+    'op_errors{op:unmap} rate == 0 or empty',
+    'op_errors{op:fault} rate == 0 or empty',
+  ]);
+  assert.deepEqual(
+    of('expect: [{ map: [ENOMEM, EEXIST] }]')[0],
+    'op_errors{op:map,expected:enomem+eexist} rate == 0 or empty',
+  );
+});
+
+test('a limit below what guests lock is warned of, unless the refusals are expected', () => {
+  const warnings = (keys: string, memlock: string) =>
+    memlockWarnings(
+      plan(
+        fleet(2, keys)
+          .replace('    start:', `    memlock: ${memlock}\n    start:`)
+          .replace('map-unmap', 'map-unmap, options: { size: 1MiB }'),
+      ),
+      REGISTRY,
+    );
+  assert.deepEqual(warnings('', '64KiB'), [
+    '2 guests of class g lock up to 1.0MiB each, and memlock is 64KiB: operations will be refused',
+  ]);
+  assert.deepEqual(warnings('', '1MiB'), []);
+  assert.deepEqual(warnings('expect: [{ map: ENOMEM }]', '64KiB'), []);
 });
 
 test('the hash is the SHA-256 of the canonical JSON of all the rest', () => {
@@ -187,7 +218,7 @@ test('10 000 guests are planned in under a second, a million fit in memory', () 
   assert.equal(plan(fleet(10_000)).guests.length, 10_000);
   const ms = performance.now() - started;
   assert.ok(ms < 1000, `10 000 guests took ${ms.toFixed(0)} ms`);
-  const planner = new Planner(resolve(fleet(1_000_000)).scenario);
+  const planner = new Planner(resolve(fleet(1_000_000, 'host: { count: 64 }')).scenario);
   started = performance.now();
   assert.equal(planner.guest(999_999).index, 999_999);
   assert.ok(performance.now() - started < 100);

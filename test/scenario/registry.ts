@@ -20,17 +20,31 @@ export const REGISTRY: Registry = {
     [
       {
         name: 'map-unmap',
+        ops: ['map', 'unmap'],
         summary: 'maps and unmaps',
         options: z.strictObject({ size: zBytes({ min: 4096 }).prefault('4KiB'), chunk: zPages().prefault(1) }),
         peakPages: (options: { readonly [key: string]: unknown }): number => Number(options['size']) / 4096,
       },
-      { name: 'fault', summary: 'touches memory', options: z.strictObject({ pause: zDuration().prefault('1ms') }) },
-      { name: 'null', summary: 'does nothing', options: z.strictObject({}) },
+      {
+        name: 'fault',
+        ops: ['fault'],
+        summary: 'touches memory',
+        options: z.strictObject({ pause: zDuration().prefault('1ms') }),
+      },
+      { name: 'null', ops: [], summary: 'does nothing', options: z.strictObject({}) },
     ].map((workload) => [workload.name, workload]),
   ),
   refusals: () => [],
   invariants: INVARIANTS,
   faultSites: FAULT_SITES,
+  errors: new Map([
+    ['ENOMEM', 'enomem'],
+    ['EEXIST', 'eexist'],
+    ['other_error', 'other_error'],
+  ]),
+  ops: ['map', 'unmap', 'fault', 'mlock'],
+  limits: () => true,
+  defers: (variant) => variant !== 'E',
   checkThreshold(metric, expression, stages) {
     const fail = (part: string, message: string, hint: string): never => {
       throw Object.assign(new Error(message), { part, hint });
@@ -43,5 +57,7 @@ export const REGISTRY: Registry = {
     if (!/^(p\(\d+\)|max|avg) < \d+(us|ms|s)( during \w+)?$/.test(expression)) {
       fail('expression', `'${expression}' is not a threshold`, "write for example 'p(99) < 2ms'");
     }
+    const op = /\{op:(\w+)\}/.exec(metric)?.[1];
+    return { ops: op === undefined ? ['map', 'fault'] : [op], mayBeEmpty: false, deferred: false };
   },
 };

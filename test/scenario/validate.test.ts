@@ -53,9 +53,10 @@ function oneFault(text: string): string[] {
 }
 
 test('the smallest scenario is valid and gets its defaults', () => {
-  const { scenario: s, variant, expect } = validateScenario('t.yaml', scenario(), REGISTRY);
+  const { scenario: s, variant, expect, expectErrors } = validateScenario('t.yaml', scenario(), REGISTRY);
   assert.equal(variant, 'E');
   assert.deepEqual(expect, []);
+  assert.equal(expectErrors.size, 0);
   assert.deepEqual(
     { ...s, guests: [] },
     {
@@ -152,6 +153,26 @@ const ROWS: readonly (readonly [string, readonly string[]])[] = [
   [
     s({ keys: 'expect: [over-penalti]' }),
     ["expect[0]: unknown invariant 'over-penalti'", 'over-penalti', "did you mean 'over-penalty'?"],
+  ],
+  [
+    s({ keys: 'expect: [{ mapp: ENOMEM }]' }),
+    ["expect[0].mapp: unknown operation 'mapp'", 'mapp', "did you mean 'map'?"],
+  ],
+  [
+    s({ keys: 'expect: [{ map: [ENOMEM, EBUSY] }]' }),
+    [
+      "expect[0].map[1]: unknown error 'EBUSY'",
+      'EBUSY',
+      'the statistics tell apart ENOMEM, EEXIST, other_error; other_error is any other',
+    ],
+  ],
+  [
+    s({ keys: "thresholds: { 'op_duration{op:pin}': 'max < 1ms' }" }),
+    [
+      `thresholds["op_duration{op:pin}"]: no actor of this scenario performs pin, so this can never be measured`,
+      "'op_duration{op:pin}'",
+      'actors perform map, unmap; take the threshold out, or append "or empty"',
+    ],
   ],
   [s({ keys: 'expect: { E: [wrapp] }' }), ["expect.E[0]: unknown invariant 'wrapp'", 'wrapp', "did you mean 'wrap'?"]],
   [
@@ -687,4 +708,18 @@ test('no text at all makes the validator throw anything but UserError', () => {
     }),
     { seed: 20161206, numRuns: 1500 },
   );
+});
+
+test('errors are expected by operation, for all variants or for some', () => {
+  const of = (expect: string, variant: string) =>
+    Object.fromEntries(
+      validateScenario('t.yaml', scenario({ keys: `variant: ${variant}\nexpect: ${expect}` }), REGISTRY).expectErrors,
+    );
+  assert.deepEqual(of('[wrap, { map: ENOMEM, mlock: [ENOMEM, EEXIST] }]', 'D'), {
+    map: ['enomem'],
+    mlock: ['enomem', 'eexist'],
+  });
+  const byVariant = "{ D: [{ map: ENOMEM }], '*': [wrap, { map: EEXIST, unmap: other_error }] }";
+  assert.deepEqual(of(byVariant, 'D'), { map: ['enomem', 'eexist'], unmap: ['other_error'] });
+  assert.deepEqual(of(byVariant, 'E'), { map: ['eexist'], unmap: ['other_error'] });
 });

@@ -15,7 +15,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   conform: ['base', 'model', 'engine'],
   schedule: ['base', 'model', 'engine'],
   arrival: ['base', 'model', 'engine'],
-  workload: ['base', 'model', 'engine'],
+  workload: ['base', 'model', 'engine', 'metrics/ops.ts'],
   scenario: ['base', 'model', 'engine', 'schedule', 'arrival', 'workload'],
   report: ['base', 'metrics', 'schedule', 'engine/guest-plan.ts'],
   // Runs in the browser: what it imports must, too.

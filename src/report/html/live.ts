@@ -39,6 +39,7 @@ export function livePage(run: RunIdentity, token: string): string {
     main: html`<section class="verdict v-running" id="run" aria-labelledby="run-title">
         <h1 id="run-title">${run.name}</h1>
         <p class="meta">variant ${run.variant}, seed ${run.seed}, <span id="clock">not started</span></p>
+        <div data-fragment="warning"></div>
         <div data-fragment="tiles"></div>
       </section>
       <div role="tablist" aria-label="Parts of the run">
@@ -99,6 +100,7 @@ export function fragmentsOf(
   events: readonly EventMark[],
 ): Record<string, string> {
   return {
+    warning: warning(results).text,
     tiles: sections.tiles(results).text,
     latency: sections.latencyTable(results).text,
     thresholds: sections.thresholds(results).text,
@@ -107,6 +109,14 @@ export function fragmentsOf(
     workers: workerTable(workers).text,
     events: sections.events(events.toReversed()).text,
   };
+}
+
+/** A banner as soon as latencies are not to be trusted. */
+function warning({ health: { saturation } }: RunResults): Markup {
+  if (saturation === null) return html``;
+  return html`<div class="notice" role="alert">
+    <strong>Latencies are not to be trusted.</strong> ${saturation.reason}; ${saturation.advice}.
+  </div>`;
 }
 
 function workerTable(workers: readonly WorkerHealth[]): Markup {

@@ -3,6 +3,7 @@ import { lockName, nextSteps, verdictSentence } from '../advice.ts';
 import type { EventMark } from '../chart-data.ts';
 import { duration, percent, quantity, whole } from '../format.ts';
 import type { Quantiles, RunResults, ThresholdResult } from '../results.ts';
+import { stateOf } from '../thresholds.ts';
 import { missingDeferred } from '../verdict.ts';
 import { html, type Markup } from './markup.ts';
 
@@ -93,7 +94,9 @@ export function thresholds({ thresholds: all }: RunResults): Markup {
         ${all.map(
           (t) =>
             html`<tr>
-              <td class="${t.ok ? 'ok' : 'crossed'}">${t.ok ? '✓ held' : '✗ crossed'}</td>
+              <td class="${{ held: 'ok', crossed: 'crossed', 'not judged': 'crossed' }[stateOf(t)]}">
+                ${{ held: '✓ held', crossed: '✗ crossed', 'not judged': '? not judged' }[stateOf(t)]}
+              </td>
               <td><code>${t.metric}</code></td>
               <td><code>${t.expression}</code></td>
               <td class="n">${observed(t)}</td>
@@ -105,7 +108,7 @@ export function thresholds({ thresholds: all }: RunResults): Markup {
 }
 
 export function observed({ observed: value, unit }: ThresholdResult): string {
-  if (value === null) return 'no samples';
+  if (value === null) return 'nothing';
   if (unit === 'ns') return duration(value);
   if (unit === 'share') return percent(value);
   return unit === 'per_second' ? `${quantity(value)}/s` : quantity(value);
