@@ -158,7 +158,10 @@ export const accounting: Board = {
           title: 'Limit refusals',
           description: 'Operations per second refused because locked_vm would have exceeded RLIMIT_MEMLOCK.',
           unit: 'cps',
-          queries: [{ expr: rate('pinstorm_limit_refusals_total'), legend: 'refused' }],
+          queries: [
+            { expr: rate('pinstorm_limit_refusals_total'), legend: 'refused by the limit' },
+            { expr: rate('pinstorm_entry_limit_refusals_total'), legend: 'refused by dma_entry_limit' },
+          ],
           span: 8,
         }),
         lines({

@@ -42,7 +42,7 @@ test('the README and the pages name only commands, scripts and files that exist'
           .map((m) => m[1] ?? '')
           .filter((c) => c !== 'help' && !(c in COMMANDS));
         const npm = [...block.matchAll(/\bnpm run ([\w:]+)/g)].map((m) => m[1] ?? '').filter((s) => !(s in scripts));
-        const files = [...block.matchAll(/\b(?:scenarios|test|bin|docs|deploy)\/[\w./-]+/g)]
+        const files = [...block.matchAll(/\b(?:dist\/)?(?:scenarios|test|bin|docs|deploy)\/[\w./-]+/g)]
           .map((m) => m[0])
           .filter((f) => !existsSync(f));
         return [...commands, ...npm, ...files].map((what) => `${file}: ${what}`);
