@@ -142,11 +142,11 @@ export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): 
         for (const fields of violated) record(watch.elapsedSeconds, 'violation', fields);
         for (const { atSeconds, stage } of watch.stagesBegun()) record(atSeconds, 'stage', { stage });
         status.update(progress, performance.now());
-        if (progress.saturated != null && !warned) {
+        if (progress.saturated && !warned) {
           const { reason, advice } = progress.saturated;
           status.message(`pinstorm: warning: latencies are not to be trusted: ${reason}; ${advice}`);
         }
-        warned ||= progress.saturated != null;
+        warned ||= Boolean(progress.saturated);
         if (crossed === null) return;
         const { metric, expression } = crossed;
         record(watch.elapsedSeconds, 'threshold', { metric, expression });

@@ -65,6 +65,12 @@ export const REGISTRY: Registry = {
   checkThreshold(metric, expression, stages) {
     const threshold = parseThreshold(metric, expression, MODEL_COUNTERS, stages);
     const { mayBeEmpty } = threshold;
-    return { ops: opsOfThreshold(threshold), mayBeEmpty, deferred: /^deferred_(settle|lock_wait)/.test(metric.trim()) };
+    const errors = /^\s*op_errors\b/.test(metric) && threshold.stage === null;
+    return {
+      ops: opsOfThreshold(threshold),
+      errors,
+      mayBeEmpty,
+      deferred: /^deferred_(settle|lock_wait)/.test(metric.trim()),
+    };
   },
 };

@@ -34,6 +34,8 @@ import type { GuestOutcome } from '../worker/emulator-api.ts';
  */
 const SATURATED_LATENESS_NS = 10_000_000;
 const SATURATED_MODEL_NS = 500_000;
+/** A run slowed down further than this is not worth having. */
+const SLOWEST_ADVISED_PACE = 0.005;
 const NOTES_MAX = 20;
 
 interface WatchOptions {
@@ -438,10 +440,12 @@ export class RunWatch {
 
   /** A pace at which a lateness like this is tolerated, and what else there is to do. */
   #adviceFor(p99Ns: number): string {
+    const steps = this.#othersText() === '' ? [] : ['end what else runs here'];
     const holds = Number((SATURATED_MODEL_NS / p99Ns).toPrecision(1));
-    const pace = holds < this.#plan.pace ? `use --pace ${holds}` : 'use a smaller --pace';
-    const others = this.#othersText() === '' ? '' : 'end what else runs here, ';
-    return this.#plan.guests.length === 1 ? `${others}${pace}` : `${others}${pace}, fewer guests, or more machines`;
+    // So late an actor is not by its own load.
+    if (holds < this.#plan.pace && holds >= SLOWEST_ADVISED_PACE) steps.push(`use --pace ${holds}`);
+    if (this.#plan.guests.length > 1) steps.push('use fewer guests or more machines');
+    return steps.length === 0 ? 'use a smaller --pace' : steps.join(', or ');
   }
 
   #notes(): string[] {

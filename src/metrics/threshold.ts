@@ -177,6 +177,15 @@ function parseSpan(
   written: string,
   stages: readonly string[] | undefined,
 ): { expression: string; windowNs: number | null; stage: string | null } {
+  const misplaced = /\bor\s+empty\b/.exec(written);
+  if (misplaced !== null) {
+    throw new ThresholdError(
+      'expression',
+      misplaced.index,
+      "'or empty' comes last",
+      "write for example 'p(99) < 2ms during boot or empty'",
+    );
+  }
   let expression = written;
   let windowNs: number | null = null;
   let stage: string | null = null;

@@ -50,7 +50,7 @@ export function formatProgress(progress: Progress): string {
     ...(progress.lagNs === null ? [] : [`lag ${duration(progress.lagNs)}`]),
     ...(progress.etaNs === null ? [] : [`eta ${Math.ceil(progress.etaNs / 1e9)}s`]),
   ];
-  if (progress.saturated != null) parts.push('TOO LATE: latencies not to be trusted');
+  if (progress.saturated) parts.push('TOO LATE: latencies not to be trusted');
   return parts.join(' ');
 }
 

@@ -183,7 +183,7 @@ function arrivalOf(spec: ArrivalSpec): ArrivalPlan {
  */
 export function planRun(
   resolved: ResolvedScenario,
-  registry: Pick<Registry, 'profiles' | 'workloads' | 'ops'>,
+  registry: Pick<Registry, 'profiles' | 'workloads' | 'ops' | 'checkThreshold'>,
 ): RunPlan {
   const { scenario } = resolved;
   const profile = registry.profiles.get(scenario.profile);
@@ -231,16 +231,23 @@ function written(scenario: Scenario): RunPlan['thresholds'][number][] {
  */
 function errorThresholds(
   { scenario, expectErrors }: ResolvedScenario,
-  { workloads, ops }: Pick<Registry, 'workloads' | 'ops'>,
+  { workloads, ops, checkThreshold }: Pick<Registry, 'workloads' | 'ops' | 'checkThreshold'>,
 ): RunPlan['thresholds'][number][] {
-  const own = Object.keys(scenario.thresholds).map((metric) => metric.replaceAll(/\s+/g, ''));
+  // A threshold of a stage says nothing about the rest of the run.
+  const own = new Set(
+    written(scenario).flatMap(({ metric, expression }) => {
+      const info = checkThreshold(
+        metric,
+        expression,
+        scenario.stages.map(({ name }) => name),
+      );
+      return info.errors ? (info.ops ?? []) : [];
+    }),
+  );
   const names = scenario.guests.flatMap((guest) => guest.actors.map(({ workload }) => workload));
   const performed = new Set(names.flatMap((name) => workloads.get(name)?.ops ?? []));
   return ops.flatMap((op) => {
-    const isOwn = own.some(
-      (metric) => /^op_errors($|\{(?!.*op:))/.test(metric) || metric.startsWith(`op_errors{op:${op}`),
-    );
-    if (!performed.has(op) || isOwn) return [];
+    if (!performed.has(op) || own.has(op)) return [];
     const expected = expectErrors.get(op) ?? [];
     const metric = `op_errors{op:${op}${expected.length === 0 ? '' : `,expected:${expected.join('+')}`}}`;
     return [{ metric, expression: 'rate == 0 or empty', abortOnFail: false, delayAbortEvalNs: 0 }];

@@ -20,6 +20,8 @@ export interface WorkloadInfo {
 
 export interface ThresholdInfo {
   readonly ops: readonly string[] | null;
+  /** It is of errors, over the whole run. */
+  readonly errors: boolean;
   readonly mayBeEmpty: boolean;
   /** It is of latencies of deferred updates. */
   readonly deferred: boolean;

@@ -227,7 +227,8 @@ class Checker {
     const take = (list: Located, path: readonly PathPart[], applies: boolean): void => {
       if (!isList(list.value)) return;
       for (const [index, item] of list.value.entries()) {
-        if (isMapping(item.value)) this.#expectErrors(item.value, [...path, index], applies ? errors : new Map());
+        if (isMapping(item.value))
+          this.#expectErrors(item.value, [...path, index], applies ? errors : new Map<string, string[]>());
         else this.#names([...path, index], 'invariant', this.#registry.invariants);
         if (applies && typeof item.value === 'string') invariants.add(item.value);
       }
@@ -332,13 +333,15 @@ class Checker {
     const guests = locate(this.#root, ['guests'])?.value;
     const names = !isList(guests)
       ? []
-      : guests.flatMap((_, g) => {
+      : guests.flatMap((_guest, g) => {
           const actors = locate(this.#root, ['guests', g, 'actors'])?.value;
           return isList(actors)
-            ? actors.map((_, a) => locate(this.#root, ['guests', g, 'actors', a, 'workload'])?.value)
+            ? actors.map((_actor, a) => locate(this.#root, ['guests', g, 'actors', a, 'workload'])?.value)
             : [];
         });
-    return new Set(names.flatMap((name) => this.#registry.workloads.get(String(name))?.ops ?? []));
+    return new Set(
+      names.flatMap((name) => (typeof name === 'string' ? (this.#registry.workloads.get(name)?.ops ?? []) : [])),
+    );
   }
 
   /** Checks across classes and actors; returns the parsed options by `guest/actor`. */

@@ -11,7 +11,10 @@ export interface Buffer {
   readonly bufferPages: number;
 }
 
-/** When actor `index` of the guest starts, ns after the run's start, and its work. Null when no actor of the plan is it. */
+/**
+ * When actor `index` of the guest starts, ns after the run's start, and its work. Null when no actor of the plan is it. One that is
+ * due when the guest's or the run's time is over, or when the run stops, does nothing.
+ */
 export function actorPath(
   driver: Driver,
   guest: GuestPlan,
@@ -23,18 +26,24 @@ export function actorPath(
   if (plan === undefined) return null;
   const workload = WORKLOADS.get(plan.workload);
   if (workload === undefined) throw new Error(`unknown workload '${plan.workload}' in a validated plan`);
-  const startNs = guest.startNs + plan.startNs;
+  const dueNs = guest.startNs + plan.startNs;
+  const untilNs = Math.min(endNs(guest), runDurationNs ?? Number.POSITIVE_INFINITY);
   const actor = new Actor(
     driver,
     guest,
     plan,
     stream(guest.seed, `actor.${index}`),
-    arrivalOf(plan.arrival, startNs, stream(guest.seed, `arrival.${index}`)),
-    Math.min(endNs(guest), runDurationNs ?? Number.POSITIVE_INFINITY),
+    arrivalOf(plan.arrival, dueNs, stream(guest.seed, `arrival.${index}`)),
+    untilNs,
     buffer.bufferPage,
     buffer.bufferPages,
   );
-  return { startNs, path: workload.run(actor, plan.options) };
+  const isDue = (): boolean => dueNs < untilNs && !driver.stopping();
+  return { startNs: Math.min(dueNs, untilNs), path: whenDue(isDue, workload.run(actor, plan.options)) };
+}
+
+function* whenDue(isDue: () => boolean, work: Path<void>): Path<void> {
+  if (isDue()) yield* work;
 }
 
 function endNs(guest: GuestPlan): number {

@@ -261,7 +261,8 @@ class HostRun {
 
   run(): HostResult {
     const { host } = this.#virtual;
-    for (const guest of this.#task.guests) host.at(guest.startNs, () => this.#start(guest));
+    const endNs = this.#task.plan.durationNs ?? Number.POSITIVE_INFINITY;
+    for (const guest of this.#task.guests) host.at(Math.min(guest.startNs, endNs), () => this.#start(guest));
     this.#nextInterval(0);
     if (this.#task.control !== undefined) this.#look(this.#task.control, 0);
     if (this.#task.stopAtNs !== undefined) host.at(this.#task.stopAtNs, () => this.#stopGuests());
@@ -386,7 +387,8 @@ class HostRun {
         this.#rates.size === 0 ? null : { rate: this.#rates, random: stream(plan.seed, `faults.${index}`) };
       const driver = new VirtualActor(this.#virtual, actor, task, plan.index, built.mms[0] as Ref, faults);
       const work = actorPath(driver, plan, index, this.#task.plan.durationNs, built);
-      if (work === null) this.#virtual.add(driver, nothing(), plan.startNs);
+      if (work === null)
+        this.#virtual.add(driver, nothing(), Math.min(plan.startNs, this.#task.plan.durationNs ?? Infinity));
       else this.#virtual.add(driver, this.#guarded(guest, work.path), work.startNs);
     });
   }

@@ -47,6 +47,17 @@ test('every operation has a threshold of errors, unless the scenario has its own
   );
 });
 
+test('a threshold of errors of its own replaces that of the operation, one of a stage does not', () => {
+  const of = (keys: string) =>
+    plan(fleet(1, keys)).thresholds.map(({ metric, expression }) => `${metric} ${expression}`);
+  assert.deepEqual(of("thresholds: { 'op_errors{expected:eexist, op:map}': rate < 1% }").slice(1), [
+    'op_errors{op:unmap} rate == 0 or empty',
+    'op_errors{op:fault} rate == 0 or empty',
+  ]);
+  const ofStage = "stages: [{ name: a }]\nthresholds: { 'op_errors{op:map}': rate == 0 during a }";
+  assert.ok(of(ofStage).includes('op_errors{op:map} rate == 0 or empty'));
+});
+
 test('a limit below what guests lock is warned of, unless the refusals are expected', () => {
   const warnings = (keys: string, memlock: string) =>
     memlockWarnings(

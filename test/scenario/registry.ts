@@ -49,15 +49,21 @@ export const REGISTRY: Registry = {
     const fail = (part: string, message: string, hint: string): never => {
       throw Object.assign(new Error(message), { part, hint });
     };
-    if (!metric.startsWith('op_duration')) fail('metric', `unknown metric '${metric}'`, 'use op_duration');
+    const errors = metric.startsWith('op_errors');
+    if (!errors && !metric.startsWith('op_duration')) fail('metric', `unknown metric '${metric}'`, 'use op_duration');
     const stage = / during (\w+)$/.exec(expression)?.[1];
     if (stage !== undefined && !stages.includes(stage)) {
       fail('expression', `unknown stage '${stage}'`, `use ${stages.join(', ')}`);
     }
-    if (!/^(p\(\d+\)|max|avg) < \d+(us|ms|s)( during \w+)?$/.test(expression)) {
+    if (!errors && !/^(p\(\d+\)|max|avg) < \d+(us|ms|s)( during \w+)?$/.test(expression)) {
       fail('expression', `'${expression}' is not a threshold`, "write for example 'p(99) < 2ms'");
     }
-    const op = /\{op:(\w+)\}/.exec(metric)?.[1];
-    return { ops: op === undefined ? ['map', 'fault'] : [op], mayBeEmpty: false, deferred: false };
+    const op = /op:(\w+)/.exec(metric)?.[1];
+    return {
+      ops: op === undefined ? ['map', 'fault'] : [op],
+      errors: errors && stage === undefined,
+      mayBeEmpty: false,
+      deferred: false,
+    };
   },
 };

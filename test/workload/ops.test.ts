@@ -29,3 +29,15 @@ for (const [name, { ops }] of WORKLOADS) {
     assert.deepEqual(performed.toSorted(), [...ops].toSorted());
   });
 }
+
+test('a guest that is due after the run does nothing, and does not lengthen it', () => {
+  for (const workload of ['fault', 'mlock-loop', 'vaddr-update', 'boot']) {
+    const plan = { ...planOf('G', { startNs: 2e6 }, [{ workload }]), durationNs: 1e6 };
+    const { result, snapshot } = simulate(plan);
+    assert.ok(
+      OPS.every((_, op) => OUTCOMES.every((_outcome, o) => snapshot.count(actualSeries(op, o)) === 0)),
+      workload,
+    );
+    assert.ok(result.endNs <= 1.1e6, `${workload} ends at ${result.endNs} ns`);
+  }
+});
