@@ -13,9 +13,10 @@ import { fileURLToPath } from 'node:url';
 import { REGISTRY } from '../src/cli/registry.ts';
 import { virtualResults } from '../src/cli/virtual-results.ts';
 import { planRun } from '../src/scenario/plan.ts';
-import { loadScenario } from '../src/scenario/validate.ts';
+import { resolveScenario } from '../src/scenario/validate.ts';
 import { simulateAll } from '../src/worker/virtual-pool.ts';
 import { hostTasks } from '../src/worker/virtual-run.ts';
+import { parsedFile } from '../test/scenario/read.ts';
 
 const SELF = fileURLToPath(import.meta.url);
 
@@ -33,7 +34,9 @@ interface Measured {
 async function simulatePart(duration: string, threads: number, part: number, of: number): Promise<Measured> {
   const start = performance.now();
   const origin = { kind: 'flag' as const, text: 'bench' };
-  const resolved = loadScenario('bench/fleet.yaml', REGISTRY, [{ path: 'duration', value: duration, origin }]);
+  const resolved = resolveScenario(parsedFile('bench/fleet.yaml'), REGISTRY, [
+    { path: 'duration', value: duration, origin },
+  ]);
   const plan = planRun(resolved, REGISTRY);
   const tasks = hostTasks(plan).filter((_, i) => i % of === part);
   const planned = performance.now();

@@ -15,7 +15,8 @@ import { FILES_MAX } from '../model/paths/files.ts';
 import { percent, wrap } from '../report/format.ts';
 import type { Override } from '../scenario/overrides.ts';
 import { planRun } from '../scenario/plan.ts';
-import { loadScenario } from '../scenario/validate.ts';
+import type { ParsedSource } from '../scenario/source.ts';
+import { resolveScenario } from '../scenario/validate.ts';
 import { simulateAll } from '../worker/virtual-pool.ts';
 import type { StopSignal } from '../worker/stop-signal.ts';
 import { guestsOfHost, type HostResult, type HostTask } from '../worker/virtual-run.ts';
@@ -206,14 +207,14 @@ interface Search {
 
 /** @throws UserError for a faulty scenario, or devices that need more containers than there are. */
 export async function advise(
-  file: string,
+  source: ParsedSource,
   overrides: readonly Override[],
   { variants, devices, maxFailures, repeat, threads, onProgress, stop }: AdviseOptions,
 ): Promise<Advised> {
   const ok = (probe: Probe): boolean => shareOf(probe) <= maxFailures;
   const origin = { kind: 'flag', text: '--variants' } as const;
   const plansOf = (variant: string): RunPlan[] => {
-    const resolved = loadScenario(file, REGISTRY, [...overrides, { path: 'variant', value: variant, origin }]);
+    const resolved = resolveScenario(source, REGISTRY, [...overrides, { path: 'variant', value: variant, origin }]);
     return Array.from({ length: repeat }, (_, i) => {
       const seed = (resolved.scenario.seed + i) % 2 ** 32;
       return planRun({ ...resolved, scenario: { ...resolved.scenario, seed } }, REGISTRY);

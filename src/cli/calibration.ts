@@ -5,7 +5,7 @@
  * rows of nanoseconds and of minutes weigh the same and costs stay positive. A weak pull towards the profile's present value
  * decides what the rows leave open.
  */
-import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Matrix, solve } from 'ml-matrix';
 import { stringify } from 'yaml';
@@ -18,9 +18,10 @@ import { decodeSnapshot } from '../metrics/snapshot.ts';
 import { faultText } from '../scenario/faults.ts';
 import { errorMap, problems } from '../scenario/issues.ts';
 import { planRun } from '../scenario/plan.ts';
-import { locate, parseSource, pathText, plain } from '../scenario/source.ts';
+import { locate, MAX_SOURCE_BYTES, pathText, plain } from '../scenario/source.ts';
 import { validateScenario } from '../scenario/validate.ts';
-import { simulateHost } from '../worker/virtual-run.ts';
+import { openHostPool } from '../worker/virtual-pool.ts';
+import { readSource } from './input.ts';
 import { REGISTRY } from './registry.ts';
 
 const rowSchema = z.strictObject({
@@ -61,19 +62,16 @@ const fileSchema = z.strictObject({
 });
 export type Rows = z.infer<typeof fileSchema>;
 
+const ROWS = {
+  what: 'file of measured rows',
+  example: 'calibration/published.yaml',
+  smaller: 'split it',
+  maxBytes: MAX_SOURCE_BYTES,
+};
+
 /** Reads measured rows. @throws UserError (exit 104) with every fault of the file. */
-export function readRows(file: string): Rows {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new UserError(
-      EXIT.invalid,
-      `${file}: cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
-      'name a file of measured rows, for example calibration/published.yaml',
-    );
-  }
-  const { root, source, faults } = parseSource(file, text);
+export async function readRows(file: string): Promise<Rows> {
+  const { root, source, faults } = await readSource(file, ROWS);
   const data = root === null ? null : plain(root);
   const parsed = root === null ? null : fileSchema.safeParse(data, { error: errorMap });
   const found =
@@ -101,7 +99,7 @@ export function readRows(file: string): Rows {
   }
   throw new UserError(
     EXIT.invalid,
-    `${file} is not a valid file of rows\n${found.map((f) => faultText(f, source)).join('\n')}`,
+    `${source.file} is not a valid file of rows\n${found.map((f) => faultText(f, source)).join('\n')}`,
   );
 }
 
@@ -126,26 +124,40 @@ function planOf(row: Row): RunPlan {
   return planRun(validateScenario(`row ${row.id}`, stringify(scenario), REGISTRY), REGISTRY);
 }
 
-/** Simulates rows; a plan is made once, however often its costs change. */
+interface Asked {
+  readonly row: Row;
+  /** Changed costs of its profile. */
+  readonly costs?: Readonly<Record<string, number>> | undefined;
+}
+
+/** Simulates rows on threads; a plan is made once, however often its costs change. */
 export class Simulator {
   readonly #plans = new Map<string, RunPlan>();
+  readonly #pool = openHostPool(availableParallelism());
 
   constructor(readonly rows: readonly Row[]) {}
 
-  /** The figure of a row in its unit, under changed costs of its profile. */
-  value(row: Row, costs: Readonly<Record<string, number>> = {}): number {
-    const own = this.#time(row, costs);
-    if (row.over === undefined) return row.unit === 's' ? own / 1e9 : own;
-    const other = this.rows.find((r) => r.id === row.over) as Row;
-    return own / this.#time(other, costs);
+  /** The figures of rows, each in its unit. */
+  values(asked: readonly Asked[]): Promise<number[]> {
+    return Promise.all(
+      asked.map(async ({ row, costs = {} }) => {
+        const own = await this.#time(row, costs);
+        if (row.over === undefined) return row.unit === 's' ? own / 1e9 : own;
+        return own / (await this.#time(this.rows.find((r) => r.id === row.over) as Row, costs));
+      }),
+    );
   }
 
-  #time(row: Row, costs: Readonly<Record<string, number>>): number {
+  close(): Promise<void> {
+    return this.#pool.close();
+  }
+
+  async #time(row: Row, costs: Readonly<Record<string, number>>): Promise<number> {
     let plan = this.#plans.get(row.id);
     if (plan === undefined) this.#plans.set(row.id, (plan = planOf(row)));
     const { guests, ...head } = plan;
     const costNs = { ...plan.profile.costNs, ...costs };
-    const result = simulateHost({ plan: { ...head, profile: { ...plan.profile, costNs } }, guests });
+    const result = await this.#pool.run({ plan: { ...head, profile: { ...plan.profile, costNs } }, guests });
     if (result.error !== null || result.marks.some(({ label }) => label.includes('failed'))) {
       throw new Error(`row ${row.id}: ${result.error ?? JSON.stringify(result.marks[0])}`);
     }
@@ -171,13 +183,19 @@ export interface Reproduced {
   readonly missing: string | null;
 }
 
-export function reproduce(
+export async function reproduce(
   rows: readonly Row[],
   costs: Readonly<Record<string, Readonly<Record<string, number>>>> = {},
-): Reproduced[] {
+): Promise<Reproduced[]> {
   const simulator = new Simulator(rows);
-  return rows.map((row) => {
-    const simulated = simulator.value(row, costs[row.profile]);
+  let values: number[];
+  try {
+    values = await simulator.values(rows.map((row) => ({ row, costs: costs[row.profile] })));
+  } finally {
+    await simulator.close();
+  }
+  return rows.map((row, i) => {
+    const simulated = values[i] as number;
     const { id, what, profile, variant, unit, published, fitted, missing } = row;
     return {
       id,
@@ -202,12 +220,12 @@ const STEP = 0.02;
 const LEAP = 1;
 
 /** Fits `primitives` of `profile` to its fitted rows. Returns their costs in ns. */
-export function fitProfile(
-  rows: readonly Row[],
+async function fitProfile(
+  simulator: Simulator,
   profile: string,
   primitives: readonly string[],
-): Record<string, number> {
-  const simulator = new Simulator(rows);
+): Promise<Record<string, number>> {
+  const { rows } = simulator;
   const own = rows.filter((row) => row.profile === profile && row.fitted);
   if (own.length === 0)
     throw new UserError(EXIT.invalid, `no fitted row has profile '${profile}'`, 'mark rows with fitted: true');
@@ -217,16 +235,17 @@ export function fitProfile(
   let x = [...start];
   const costsAt = (at: readonly number[]): Record<string, number> =>
     Object.fromEntries(primitives.map((p, i) => [p, Math.exp(at[i] as number)]));
-  const residuals = (at: readonly number[]): number[] => [
-    ...own.map((row) => Math.log(simulator.value(row, costsAt(at)) / row.published)),
-    ...at.map((v, i) => PULL * (v - (start[i] as number))),
-  ];
+  const residuals = async (at: readonly number[]): Promise<number[]> => {
+    const values = await simulator.values(own.map((row) => ({ row, costs: costsAt(at) })));
+    return [
+      ...own.map((row, i) => Math.log((values[i] as number) / row.published)),
+      ...at.map((v, i) => PULL * (v - (start[i] as number))),
+    ];
+  };
   for (let round = 0; round < ROUNDS; round += 1) {
-    const r = residuals(x);
-    const columns = x.map((_, i) => {
-      const there = residuals(x.map((v, j) => (i === j ? v + STEP : v)));
-      return there.map((value, k) => (value - (r[k] as number)) / STEP);
-    });
+    const points = [x, ...x.map((_, i) => x.map((v, j) => (i === j ? v + STEP : v)))];
+    const [r, ...moved] = (await Promise.all(points.map(residuals))) as [number[], ...number[][]];
+    const columns = moved.map((there) => there.map((value, k) => (value - (r[k] as number)) / STEP));
     const jacobian = new Matrix(columns).transpose();
     const delta = solve(jacobian, Matrix.columnVector(r.map((v) => -v)));
     x = x.map((v, i) => v + Math.max(-LEAP, Math.min(LEAP, delta.get(i, 0))));
@@ -238,32 +257,31 @@ export function fitProfile(
 export const PUBLISHED_ROWS = fileURLToPath(new URL('../../../calibration/published.yaml', import.meta.url));
 
 /** Fits every profile the file names, or one of them. @throws UserError (exit 104) for a profile without a fit. */
-export function calibrate(
+export async function calibrate(
   file: Rows,
   path: string,
   only: string | undefined,
-): { costs: Record<string, Record<string, number>>; table: Reproduced[] } {
+): Promise<{ costs: Record<string, Record<string, number>>; table: Reproduced[] }> {
   const profiles = only === undefined ? Object.keys(file.fit) : [only];
-  const costs: Record<string, Record<string, number>> = {};
-  for (const profile of profiles) {
+  const fits = profiles.map((profile) => {
     const primitives = file.fit[profile];
-    if (primitives === undefined) {
-      const known = Object.keys(file.fit).join(', ') || 'none';
-      throw new UserError(
-        EXIT.invalid,
-        `${path}: nothing says what to fit of profile '${profile}'`,
-        `known under fit: ${known}`,
-      );
-    }
-    costs[profile] = fitProfile(file.rows, profile, primitives);
+    if (primitives !== undefined) return { profile, primitives };
+    const known = Object.keys(file.fit).join(', ') || 'none';
+    throw new UserError(
+      EXIT.invalid,
+      `${path}: nothing says what to fit of profile '${profile}'`,
+      `known under fit: ${known}`,
+    );
+  });
+  const costs: Record<string, Record<string, number>> = {};
+  const simulator = new Simulator(file.rows);
+  try {
+    for (const { profile, primitives } of fits) costs[profile] = await fitProfile(simulator, profile, primitives);
+  } finally {
+    await simulator.close();
   }
-  return {
-    costs,
-    table: reproduce(
-      file.rows.filter((row) => profiles.includes(row.profile)),
-      costs,
-    ),
-  };
+  const rows = file.rows.filter((row) => profiles.includes(row.profile));
+  return { costs, table: await reproduce(rows, costs) };
 }
 
 const significant = (n: number): string => String(Number(n.toPrecision(4)));

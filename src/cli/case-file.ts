@@ -1,19 +1,11 @@
 /** `run` and `simulate` given a case instead of a scenario. */
 import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
+import type { ParsedSource } from '../scenario/source.ts';
 import type { Interrupts } from './interrupts.ts';
-
-export async function isCaseFile(file: string): Promise<boolean> {
-  const [{ isCase }, { parseSource }, { readScenarioText }] = await Promise.all([
-    import('../scenario/case.ts'),
-    import('../scenario/source.ts'),
-    import('../scenario/validate.ts'),
-  ]);
-  return isCase(parseSource(file, readScenarioText(file)).root);
-}
 
 /** Runs a case; of the options of a scenario only the variant and the seed mean something to it. */
 export async function caseFromScenarioOptions(
-  file: string,
+  parsed: ParsedSource,
   driver: 'virtual' | 'wall',
   o: {
     readonly variant: string | undefined;
@@ -26,12 +18,16 @@ export async function caseFromScenarioOptions(
   interrupts: Interrupts,
 ): Promise<ExitCode> {
   if (o.set.length > 0 || o.pace !== undefined || o.duration !== undefined) {
-    throw new UserError(EXIT.invalid, `${file} is a case: it has no pace, duration or keys to set`, 'edit the file');
+    throw new UserError(
+      EXIT.invalid,
+      `${parsed.source.file} is a case: it has no pace, duration or keys to set`,
+      'edit the file',
+    );
   }
   const seed = o.seed === undefined ? 1 : Number(o.seed);
   if (!Number.isInteger(seed) || seed < 0 || seed > 0xffff_ffff) {
     throw new UserError(EXIT.invalid, `--seed: expected a whole number, got ${JSON.stringify(o.seed)}`);
   }
   const { caseCommand } = await import('./case-run.ts');
-  return caseCommand(file, driver, { variant: o.variant, executions: undefined, seed, json: o.json }, interrupts);
+  return caseCommand(parsed, driver, { variant: o.variant, executions: undefined, seed, json: o.json }, interrupts);
 }

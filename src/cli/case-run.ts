@@ -10,9 +10,10 @@ import { Execution, type Failure } from '../engine/explore.ts';
 import { INVARIANTS } from '../model/oracle.ts';
 import { DfsStrategy } from '../schedule/dfs.ts';
 import { search } from '../schedule/search.ts';
+import type { ParsedSource } from '../scenario/source.ts';
 import { runCaseOnThreads } from '../worker/case-wall.ts';
 import type { Variant } from '../model/kernels/variant.ts';
-import { DEFAULT_MAX_STEPS, loadProgram, variantNamed, type Program } from './explore-program.ts';
+import { DEFAULT_MAX_STEPS, programFrom, variantNamed, type Program } from './explore-program.ts';
 import { stopOnInterrupt, type Interrupts } from './interrupts.ts';
 import { print, say } from './output.ts';
 
@@ -118,12 +119,13 @@ export interface CaseCommand {
 
 /** What the commands do with a case under a driver that knows time. @throws UserError for a scenario. */
 export async function caseCommand(
-  file: string,
+  parsed: ParsedSource,
   driver: CaseDriver,
   o: CaseCommand,
   interrupts: Interrupts,
 ): Promise<ExitCode> {
-  const program = loadProgram(file);
+  const program = programFrom(parsed);
+  const { file } = program;
   if (program.guest !== null) {
     const command = driver === 'wall' ? 'run' : 'simulate';
     throw new UserError(EXIT.invalid, `${file} is a scenario, not a case`, `pinstorm ${command} ${file}`);

@@ -10,7 +10,8 @@ import type { RunResults } from '../report/results.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
 import type { Override } from '../scenario/overrides.ts';
 import { planRun } from '../scenario/plan.ts';
-import { loadScenario } from '../scenario/validate.ts';
+import type { ParsedSource } from '../scenario/source.ts';
+import { resolveScenario } from '../scenario/validate.ts';
 import { simulateRemotely } from '../coordinator/experiment.ts';
 import type { RedisTarget } from '../coordinator/redis.ts';
 import { simulateAll, type PoolOptions } from '../worker/virtual-pool.ts';
@@ -119,13 +120,13 @@ export const settingOf = ({ profile, host, variant }: RunPlan, random: boolean):
  * every cell has completed: paired seeds stay paired. Where no cell draws anything, one repetition stands for all. @throws UserError for a faulty scenario.
  */
 export async function runCells(
-  file: string,
+  source: ParsedSource,
   overrides: readonly Override[],
   cells: readonly Cell[],
   { repeat: wanted, threads, progress, stop, remote }: ExperimentOptions,
 ): Promise<CellResults[]> {
   const plans = cells.map((cell): RunPlan[] => {
-    const resolved = loadScenario(file, REGISTRY, [...overrides, ...cell.overrides]);
+    const resolved = resolveScenario(source, REGISTRY, [...overrides, ...cell.overrides]);
     return Array.from({ length: wanted }, (_, i) => {
       const seed = (resolved.scenario.seed + i) % 2 ** 32;
       return planRun({ ...resolved, scenario: { ...resolved.scenario, seed } }, REGISTRY);

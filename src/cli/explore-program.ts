@@ -15,18 +15,20 @@ import { resolveVariant } from '../model/kernels/index.ts';
 import type { Variant } from '../model/kernels/variant.ts';
 import type { InvariantName } from '../model/oracle.ts';
 import { MODEL_VERSION } from '../model/version.ts';
-import { isCase, parseCase, type Defect } from '../scenario/case.ts';
+import { caseOf, isCase, type Defect } from '../scenario/case.ts';
 import { planRun } from '../scenario/plan.ts';
-import { parseSource } from '../scenario/source.ts';
-import { readScenarioText, validateScenario } from '../scenario/validate.ts';
+import type { ParsedSource } from '../scenario/source.ts';
+import { resolveScenario } from '../scenario/validate.ts';
 import { chart } from '../schedule/chart.ts';
 import { caseHash, encodeToken, type Token } from '../schedule/codec.ts';
 import type { Recording } from '../schedule/replay.ts';
 import type { Found } from '../schedule/search.ts';
-import { shrink, withoutOps, type Make, type Shrunk } from '../schedule/shrink.ts';
+import { shrinking, withoutOps, type Make } from '../schedule/shrink.ts';
 import { traceOf } from '../schedule/trace.ts';
 import { WORKLOADS } from '../workload/index.ts';
+import { readSource, STDIN_NAME } from './input.ts';
 import { REGISTRY } from './registry.ts';
+import { unhurried } from './unhurried.ts';
 
 /** Steps of one execution, where neither the user nor the search says otherwise. */
 export const DEFAULT_MAX_STEPS = 10_000;
@@ -43,13 +45,18 @@ export interface Program {
 }
 
 /** @throws UserError (exit 104) */
-export function loadProgram(file: string): Program {
-  const text = readScenarioText(file);
-  if (isCase(parseSource(file, text).root)) {
-    const { plan, defect } = parseCase(file, text);
+export async function loadProgram(file: string): Promise<Program> {
+  return programFrom(await readSource(file));
+}
+
+/** @throws UserError (exit 104) */
+export function programFrom(parsed: ParsedSource): Program {
+  const { file } = parsed.source;
+  if (isCase(parsed.root)) {
+    const { plan, defect } = caseOf(parsed);
     return { file, plan, defect, guest: null, notes: [] };
   }
-  const resolved = validateScenario(file, text, REGISTRY);
+  const resolved = resolveScenario(parsed, REGISTRY);
   const run = planRun(resolved, REGISTRY);
   const guest = run.guests[0];
   if (guest === undefined) throw new UserError(EXIT.invalid, `${file}: the scenario has no guest to explore`);
@@ -139,6 +146,7 @@ const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
 /** The name of a case file that a token carries: within pinstorm, else within the working directory, else as given. */
 export function caseReference(file: string): string {
+  if (file === STDIN_NAME) return file;
   const whole = path.resolve(file);
   for (const top of [ROOT, process.cwd()]) {
     const relative = path.relative(top, whole);
@@ -148,15 +156,18 @@ export function caseReference(file: string): string {
 }
 
 /** The program a token was recorded on. @throws UserError that says why it cannot be replayed. */
-export function programOf(token: Token): Program {
+export async function programOf(token: Token): Promise<Program> {
   const places = [token.caseFile, path.join(ROOT, token.caseFile)].filter((file) => existsSync(file));
   if (places.length === 0) {
-    const hint = 'run it where the case file lies, under the same name';
+    const hint =
+      token.caseFile === STDIN_NAME
+        ? 'save the case in a file and explore it there'
+        : 'run it where the case file lies, under the same name';
     throw new UserError(EXIT.invalid, `the token is for ${token.caseFile}, which is not here`, hint);
   }
   let found: Program | null = null;
   for (const file of places) {
-    const program = loadProgram(file);
+    const program = await loadProgram(file);
     if (caseHash(program.plan) === token.caseHash) return program;
     found ??= program;
   }
@@ -194,9 +205,15 @@ export function tokenFor(
   });
 }
 
-export function reportFailure(program: Program, variant: Variant, found: Found, maxSteps: number): Report {
+export async function reportFailure(
+  program: Program,
+  variant: Variant,
+  found: Found,
+  maxSteps: number,
+): Promise<Report> {
   const make = makerOf(program, variant);
-  const small: Shrunk = shrink(program.plan, make, found, { maxSteps, maxSchedules: Number.MAX_SAFE_INTEGER });
+  const bounds = { maxSteps, maxSchedules: Number.MAX_SAFE_INTEGER };
+  const small = await unhurried(shrinking(program.plan, make, found, bounds));
   const token = tokenFor(program, variant.id, { ...small, kind: small.failure.kind });
   const trace = traceOf(make(withoutOps(program.plan, small.dropped)), small, small.failure.kind);
   return {

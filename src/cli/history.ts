@@ -6,7 +6,7 @@ import { VARIANTS } from '../model/kernels/index.ts';
 import type { Variant } from '../model/kernels/variant.ts';
 import type { Defect } from '../scenario/case.ts';
 import { DfsStrategy } from '../schedule/dfs.ts';
-import { search, type Found } from '../schedule/search.ts';
+import { searching, type Found } from '../schedule/search.ts';
 import {
   DEFAULT_MAX_STEPS,
   loadProgram,
@@ -16,6 +16,7 @@ import {
   type Program,
   type Report,
 } from './explore-program.ts';
+import { unhurried } from './unhurried.ts';
 
 export interface Cell {
   readonly variant: string;
@@ -52,32 +53,36 @@ export const historyFiles = (): string[] =>
     .map((f) => path.join(DIRECTORY, f));
 
 /** Runs one case on every variant. The invariants alone decide; the case only says what to expect of them. */
-export function runRow(file: string, variants: readonly Variant[] = VARIANTS): Row {
-  const program = loadProgram(file);
+export async function runRow(file: string, variants: readonly Variant[] = VARIANTS): Promise<Row> {
+  const program = await loadProgram(file);
   const { defect } = program;
   if (defect === null) throw new Error(`${file} says of no defect that it shows it`);
   const failures = new Map<string, Found>();
-  const cells = variants.map((variant): Cell => {
-    const expected = defect.variants.includes(variant.id);
-    if (program.plan.mdev !== 'none' && variant.external === null) {
-      const nothing = { found: [], exhausted: true, interleavings: 0 };
-      return { variant: variant.id, applies: false, expected, ...nothing, agrees: !expected };
-    }
-    const x = makerOf(program, variant)(program.plan);
-    const result = search(x, new DfsStrategy(), { maxSteps: DEFAULT_MAX_STEPS, maxSchedules: MAX_SCHEDULES });
-    const [first] = result.failures.values();
-    if (first !== undefined) failures.set(variant.id, first);
-    return {
-      variant: variant.id,
-      applies: true,
-      expected,
-      found: [...result.failures.keys()],
-      exhausted: result.verdict === 'exhausted',
-      interleavings: result.interleavings,
-      agrees: expected === result.failures.size > 0 && (expected || result.verdict === 'exhausted'),
-    };
-  });
+  const cells: Cell[] = [];
+  for (const variant of variants) cells.push(await cellOf(program, defect, variant, failures));
   return { file, program, defect, cells, failures };
+}
+
+async function cellOf(program: Program, defect: Defect, variant: Variant, failures: Map<string, Found>): Promise<Cell> {
+  const expected = defect.variants.includes(variant.id);
+  if (program.plan.mdev !== 'none' && variant.external === null) {
+    const nothing = { found: [], exhausted: true, interleavings: 0 };
+    return { variant: variant.id, applies: false, expected, ...nothing, agrees: !expected };
+  }
+  const x = makerOf(program, variant)(program.plan);
+  const bounds = { maxSteps: DEFAULT_MAX_STEPS, maxSchedules: MAX_SCHEDULES };
+  const result = await unhurried(searching(x, new DfsStrategy(), bounds));
+  const [first] = result.failures.values();
+  if (first !== undefined) failures.set(variant.id, first);
+  return {
+    variant: variant.id,
+    applies: true,
+    expected,
+    found: [...result.failures.keys()],
+    exhausted: result.verdict === 'exhausted',
+    interleavings: result.interleavings,
+    agrees: expected === result.failures.size > 0 && (expected || result.verdict === 'exhausted'),
+  };
 }
 
 /** The token of what a variant failed with first, as it was found; null where it did not fail. */
@@ -89,7 +94,7 @@ export function tokenOf(row: Row, variant: string): string | null {
 }
 
 /** The failure of a row under one variant, small, drawn and with its token; null where nothing fails. */
-export function reportOf(row: Row, variant: Variant): Report | null {
+export async function reportOf(row: Row, variant: Variant): Promise<Report | null> {
   const found = row.failures.get(variant.id);
   return found === undefined ? null : reportFailure(row.program, variant, found, DEFAULT_MAX_STEPS);
 }

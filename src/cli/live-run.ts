@@ -229,7 +229,7 @@ export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): 
 
   // The run stays in Redis until its results are on disk: until then another coordinator can take this one's place.
   await coordinator.dismiss();
-  const results = withHistories(watch.results(outcome, coordinator, loop.percentile(99)));
+  const results = await withHistories(watch.results(outcome, coordinator, loop.percentile(99)));
   const summary = renderSummary(results, styleFor({}, {}));
   record(watch.elapsedSeconds, 'end', { verdict: results.verdict.verdict, reasons: coordinator.reasons });
   directory.finish(results, summary);

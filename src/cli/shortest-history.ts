@@ -24,12 +24,12 @@ const NEEDS: Readonly<Partial<Record<CaseOp['op'], OpName>>> = {
 };
 
 /** The results with a history for every violated invariant that a known defect of the variant explains. */
-export function withHistories(results: RunResults): RunResults {
+export async function withHistories(results: RunResults): Promise<RunResults> {
   const { accounting, run, latency } = results;
   const open = accounting.violations.filter(({ count, history }) => count > 0 && history === null);
   if (open.length === 0) return results;
   const wanted = new Set(open.map(({ invariant }) => invariant));
-  const found = knownHistories(run.variant, wanted, new Set(latency.map(({ op }) => op)));
+  const found = await knownHistories(run.variant, wanted, new Set(latency.map(({ op }) => op)));
   const violations = accounting.violations.map((v): Violation => ({
     ...v,
     history: v.history ?? found.get(v.invariant) ?? null,
@@ -38,19 +38,19 @@ export function withHistories(results: RunResults): RunResults {
 }
 
 /** By invariant, the first case that violates it with operations the run has too. */
-function knownHistories(
+async function knownHistories(
   variantId: string,
   wanted: ReadonlySet<string>,
   ran: ReadonlySet<OpName>,
-): ReadonlyMap<string, string> {
+): Promise<ReadonlyMap<string, string>> {
   const variant = resolveVariant(variantId);
   const histories = new Map<string, string>();
   for (const file of historyFiles()) {
-    const { plan, defect } = loadProgram(file);
+    const { plan, defect } = await loadProgram(file);
     const needed = plan.actors.flatMap(({ ops }) => ops.flatMap(({ op }) => NEEDS[op] ?? []));
     if (defect?.variants.includes(variant.id) !== true || !needed.every((op) => ran.has(op))) continue;
-    const row = runRow(file, [variant]);
-    const report = reportOf(row, variant);
+    const row = await runRow(file, [variant]);
+    const report = await reportOf(row, variant);
     if (report === null || !wanted.has(report.kind) || histories.has(report.kind)) continue;
     histories.set(
       report.kind,

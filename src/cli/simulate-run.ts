@@ -72,7 +72,7 @@ export async function simulateRun(options: SimulateOptions, interrupts: Interrup
     hosts = await run(tasks.map((task) => ({ ...task, stopAtNs })));
     ({ intervals, judge, crossed } = judged(plan, hosts));
   }
-  const results = withHistories(virtualResults(plan, hosts, judge));
+  const results = await withHistories(virtualResults(plan, hosts, judge));
   const directory = new RunDirectory(
     options.out,
     {

@@ -1,27 +1,22 @@
 /** `pinstorm conform`: which transcripts to replay, against which variant, and what to say about them. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXIT, UserError } from '../base/errors.ts';
 import { resolveVariant, UnknownVariantError } from '../model/kernels/index.ts';
 import type { Variant } from '../model/kernels/variant.ts';
 import { replay, type Difference } from './replay.ts';
-import { parseTranscript, type Transcript } from './transcript.ts';
+import type { Transcript } from './transcript.ts';
 
 /** The files to replay: each file as it is, of a directory everything below it that ends in .jsonl, in order of name. */
 export function transcriptFiles(paths: readonly string[]): string[] {
   return paths.flatMap((path) => {
-    const stat = statSync(path, { throwIfNoEntry: false });
-    if (stat === undefined) throw new UserError(EXIT.invalid, `${path}: no such file or directory`);
-    if (!stat.isDirectory()) return [path];
+    // What is no directory, or not there, is told when it is read.
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return [path];
     const names = readdirSync(path, { recursive: true, encoding: 'utf8' });
     const files = names.filter((name) => name.endsWith('.jsonl')).sort();
     if (files.length === 0) throw new UserError(EXIT.invalid, `${path}: no transcript (*.jsonl) in this directory`);
     return files.map((name) => join(path, name));
   });
-}
-
-export function loadTranscript(file: string): Transcript {
-  return parseTranscript(readFileSync(file, 'utf8'), file);
 }
 
 /** The variant of a name or kernel version. @throws UserError */
@@ -50,9 +45,8 @@ export function recordedVariant(transcript: Transcript): Variant {
   }
 }
 
-/** Replays one file. Null when the model agrees. `variant` null = the one it was recorded on. */
-export function conform(file: string, variant: Variant | null): Difference | null {
-  const transcript = loadTranscript(file);
+/** Replays a transcript. Null when the model agrees. `variant` null = the one it was recorded on. */
+export function conform(transcript: Transcript, variant: Variant | null): Difference | null {
   return replay(transcript, variant ?? recordedVariant(transcript));
 }
 

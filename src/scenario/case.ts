@@ -20,10 +20,10 @@ import {
   plain,
   type Fault,
   type Located,
+  type ParsedSource,
   type PathPart,
   type SourceText,
 } from './source.ts';
-import { readScenarioText } from './validate.ts';
 
 /** What a case of the history says of the defect it shows. */
 export interface Defect {
@@ -146,14 +146,13 @@ const schema = z.strictObject({
 /** Whether a parsed file is a case, not a scenario. */
 export const isCase = (root: Located | null): boolean => isMapping(root?.value) && root.value.has('case');
 
-/** Reads and checks a case file. @throws UserError (exit 104) with every fault of it. */
-export function loadCase(file: string): CaseFile {
-  return parseCase(file, readScenarioText(file));
-}
-
 /** @throws UserError (exit 104) with every fault of the text. */
 export function parseCase(file: string, text: string): CaseFile {
-  const { source, root, faults } = parseSource(file, text);
+  return caseOf(parseSource(file, text));
+}
+
+/** Checks a case that has been read. @throws UserError (exit 104) with every fault of it. */
+export function caseOf({ source, root, faults }: ParsedSource): CaseFile {
   if (root === null) throw scenarioError(faults, source, 'case');
   return new CaseReader(root, source, faults).read();
 }

@@ -1,10 +1,8 @@
 /**
  * From a scenario file to a valid scenario: reads, applies overrides, checks everything, and reports every fault at once.
  */
-import { readFileSync, statSync } from 'node:fs';
 import type { ActorPlan } from '../engine/guest-plan.ts';
 import type { GuestSetting } from '../workload/workload.ts';
-import { EXIT, UserError } from '../base/errors.ts';
 import { nearest, suggestion } from '../base/suggest.ts';
 import { scenarioError } from './faults.ts';
 import { errorMap, problems, type Problem } from './issues.ts';
@@ -24,13 +22,13 @@ import {
   isList,
   isMapping,
   locate,
-  MAX_SOURCE_BYTES,
   parseSource,
   pathText,
   plain,
   type Fault,
   type Located,
   type Origin,
+  type ParsedSource,
   type PathPart,
   type SourceText,
 } from './source.ts';
@@ -49,42 +47,6 @@ export interface ResolvedScenario {
   readonly root: Located;
 }
 
-/**
- * Reads and checks a scenario file.
- * @throws UserError (exit 104) with every fault of it.
- */
-export function loadScenario(file: string, registry: Registry, overrides: readonly Override[] = []): ResolvedScenario {
-  return validateScenario(file, readScenarioText(file), registry, overrides);
-}
-
-/** @throws UserError (exit 104) when the file cannot be read, is too large or is not UTF-8. */
-export function readScenarioText(file: string): string {
-  const refuse = (what: string, hint: string): UserError => new UserError(EXIT.invalid, `${file}: ${what}`, hint);
-  let bytes: Buffer;
-  try {
-    const stat = statSync(file);
-    if (stat.isDirectory())
-      throw refuse('is a directory', 'name a scenario file, for example scenarios/boot-storm.yaml');
-    // Whatever is no regular file may be endless; /dev/stdin and pipes are read up to the limit by the shell's user.
-    if (!stat.isFile() && !stat.isFIFO()) throw refuse('is not a file', 'name a scenario file');
-    if (stat.size > MAX_SOURCE_BYTES) throw refuse('is larger than 1MiB', 'use count instead of listing guests');
-    bytes = readFileSync(file);
-  } catch (error) {
-    if (error instanceof UserError) throw error;
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT')
-      throw refuse('no such file', 'check the path; scenarios that come with pinstorm lie in scenarios/');
-    if (code === 'EACCES') throw refuse('no permission to read it', 'check the permissions of the file');
-    throw refuse(`cannot be read (${code ?? String(error)})`, 'check the path');
-  }
-  if (bytes.length > MAX_SOURCE_BYTES) throw refuse('is larger than 1MiB', 'use count instead of listing guests');
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch {
-    throw refuse('is not UTF-8 text', 'save it as UTF-8');
-  }
-}
-
 /** Checks the text of a scenario. @throws UserError (exit 104) with every fault of it. */
 export function validateScenario(
   file: string,
@@ -92,7 +54,15 @@ export function validateScenario(
   registry: Registry,
   overrides: readonly Override[] = [],
 ): ResolvedScenario {
-  const parsed = parseSource(file, text);
+  return resolveScenario(parseSource(file, text), registry, overrides);
+}
+
+/** Checks a scenario that has been read. @throws UserError (exit 104) with every fault of it. */
+export function resolveScenario(
+  parsed: ParsedSource,
+  registry: Registry,
+  overrides: readonly Override[] = [],
+): ResolvedScenario {
   const { source } = parsed;
   if (parsed.root === null) throw scenarioError(parsed.faults, source);
   const { root: overridden, faults } = applyOverrides(

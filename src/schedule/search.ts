@@ -10,7 +10,7 @@ export interface Bounds {
   readonly maxSchedules: number;
   /** Steps of all executions together; the last one is completed. */
   readonly maxTotalSteps?: number;
-  /** Asked between executions: whether the user wants to stop. */
+  /** Asked between steps: whether the user wants to stop. */
   readonly stop?: () => boolean;
 }
 
@@ -49,8 +49,8 @@ export interface SearchResult {
 /** States counted at most: beyond it the set itself would fill the memory. */
 const STATES_MAX = 4_000_000;
 
-/** Executions between two pauses of `searching`. */
-const PAUSE_EVERY = 256;
+/** Steps between two pauses of `searching`: some milliseconds. */
+const PAUSE_EVERY = 4096;
 
 export function search(x: Execution, strategy: Strategy, o: SearchOptions): SearchResult {
   const running = searching(x, strategy, o);
@@ -87,7 +87,6 @@ export function* searching(x: Execution, strategy: Strategy, o: SearchOptions): 
       bound = 'the user';
       break;
     }
-    if (schedules % PAUSE_EVERY === PAUSE_EVERY - 1) yield;
     x.reset();
     let over = false;
     for (;;) {
@@ -109,6 +108,8 @@ export function* searching(x: Execution, strategy: Strategy, o: SearchOptions): 
       const footprint = x.take(id, (site) => strategy.fault(x, site));
       strategy.took?.(x, footprint);
       steps += 1;
+      if (steps % PAUSE_EVERY === 0) yield;
+      if (o.stop?.() === true) break;
       if (states !== null && states.size < STATES_MAX && (strategy.isFresh?.(x.depth - 1) ?? true)) {
         states.add(x.stateHash());
       }

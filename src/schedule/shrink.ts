@@ -8,7 +8,7 @@ import type { Execution, Failure } from '../engine/explore.ts';
 import { DfsStrategy } from './dfs.ts';
 import { reduceSchedule } from './reduce-schedule.ts';
 import { ReplayStrategy, type Recording } from './replay.ts';
-import { search, type Bounds, type Found } from './search.ts';
+import { search, searching, type Bounds, type Found } from './search.ts';
 
 /** Executions and steps of one trial, and steps of all: half a second, and a few seconds. */
 const TRIAL_SCHEDULES = 3000;
@@ -39,17 +39,18 @@ export function withoutOps(plan: ExploreCase, dropped: readonly number[]): Explo
   return { ...plan, setup, actors };
 }
 
-export function shrink(plan: ExploreCase, make: Make, found: Found, bounds: Bounds): Shrunk {
+/** Makes a failure small, with pauses, for a caller that must listen to signals meanwhile. */
+export function* shrinking(plan: ExploreCase, make: Make, found: Found, bounds: Bounds): Generator<void, Shrunk, void> {
   const { kind } = found.failure;
   let stepsLeft = STEPS_MAX;
-  const trial = (dropped: readonly number[], most: number): Shrunk | null => {
+  const trial = function* (dropped: readonly number[], most: number): Generator<void, Shrunk | null, void> {
     const smaller = withoutOps(plan, dropped);
     // Programs that never end are tried in short pieces first.
     for (let maxSteps = SHORT_STEPS; ; maxSteps *= 4) {
       const within = { ...bounds, maxSteps: Math.min(maxSteps, bounds.maxSteps) };
       for (let preemptions = 0; preemptions <= most; preemptions += 1) {
         if (stepsLeft <= 0) return null;
-        const { best, steps, cut } = shortest(smaller, make, kind, preemptions, within);
+        const { best, steps, cut } = yield* shortest(smaller, make, kind, preemptions, within);
         stepsLeft -= steps;
         if (best !== null) return { ...best, plan: smaller, dropped, preemptions };
         if (!cut && preemptions === most) return null;
@@ -57,7 +58,7 @@ export function shrink(plan: ExploreCase, make: Make, found: Found, bounds: Boun
       if (maxSteps >= Math.min(bounds.maxSteps, found.failure.step)) return null;
     }
   };
-  let best = trial([], PREEMPTIONS_MAX) ?? asFound(plan, make, found);
+  let best = (yield* trial([], PREEMPTIONS_MAX)) ?? asFound(plan, make, found);
   // A failure of the outcome is a statement about all operations.
   if (kind === 'outcome') return best;
   const count = plan.setup.length + plan.actors.reduce((n, a) => n + a.ops.length, 0);
@@ -65,7 +66,7 @@ export function shrink(plan: ExploreCase, make: Make, found: Found, bounds: Boun
     again = false;
     for (let op = count - 1; op >= 0; op -= 1) {
       if (best.dropped.includes(op)) continue;
-      const smaller = trial(
+      const smaller = yield* trial(
         [...best.dropped, op].toSorted((a, b) => a - b),
         Math.min(best.preemptions, PREEMPTIONS_MAX),
       );
@@ -85,17 +86,17 @@ function asFound(plan: ExploreCase, make: Make, found: Found): Shrunk {
 }
 
 /** The shortest schedule of a trial that fails in this way, by switches and then by steps. */
-function shortest(
+function* shortest(
   plan: ExploreCase,
   make: Make,
   kind: string,
   preemptions: number,
   bounds: Bounds,
-): {
-  readonly best: (Recording & { readonly failure: Failure }) | null;
-  readonly steps: number;
-  readonly cut: boolean;
-} {
+): Generator<
+  void,
+  { readonly best: (Recording & { readonly failure: Failure }) | null; readonly steps: number; readonly cut: boolean },
+  void
+> {
   let best: (Recording & { readonly failure: Failure }) | null = null;
   let size = Number.POSITIVE_INFINITY;
   let x: Execution;
@@ -106,7 +107,7 @@ function shortest(
     return { best, steps: 0, cut: false };
   }
   let cut = false;
-  const { steps } = search(x, new DfsStrategy({ preemptions }), {
+  const { steps } = yield* searching(x, new DfsStrategy({ preemptions }), {
     ...bounds,
     maxSchedules: TRIAL_SCHEDULES,
     maxTotalSteps: TRIAL_STEPS,

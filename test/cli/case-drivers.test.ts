@@ -34,7 +34,7 @@ function agrees(run: CaseRun, file: string): void {
 describe('the same case under other drivers', () => {
   for (const file of CASES) {
     it(`${file} in simulated time`, async () => {
-      const program = loadProgram(file);
+      const program = await loadProgram(file);
       for (const id of ['E', 'G', 'H2', 'I-mm']) {
         const variant = resolveVariant(id);
         if (program.plan.mdev !== 'none' && variant.external === null) continue;
@@ -54,14 +54,14 @@ describe('the same case under other drivers', () => {
     ['cases/history/X06-killed-unmap.yaml', 'E'],
   ] as const) {
     it(`${file} on threads, variant ${id}`, async () => {
-      const run = await runCase(loadProgram(file), resolveVariant(id), 'wall', { executions: 25, seed: 1 });
+      const run = await runCase(await loadProgram(file), resolveVariant(id), 'wall', { executions: 25, seed: 1 });
       assert.equal(run.executions, 25);
       agrees(run, file);
     });
   }
 
   it('deferred updates and known defects show in simulated time too', async () => {
-    const program = loadProgram('cases/over-commit.yaml');
+    const program = await loadProgram('cases/over-commit.yaml');
     const run = await runCase(program, resolveVariant('D'), 'virtual', { executions: 300, seed: 1 });
     agrees(run, 'cases/over-commit.yaml');
     assert.deepEqual(run.failures.map((f) => f.failure.kind).toSorted(), ['limit-bypass', 'outcome']);
@@ -77,7 +77,7 @@ describe('the same case under other drivers', () => {
         return k.pagesPerStep === 1 ? yield* H.pinPages(k, call) : -ENOMEM;
       },
     };
-    const run = await runCase(loadProgram('cases/history/K13-exec-underflow.yaml'), twoFaced, 'virtual', {
+    const run = await runCase(await loadProgram('cases/history/K13-exec-underflow.yaml'), twoFaced, 'virtual', {
       executions: 3,
       seed: 1,
     });

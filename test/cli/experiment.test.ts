@@ -11,8 +11,9 @@ import { SETTING } from '../report/experiments.ts';
 import { REGISTRY } from '../../src/cli/registry.ts';
 import type { ActorPlan } from '../../src/engine/guest-plan.ts';
 import { planRun } from '../../src/scenario/plan.ts';
-import { loadScenario } from '../../src/scenario/validate.ts';
+import { resolveScenario } from '../../src/scenario/validate.ts';
 import { gridOf, kneesOf, parseAxis, sweepCsv } from '../../src/cli/sweep.ts';
+import { parsedFile } from '../scenario/read.ts';
 
 const flag = { kind: 'flag' as const, text: 'test' };
 const set = (path: string, value: string) => ({ path, value, origin: flag });
@@ -35,7 +36,7 @@ function refusal(act: () => unknown): string {
 
 describe('what is random', () => {
   const plansOf = (file: string) => {
-    const resolved = loadScenario(file, REGISTRY, []);
+    const resolved = resolveScenario(parsedFile(file), REGISTRY, []);
     return [1, 2].map((seed) => planRun({ ...resolved, scenario: { ...resolved.scenario, seed } }, REGISTRY));
   };
   it('is known from the plans, the faults, the arrivals and the workloads', () => {
@@ -57,7 +58,7 @@ describe('what is random', () => {
 describe('compare', () => {
   it('shows the regression of variant B from one repetition, where nothing is drawn', async () => {
     const names = ['A', 'B', 'D', 'A'];
-    const cells = await runCells(HUGE, SMALL, byVariant(...names), { repeat: 4, threads: 1 });
+    const cells = await runCells(parsedFile(HUGE), SMALL, byVariant(...names), { repeat: 4, threads: 1 });
     const table = compareCells(cells, ({ labels }) => labels['variant'] ?? '');
     const map = table.find(({ metric }) => metric === 'map mean');
     const [a, b, d, again] = map?.cells ?? [];
@@ -92,7 +93,7 @@ describe('compare', () => {
   it('uses the same seeds for every cell, and other ones for every repetition', async () => {
     const options = { repeat: 3, threads: 2 };
     const storm = [set('guests.small.count', '3'), set('guests.large.count', '1'), set('duration', '2s')];
-    const cells = await runCells('scenarios/boot-storm.yaml', storm, byVariant('D', 'E'), options);
+    const cells = await runCells(parsedFile('scenarios/boot-storm.yaml'), storm, byVariant('D', 'E'), options);
     assert.deepEqual(
       cells.map(({ seeds }) => [...seeds]),
       [
@@ -103,7 +104,10 @@ describe('compare', () => {
     const means = cells[0]?.figures.map((f) => f.get('map mean')?.value) ?? [];
     assert.equal(new Set(means).size, 3, means.join(' '));
     // One thread or two: the same figures.
-    const alone = await runCells('scenarios/boot-storm.yaml', storm, byVariant('D', 'E'), { repeat: 3, threads: 1 });
+    const alone = await runCells(parsedFile('scenarios/boot-storm.yaml'), storm, byVariant('D', 'E'), {
+      repeat: 3,
+      threads: 1,
+    });
     assert.deepEqual(alone, cells);
   });
 });

@@ -11,6 +11,7 @@ import { progressText } from '../../src/cli/simulation-progress.ts';
 import { loadRun } from '../../src/report/load.ts';
 import { StopSignal } from '../../src/worker/stop-signal.ts';
 import { until } from '../coordinator/until.ts';
+import { parsedFile } from '../scenario/read.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'pinstorm-interrupts-'));
 after(() => rmSync(dir, { recursive: true }));
@@ -86,7 +87,7 @@ describe('interrupts', { concurrency: 1 }, () => {
     // Four hosts are the first repetition of the three cells and one of the next repetition.
     const progress = () => ({ update: ({ done }: { done: number }) => done >= 4 && stop.set(), end: () => {} });
     const options = { repeat: 30, threads: 1, stop, progress };
-    const results = await runCells('scenarios/huge-guest.yaml', [], cells, options);
+    const results = await runCells(parsedFile('scenarios/huge-guest.yaml'), [], cells, options);
     const [a, b, e] = results.map(({ seeds }) => [...seeds]);
     assert.deepEqual([b, e], [a, a]);
     assert.ok(a !== undefined && a.length >= 1 && a.length < 30, `${a?.length} repetitions`);

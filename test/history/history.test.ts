@@ -11,7 +11,8 @@ import { decodeToken } from '../../src/schedule/codec.ts';
 import { assertGenerated } from '../generated.ts';
 import { historyPage, historyReadme } from './pages.ts';
 
-const rows: Row[] = historyFiles().map((file) => runRow(file));
+const rows: Row[] = [];
+for (const file of historyFiles()) rows.push(await runRow(file));
 
 describe('history', () => {
   for (const row of rows) {
@@ -38,7 +39,7 @@ describe('history', () => {
       const [id] = row.failures.keys();
       assert.ok(id !== undefined);
       const variant = resolveVariant(id);
-      const report = reportOf(row, variant);
+      const report = await reportOf(row, variant);
       assert.ok(report !== null);
       await assertGenerated(`docs/history/${row.program.plan.name}.md`, historyPage(row, variant, report));
     });

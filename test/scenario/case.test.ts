@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';
-import { loadCase, parseCase } from '../../src/scenario/case.ts';
+import { caseOf, parseCase } from '../../src/scenario/case.ts';
+import { parsedFile } from './read.ts';
 
 const GOOD = `case: small
 memlock: 1 page
@@ -66,6 +67,6 @@ describe('case files', () => {
   it('the ones that come with pinstorm are valid', () => {
     const files = readdirSync('cases', { recursive: true, encoding: 'utf8' }).filter((f) => f.endsWith('.yaml'));
     assert.ok(files.length > 0);
-    for (const file of files) assert.ok(loadCase(`cases/${file}`).plan.actors.length > 0);
+    for (const file of files) assert.ok(caseOf(parsedFile(`cases/${file}`)).plan.actors.length > 0);
   });
 });

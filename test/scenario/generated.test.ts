@@ -5,8 +5,9 @@ import { REGISTRY } from '../../src/cli/registry.ts';
 import { scenarioJsonSchema } from '../../src/scenario/json-schema.ts';
 import { planRun } from '../../src/scenario/plan.ts';
 import { referenceText } from '../../src/scenario/reference.ts';
-import { loadScenario } from '../../src/scenario/validate.ts';
+import { resolveScenario } from '../../src/scenario/validate.ts';
 import { assertGenerated } from '../generated.ts';
+import { parsedFile } from './read.ts';
 
 test('schema/scenario.schema.json is what the program checks', async () => {
   await assertGenerated('schema/scenario.schema.json', JSON.stringify(scenarioJsonSchema(REGISTRY)));
@@ -32,7 +33,7 @@ for (const name of SHIPPED) {
     );
     for (const variant of REGISTRY.variants) {
       const origin = { kind: 'flag', text: `--variant ${variant}` } as const;
-      const resolved = loadScenario(file, REGISTRY, [{ path: 'variant', value: variant, origin }]);
+      const resolved = resolveScenario(parsedFile(file), REGISTRY, [{ path: 'variant', value: variant, origin }]);
       assert.equal(`${resolved.scenario.name}.yaml`, name);
       assert.equal(planRun(resolved, REGISTRY).variant, variant);
     }

@@ -1,11 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { UserError } from '../../src/base/errors.ts';
-import { loadScenario, validateScenario } from '../../src/scenario/validate.ts';
+import { validateScenario } from '../../src/scenario/validate.ts';
 import { REGISTRY } from './registry.ts';
 
 /** The smallest scenario; `keys` at the top, `guest` in its class, `actor` in its actor. */
@@ -540,42 +537,6 @@ for (const [text, expected] of ROWS) {
     assert.deepEqual(oneFault(text), expected);
   });
 }
-
-test('the file itself: missing, a directory, too large, not UTF-8, a device', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'pinstorm-scenario-'));
-  const at = (name: string): string => join(folder, name);
-  const refused = (file: string): string => {
-    try {
-      loadScenario(file, REGISTRY);
-    } catch (error) {
-      assert.ok(error instanceof UserError, String(error));
-      assert.equal(error.exitCode, 104);
-      return `${error.message.replaceAll(folder, 'DIR')}; ${error.hint}`;
-    }
-    return 'accepted';
-  };
-  try {
-    writeFileSync(at('latin1.yaml'), Buffer.from([0x6e, 0x61, 0x6d, 0x65, 0x3a, 0x20, 0xe9]));
-    writeFileSync(at('large.yaml'), '');
-    truncateSync(at('large.yaml'), 4 * 1024 * 1024 + 1);
-    assert.equal(
-      refused(at('none.yaml')),
-      'DIR/none.yaml: no such file; check the path; scenarios that come with pinstorm lie in scenarios/',
-    );
-    assert.equal(refused(folder), 'DIR: is a directory; name a scenario file, for example scenarios/boot-storm.yaml');
-    assert.equal(refused(at('large.yaml')), 'DIR/large.yaml: is larger than 1MiB; use count instead of listing guests');
-    assert.equal(refused(at('latin1.yaml')), 'DIR/latin1.yaml: is not UTF-8 text; save it as UTF-8');
-    assert.equal(refused('/dev/zero'), '/dev/zero: is not a file; name a scenario file');
-    assert.equal(
-      refused(`${at('none.yaml')}/x`),
-      'DIR/none.yaml/x: no such file; check the path; scenarios that come with pinstorm lie in scenarios/',
-    );
-    writeFileSync(at('bom.yaml'), `\ufeff${scenario()}`);
-    assert.equal(refused(at('bom.yaml')), 'accepted');
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-});
 
 test('every fault is reported, in the order of the file', () => {
   const text = faultsOf(

@@ -7,13 +7,14 @@ import { REGISTRY } from '../../src/cli/registry.ts';
 import { parseSet } from '../../src/scenario/overrides.ts';
 import { originsOf, withDefaults } from '../../src/scenario/origins.ts';
 import { planRun } from '../../src/scenario/plan.ts';
-import { loadScenario, validateScenario } from '../../src/scenario/validate.ts';
+import { resolveScenario, validateScenario } from '../../src/scenario/validate.ts';
+import { parsedFile } from './read.ts';
 
 const files = readdirSync('scenarios').map((name) => join('scenarios', name));
 
 for (const file of files.filter((name) => name.endsWith('.yaml'))) {
   test(`${file} with every default written out is the same plan, and leaves nothing to a default`, () => {
-    const resolved = loadScenario(file, REGISTRY, [parseSet('seed=9')!]);
+    const resolved = resolveScenario(parsedFile(file), REGISTRY, [parseSet('seed=9')!]);
     const text = stringify(withDefaults(resolved, REGISTRY));
     const again = validateScenario('scenario.yaml', text, REGISTRY);
     assert.equal(planRun(again, REGISTRY).hash, planRun(resolved, REGISTRY).hash, text);

@@ -18,9 +18,9 @@ const FILE = 'test/schedule/recorded.txt';
 const WHY = 'the steps of the model have changed: raise MODEL_VERSION and record anew (see the head of this test)';
 
 /** The steps of a token's replay as a digest, and how it fails. */
-function replayed(word: string): { readonly steps: string; readonly failure: string } {
+async function replayed(word: string): Promise<{ readonly steps: string; readonly failure: string }> {
   const token = decodeToken(word);
-  const program = programOf(token);
+  const program = await programOf(token);
   const trace = traceOf(makerOf(program, resolveVariant(token.variant))(program.plan), token, token.failure);
   const steps = trace.rows.map((r) => `${r.step} ${r.actor} ${r.fn} ${r.note} ${r.result}`).join('\n');
   return {
@@ -29,14 +29,15 @@ function replayed(word: string): { readonly steps: string; readonly failure: str
   };
 }
 
-function record(): string {
-  const lines = historyFiles().flatMap((file) => {
-    const row = runRow(file);
-    return [...row.failures.keys()].map((variant) => {
+async function record(): Promise<string> {
+  const lines: string[] = [];
+  for (const file of historyFiles()) {
+    const row = await runRow(file);
+    for (const variant of row.failures.keys()) {
       const token = tokenOf(row, variant) ?? '';
-      return `${token} ${replayed(token).steps}\n`;
-    });
-  });
+      lines.push(`${token} ${(await replayed(token)).steps}\n`);
+    }
+  }
   return `model ${MODEL_VERSION}\n${lines.join('')}`;
 }
 
@@ -47,7 +48,7 @@ if (process.env['PINSTORM_UPDATE'] === '1') {
   } catch (error) {
     assert.equal((error as NodeJS.ErrnoException).code, 'ENOENT');
   }
-  if (!recorded.startsWith(`model ${MODEL_VERSION}\n`)) writeFileSync(FILE, record());
+  if (!recorded.startsWith(`model ${MODEL_VERSION}\n`)) writeFileSync(FILE, await record());
 }
 
 describe('recorded schedules', () => {
@@ -58,11 +59,11 @@ describe('recorded schedules', () => {
     assert.ok(lines.length > 50);
   });
 
-  it('replay to the same failures by the same steps', () => {
+  it('replay to the same failures by the same steps', async () => {
     for (const line of lines) {
       const [token = '', steps] = line.split(' ');
       const { variant, caseFile, failure } = decodeToken(token);
-      assert.deepEqual(replayed(token), { steps, failure }, `${caseFile} on ${variant}: ${WHY}`);
+      assert.deepEqual(await replayed(token), { steps, failure }, `${caseFile} on ${variant}: ${WHY}`);
     }
   });
 });

@@ -21,9 +21,10 @@ import { guestQueue, openProducer } from '../../src/coordinator/queue.ts';
 import { openRedis } from '../../src/coordinator/redis.ts';
 import { checkPlan } from '../../src/scenario/plan-check.ts';
 import { planHash, planRun } from '../../src/scenario/plan.ts';
-import { loadScenario, validateScenario } from '../../src/scenario/validate.ts';
+import { resolveScenario, validateScenario } from '../../src/scenario/validate.ts';
 import { until } from '../coordinator/until.ts';
 import { CONTENTION, inDirectory, LiveRun, resultsOf } from '../worker/live-run.ts';
+import { parsedFile } from '../scenario/read.ts';
 
 /** JSON as an attacker writes it: keys such as __proto__ arrive as own properties. */
 const json = (text: string): unknown => JSON.parse(text) as unknown;
@@ -253,7 +254,7 @@ describe('a run in Redis', () => {
 
 describe('a plan', () => {
   const shipped = ['accounting-stress', 'boot-storm', 'huge-guest'].map((name) =>
-    planRun(loadScenario(`scenarios/${name}.yaml`, REGISTRY), REGISTRY),
+    planRun(resolveScenario(parsedFile(`scenarios/${name}.yaml`), REGISTRY), REGISTRY),
   );
   // Every workload with its defaults, every kind of arrival.
   const text = `name: all

@@ -12,7 +12,7 @@ export const command = defineCommand({
     'variant and number of devices. The limit is searched by simulating the scenario, to the page, with CAP_IPC_LOCK taken ' +
     'away; beside it stands the formula that explains it, and where the two differ, why. A device is a container of its own ' +
     'that maps what the scenario maps through one, as each device has behind a vIOMMU.',
-  arguments: { scenario: required('scenario file, for example scenarios/boot-storm.yaml') },
+  arguments: { scenario: required('scenario file, - for standard input; for example scenarios/boot-storm.yaml') },
   options: {
     ...SCENARIO_OPTIONS,
     variants: text({
@@ -57,11 +57,13 @@ export const command = defineCommand({
   ],
   exits: [],
   async run({ scenario }, options, interrupts) {
-    const [{ advise, adviceText, shareOf }, { stopOnInterrupt }, { experimentProgress }] = await Promise.all([
-      import('../advise.ts'),
-      import('../interrupts.ts'),
-      import('../experiment-progress.ts'),
-    ]);
+    const [{ readSource }, { advise, adviceText, shareOf }, { stopOnInterrupt }, { experimentProgress }] =
+      await Promise.all([
+        import('../input.ts'),
+        import('../advise.ts'),
+        import('../interrupts.ts'),
+        import('../experiment-progress.ts'),
+      ]);
     const list = (given: string): string[] => given.split(',').map((v) => v.trim());
     const maxFailures = Number.parseFloat(options.maxFailures) / 100;
     const progress = experimentProgress(options.quiet, 'searches over');
@@ -69,7 +71,7 @@ export const command = defineCommand({
     const devices = [...new Set(list(options.devices).map(Number))];
     const stop = stopOnInterrupt(interrupts);
     const how = { ...options, variants, devices, maxFailures, onProgress: progress.update, stop };
-    const advised = await advise(scenario, overridesOf(options), how);
+    const advised = await advise(await readSource(scenario), overridesOf(options), how);
     const stopped = stop.isSet;
     progress.end();
     if (options.json) {

@@ -10,7 +10,7 @@ export const command = defineCommand({
     'Simulates a scenario under several accounting policies, several times each with the same seeds for all, and says what ' +
     'differs: medians over the repetitions with their confidence interval, and a Mann-Whitney test against the first variant. ' +
     'Samples of different repetitions are never pooled.',
-  arguments: { scenario: required('scenario file, for example scenarios/boot-storm.yaml') },
+  arguments: { scenario: required('scenario file, - for standard input; for example scenarios/boot-storm.yaml') },
   options: {
     ...SCENARIO_OPTIONS,
     variants: text({
@@ -41,8 +41,9 @@ export const command = defineCommand({
     if (options.variants === undefined || variants.length < 2 || variants.includes('')) {
       throw new UserError(EXIT.invalid, 'compare needs at least two variants', 'for example --variants A,B,D,E');
     }
-    const [{ runCells }, { compareCells, compareText }, { stopOnInterrupt }, { simulationProgress }] =
+    const [{ readSource }, { runCells }, { compareCells, compareText }, { stopOnInterrupt }, { simulationProgress }] =
       await Promise.all([
+        import('../input.ts'),
         import('../experiment.ts'),
         import('../compare.ts'),
         import('../interrupts.ts'),
@@ -56,8 +57,9 @@ export const command = defineCommand({
     }));
     const remote = await remoteOf(options);
     const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
+    const source = await readSource(scenario);
     const stop = stopOnInterrupt(interrupts);
-    const results = await runCells(scenario, overridesOf(options), cells, { ...options, progress, stop, remote });
+    const results = await runCells(source, overridesOf(options), cells, { ...options, progress, stop, remote });
     const stopped = stop.isSet;
     const repetitions = results[0]?.seeds.length ?? 0;
     if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
@@ -78,7 +80,14 @@ export const command = defineCommand({
       const { saveExperiment } = await import('../experiment-output.ts');
       const axes = [{ key: 'variant', values: variants, numeric: false }];
       const { minEffect } = options;
-      saveExperiment(options.out, { kind: 'compare', scenario, axes, cells: results, complete: !stopped, minEffect });
+      saveExperiment(options.out, {
+        kind: 'compare',
+        scenario: source.source.file,
+        axes,
+        cells: results,
+        complete: !stopped,
+        minEffect,
+      });
     }
     if (stopped) say(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);
     if (violated.length > 0) return EXIT.violated;

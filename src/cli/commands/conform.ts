@@ -2,13 +2,20 @@ import { EXIT } from '../../base/errors.ts';
 import { defineCommand, several, text } from '../command.ts';
 import { print } from '../output.ts';
 
+const TRANSCRIPT = {
+  what: 'transcript',
+  example: 'test/conform/transcripts',
+  smaller: 'split it',
+  maxBytes: 64 * 1024 ** 2,
+};
+
 export const command = defineCommand({
   description:
     'Replays sequences of VFIO operations that were recorded on real kernels through the model, and compares what the ' +
     'kernel answered after every single one: error, unmapped size, VmLck of every process, free mapping slots. Of each ' +
     'transcript that differs the first difference is printed. Each transcript is held against the variant of the kernel ' +
     'it was recorded on.',
-  arguments: { paths: several('transcripts, or directories of them (*.jsonl)') },
+  arguments: { paths: several('transcripts, - for standard input, or directories of them (*.jsonl)') },
   options: {
     variant: text({ placeholder: 'V', help: 'hold all of them against this variant or kernel version instead' }),
   },
@@ -22,14 +29,17 @@ export const command = defineCommand({
   exits: [EXIT.failed],
   async run({ paths }, { variant }) {
     const { conform, describeDifference, transcriptFiles, variantNamed } = await import('../../conform/conform.ts');
+    const { parseTranscript } = await import('../../conform/transcript.ts');
+    const { readInput } = await import('../input.ts');
     const chosen = variant === undefined ? null : variantNamed(variant);
     const files = transcriptFiles(paths);
     let failed = 0;
     for (const file of files) {
-      const difference = conform(file, chosen);
+      const input = await readInput(file, TRANSCRIPT);
+      const difference = conform(parseTranscript(input.text, input.name), chosen);
       if (difference === null) continue;
       failed += 1;
-      print(`${describeDifference(file, difference)}\n`);
+      print(`${describeDifference(input.name, difference)}\n`);
     }
     print(`${files.length - failed} passed, ${failed} failed\n`);
     return failed === 0 ? EXIT.ok : EXIT.failed;

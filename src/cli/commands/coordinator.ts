@@ -9,7 +9,7 @@ export const command = defineCommand({
     'all guests at one instant of the Redis clock, and reports. Workers may come and go: the guests of one that is lost run ' +
     'again on others, and what it had measured does not count. Should this process die, the workers go on, and the same ' +
     'command with --resume and the id it printed takes its place. Everything else is as with `pinstorm run`.',
-  arguments: { scenario: required('scenario file') },
+  arguments: { scenario: required('scenario file, - for standard input') },
   options: {
     ...SCENARIO_OPTIONS,
     ...REDIS_OPTIONS,
@@ -34,17 +34,19 @@ export const command = defineCommand({
     if (options.redis === undefined) {
       throw new UserError(EXIT.invalid, '--redis is missing', 'workers on other machines must reach the same Redis');
     }
-    const [{ isKeyPart }, { loadScenario }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
-      import('../../coordinator/queue.ts'),
-      import('../../scenario/validate.ts'),
-      import('../../scenario/plan.ts'),
-      import('../registry.ts'),
-      import('../live-run.ts'),
-    ]);
+    const [{ isKeyPart }, { readSource }, { resolveScenario }, { planRun }, { REGISTRY }, { liveRun }] =
+      await Promise.all([
+        import('../../coordinator/queue.ts'),
+        import('../input.ts'),
+        import('../../scenario/validate.ts'),
+        import('../../scenario/plan.ts'),
+        import('../registry.ts'),
+        import('../live-run.ts'),
+      ]);
     if (options.run !== undefined && !isKeyPart(options.run)) {
       throw new UserError(EXIT.invalid, '--run: expected 1 to 64 letters, digits and hyphens');
     }
-    const resolved = loadScenario(scenario, REGISTRY, overridesOf(options));
+    const resolved = resolveScenario(await readSource(scenario), REGISTRY, overridesOf(options));
     const plan = planRun(resolved, REGISTRY);
     return liveRun({ ...options, resolved, plan, workers: 0, threads: 0 }, interrupts);
   },

@@ -1,5 +1,4 @@
 import { performance } from 'node:perf_hooks';
-import { setImmediate } from 'node:timers/promises';
 import { EXIT } from '../../base/errors.ts';
 import type { Execution } from '../../engine/explore.ts';
 import type { Report } from '../explore-program.ts';
@@ -9,6 +8,7 @@ import type { Strategy } from '../../schedule/strategy.ts';
 import { choice, defineCommand, flag, integer, required, text } from '../command.ts';
 import { stopOnInterrupt } from '../interrupts.ts';
 import { print, say } from '../output.ts';
+import { unhurried } from '../unhurried.ts';
 
 const STRATEGIES = ['dfs', 'random', 'pct'] as const;
 /** Executions when the user gives no number: a search to the end, or a fair try. */
@@ -23,7 +23,7 @@ export const command = defineCommand({
     'repeats it. A scenario is explored with its first guest and needs --max-steps or --max-schedules to come to an end. ' +
     'With --driver virtual or wall the same case runs in simulated or in real time, each actor there on a thread of its own, ' +
     'again and again with random delays, and every outcome is looked up among those exploration finds.',
-  arguments: { case: required('case or scenario file') },
+  arguments: { case: required('case or scenario file, - for standard input') },
   options: {
     strategy: choice({
       placeholder: 's',
@@ -71,16 +71,22 @@ export const command = defineCommand({
   async run({ case: file }, options, interrupts) {
     if (options.driver !== 'explore') {
       const { caseCommand } = await import('../case-run.ts');
-      return caseCommand(file, options.driver, { ...options, executions: options.maxSchedules }, interrupts);
+      const { readSource } = await import('../input.ts');
+      return caseCommand(
+        await readSource(file),
+        options.driver,
+        { ...options, executions: options.maxSchedules },
+        interrupts,
+      );
     }
     const { loadProgram, makerOf, reportFailure, reportText, variantNamed } = await import('../explore-program.ts');
     const { searching } = await import('../../schedule/search.ts');
-    const program = loadProgram(file);
+    const program = await loadProgram(file);
     const variant = variantNamed(options.variant ?? program.plan.variant);
     const expected = new Set<string>(program.plan.expect[variant.id] ?? []);
     const x = makerOf(program, variant)(program.plan);
     const { strategy, statistics } = await strategyOf(options);
-    for (const note of program.notes) say(`${file}: ${note}\n`);
+    for (const note of program.notes) say(`${program.file}: ${note}\n`);
     const start = performance.now();
     const stop = stopOnInterrupt(interrupts);
     const how = options.strategy === 'dfs' ? 'dfs' : `${options.strategy}, seed ${options.seed}`;
@@ -95,11 +101,14 @@ export const command = defineCommand({
       }),
     );
     const seconds = (performance.now() - start) / 1000;
-    const reports = [...result.failures.values()].map((found) => ({
-      expected: expected.has(found.failure.kind),
-      schedules: found.schedules,
-      ...reportFailure(program, variant, found, options.maxSteps),
-    }));
+    const reports: (Report & { readonly expected: boolean; readonly schedules: number })[] = [];
+    for (const found of result.failures.values()) {
+      reports.push({
+        expected: expected.has(found.failure.kind),
+        schedules: found.schedules,
+        ...(await reportFailure(program, variant, found, options.maxSteps)),
+      });
+    }
     if (options.json) {
       print(`${JSON.stringify(document(x, options, strategy, result, statistics, reports, seconds))}\n`);
     } else {
@@ -113,15 +122,6 @@ export const command = defineCommand({
     return stop.isSet ? EXIT.stopped : EXIT.ok;
   },
 });
-
-/** Runs a search with pauses in which signals are heard. */
-async function unhurried<T>(running: Generator<void, T, void>): Promise<T> {
-  for (;;) {
-    const step = running.next();
-    if (step.done === true) return step.value;
-    await setImmediate();
-  }
-}
 
 interface Chosen {
   readonly strategy: (typeof STRATEGIES)[number];

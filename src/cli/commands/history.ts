@@ -1,5 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
 import { defineCommand, flag } from '../command.ts';
+import type { Row } from '../history.ts';
 import { print, stderr } from '../output.ts';
 
 export const command = defineCommand({
@@ -17,10 +18,11 @@ export const command = defineCommand({
   async run(_, { json }) {
     const { historyFiles, matrixText, runRow, tokenOf } = await import('../history.ts');
     const { VARIANTS } = await import('../../model/kernels/index.ts');
-    const rows = historyFiles().map((file) => {
+    const rows: Row[] = [];
+    for (const file of historyFiles()) {
       if (!json) stderr.draw(file);
-      return runRow(file);
-    });
+      rows.push(await runRow(file));
+    }
     if (!json) stderr.wipe();
     const wrong = rows.reduce((n, row) => n + row.cells.filter((cell) => !cell.agrees).length, 0);
     if (json) {

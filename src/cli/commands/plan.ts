@@ -1,9 +1,10 @@
 import { EXIT, UserError } from '../../base/errors.ts';
 import { canonicalJson } from '../../base/canonical-json.ts';
+import { readSource } from '../input.ts';
 import { REGISTRY } from '../registry.ts';
 import { planText } from '../../scenario/plan-text.ts';
 import { planRun } from '../../scenario/plan.ts';
-import { loadScenario } from '../../scenario/validate.ts';
+import { resolveScenario } from '../../scenario/validate.ts';
 import { defineCommand, flag, required } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 import { print } from '../output.ts';
@@ -15,15 +16,15 @@ export const command = defineCommand({
   description:
     'Shows what a run would do, without running it: the guests with their memory, limits, actors and start times, all ' +
     'drawn from the seed. The same scenario, seed and options always give the same plan, on any machine; the hash says so.',
-  arguments: { scenario: required('scenario file') },
+  arguments: { scenario: required('scenario file, - for standard input') },
   options: { ...SCENARIO_OPTIONS, json: flag('print the whole plan as one JSON document') },
   examples: [
     { command: 'pinstorm plan scenarios/huge-guest.yaml', what: 'a table of the guests' },
     { command: 'pinstorm plan scenarios/huge-guest.yaml --seed 7 --json', what: 'the whole plan, for a program' },
   ],
   exits: [],
-  run({ scenario: file }, options) {
-    const resolved = loadScenario(file, REGISTRY, overridesOf(options));
+  async run({ scenario: file }, options) {
+    const resolved = resolveScenario(await readSource(file), REGISTRY, overridesOf(options));
     const plan = planRun(resolved, REGISTRY);
     if (!options.json) {
       print(planText(plan, resolved.scenario.description, REGISTRY));

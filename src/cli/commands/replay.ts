@@ -1,7 +1,14 @@
-import { readFileSync } from 'node:fs';
 import { EXIT, UserError } from '../../base/errors.ts';
 import { defineCommand, flag, required } from '../command.ts';
 import { print, say } from '../output.ts';
+
+/** What explore has printed, with a token in it. */
+const PRINTED = {
+  what: 'file',
+  example: 'found.txt',
+  smaller: 'give only the line with the token',
+  maxBytes: 16 * 1024 ** 2,
+};
 
 export const command = defineCommand({
   description:
@@ -21,14 +28,15 @@ export const command = defineCommand({
   ],
   exits: [EXIT.violated],
   async run({ token: word }, options) {
+    const { readInput } = await import('../input.ts');
     const { checkModel, decodeToken } = await import('../../schedule/codec.ts');
     const { makerOf, programOf, variantNamed } = await import('../explore-program.ts');
     const { withoutOps } = await import('../../schedule/shrink.ts');
     const { traceOf } = await import('../../schedule/trace.ts');
     const { chart } = await import('../../schedule/chart.ts');
-    const token = decodeToken(word === '-' ? tokenIn(readFileSync(0, 'utf8')) : word);
+    const token = decodeToken(word === '-' ? tokenIn((await readInput('-', PRINTED)).text) : word);
     checkModel(token);
-    const program = programOf(token);
+    const program = await programOf(token);
     const variant = variantNamed(token.variant);
     const plan = withoutOps(program.plan, token.dropped);
     const trace = traceOf(makerOf(program, variant)(plan), token, token.failure);

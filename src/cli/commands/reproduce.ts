@@ -12,8 +12,8 @@ export const command = defineCommand({
   exits: [],
   async run({ rows }, { json }) {
     const { PUBLISHED_ROWS, readRows, reproduce, rowsText } = await import('../calibration.ts');
-    const file = readRows(rows ?? PUBLISHED_ROWS);
-    const table = reproduce(file.rows);
+    const file = await readRows(rows ?? PUBLISHED_ROWS);
+    const table = await reproduce(file.rows);
     print(json ? `${JSON.stringify({ rows: table }, null, 2)}\n` : rowsText(table));
     return EXIT.ok;
   },

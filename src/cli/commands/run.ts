@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { defineCommand, flag, integer, required, text } from '../command.ts';
-import { caseFromScenarioOptions, isCaseFile } from '../case-file.ts';
+import { caseFromScenarioOptions } from '../case-file.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 import { LIVE_EXITS, LIVE_OPTIONS, LOSS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
 
@@ -10,7 +10,9 @@ export const command = defineCommand({
     'locks of the model. Guests and deferred accounting travel as BullMQ jobs through Redis: one of your own with ' +
     '--redis, otherwise a private redis-server that is gone afterwards. Ctrl-C once ends the run gracefully with a ' +
     'full report, twice at once.',
-  arguments: { scenario: required('scenario (or case) file, for example scenarios/boot-storm.yaml') },
+  arguments: {
+    scenario: required('scenario (or case) file, - for standard input; for example scenarios/boot-storm.yaml'),
+  },
   options: {
     ...SCENARIO_OPTIONS,
     workers: integer({ placeholder: 'n', help: 'worker processes', min: 1, max: 256, default: 1 }),
@@ -32,14 +34,16 @@ export const command = defineCommand({
   ],
   exits: LIVE_EXITS,
   async run({ scenario }, options, interrupts) {
-    if (await isCaseFile(scenario)) return caseFromScenarioOptions(scenario, 'wall', options, interrupts);
-    const [{ loadScenario }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
+    const [{ readSource }, { isCase }] = await Promise.all([import('../input.ts'), import('../../scenario/case.ts')]);
+    const parsed = await readSource(scenario);
+    if (isCase(parsed.root)) return caseFromScenarioOptions(parsed, 'wall', options, interrupts);
+    const [{ resolveScenario }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
       import('../../scenario/validate.ts'),
       import('../../scenario/plan.ts'),
       import('../registry.ts'),
       import('../live-run.ts'),
     ]);
-    const resolved = loadScenario(scenario, REGISTRY, overridesOf(options));
+    const resolved = resolveScenario(parsed, REGISTRY, overridesOf(options));
     const { workers } = options;
     const threads = options.threads ?? Math.max(2, Math.floor((availableParallelism() - 1) / workers));
     const plan = planRun(resolved, REGISTRY);

@@ -1,7 +1,7 @@
 import { EXIT, UserError } from '../../base/errors.ts';
 import { parseDuration, UnitTextError } from '../../base/units-text.ts';
 import { defineCommand, flag, integer, required, text, value } from '../command.ts';
-import { caseFromScenarioOptions, isCaseFile } from '../case-file.ts';
+import { caseFromScenarioOptions } from '../case-file.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
@@ -9,7 +9,9 @@ export const command = defineCommand({
     'Runs a scenario in simulated kernel time: the same guests, the same model and the same report as a live run, but every ' +
     'figure is in nanoseconds of the cost profile, on emulated hosts with as many CPUs as the scenario says. The same ' +
     'scenario, seed and options give the same results.json to the byte, on any machine and any number of threads.',
-  arguments: { scenario: required('scenario (or case) file, for example scenarios/huge-guest.yaml') },
+  arguments: {
+    scenario: required('scenario (or case) file, - for standard input; for example scenarios/huge-guest.yaml'),
+  },
   options: {
     ...SCENARIO_OPTIONS,
     threads: integer({
@@ -36,14 +38,16 @@ export const command = defineCommand({
   ],
   exits: [EXIT.threshold, EXIT.violated],
   async run({ scenario }, options, interrupts) {
-    if (await isCaseFile(scenario)) return caseFromScenarioOptions(scenario, 'virtual', options, interrupts);
-    const [{ loadScenario }, { planRun }, { REGISTRY }, { simulateRun }] = await Promise.all([
+    const [{ readSource }, { isCase }] = await Promise.all([import('../input.ts'), import('../../scenario/case.ts')]);
+    const parsed = await readSource(scenario);
+    if (isCase(parsed.root)) return caseFromScenarioOptions(parsed, 'virtual', options, interrupts);
+    const [{ resolveScenario }, { planRun }, { REGISTRY }, { simulateRun }] = await Promise.all([
       import('../../scenario/validate.ts'),
       import('../../scenario/plan.ts'),
       import('../registry.ts'),
       import('../simulate-run.ts'),
     ]);
-    const resolved = loadScenario(scenario, REGISTRY, overridesOf(options));
+    const resolved = resolveScenario(parsed, REGISTRY, overridesOf(options));
     return simulateRun(
       { ...options, intervalNs: options.interval, resolved, plan: planRun(resolved, REGISTRY) },
       interrupts,

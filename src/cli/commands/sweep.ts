@@ -15,7 +15,7 @@ export const command = defineCommand({
     'Simulates a scenario for every combination of settings, several times each with the same seeds for all, and prints the ' +
     'medians and the knee of the throughput curve. --set takes ranges and lists: guests=1..64:log2, host.cpus=2..16:2, variant=A,D,E. ' +
     'The whole result goes to a file for plotting with --csv, or to stdout with --json.',
-  arguments: { scenario: required('scenario file, for example scenarios/huge-guest.yaml') },
+  arguments: { scenario: required('scenario file, - for standard input; for example scenarios/huge-guest.yaml') },
   options: {
     ...named,
     set: repeated({
@@ -49,11 +49,13 @@ export const command = defineCommand({
     if (axes.length === 0)
       throw new UserError(EXIT.invalid, 'sweep needs at least one axis', 'for example --set variant=A,D,E');
     const [
+      { readSource },
       { runCells, summarise, metricsOf },
       { gridOf, kneesOf, sweepCsv, sweepText },
       { stopOnInterrupt },
       { simulationProgress },
     ] = await Promise.all([
+      import('../input.ts'),
       import('../experiment.ts'),
       import('../sweep.ts'),
       import('../interrupts.ts'),
@@ -67,9 +69,10 @@ export const command = defineCommand({
     }
     const remote = await remoteOf(options);
     const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
+    const source = await readSource(scenario);
     const stop = stopOnInterrupt(interrupts);
     const how = { ...options, progress, stop, remote };
-    const cells = await runCells(scenario, overridesOf({ ...options, set: [] }), gridOf(axes), how);
+    const cells = await runCells(source, overridesOf({ ...options, set: [] }), gridOf(axes), how);
     const stopped = stop.isSet;
     const repetitions = cells[0]?.seeds.length ?? 0;
     if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
@@ -100,7 +103,7 @@ export const command = defineCommand({
       const { saveExperiment } = await import('../experiment-output.ts');
       saveExperiment(options.out, {
         kind: 'sweep',
-        scenario,
+        scenario: source.source.file,
         axes,
         cells,
         complete: !stopped,

@@ -1,9 +1,9 @@
 import { EXIT, UserError } from '../../base/errors.ts';
-import { isCaseFile } from '../case-file.ts';
+import { readSource } from '../input.ts';
 import { REGISTRY } from '../registry.ts';
-import { loadCase } from '../../scenario/case.ts';
+import { caseOf, isCase } from '../../scenario/case.ts';
 import { originsOf, type ValueOrigin } from '../../scenario/origins.ts';
-import { loadScenario, type ResolvedScenario } from '../../scenario/validate.ts';
+import { resolveScenario, type ResolvedScenario } from '../../scenario/validate.ts';
 import { defineCommand, flag, several } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 import { print } from '../output.ts';
@@ -12,7 +12,7 @@ export const command = defineCommand({
   description:
     'Checks scenario files and cases, and reports every fault at once, each with its file, line and column, what was expected and ' +
     'how to fix it. Nothing is run. The options override keys of the scenario and are checked with it.',
-  arguments: { files: several('scenario or case files') },
+  arguments: { files: several('scenario or case files, - for standard input') },
   options: { ...SCENARIO_OPTIONS, origin: flag('print every value, defaults included, and where it comes from') },
   examples: [
     { command: 'pinstorm validate scenarios/huge-guest.yaml', what: 'one line if all is well' },
@@ -23,14 +23,16 @@ export const command = defineCommand({
     const faulty: UserError[] = [];
     for (const file of files) {
       try {
-        if (await isCaseFile(file)) {
-          const { plan } = loadCase(file);
+        const parsed = await readSource(file);
+        const name = parsed.source.file;
+        if (isCase(parsed.root)) {
+          const { plan } = caseOf(parsed);
           const { length } = plan.actors;
-          print(`${file}: OK, a case of ${length} ${length === 1 ? 'actor' : 'actors'}, variant ${plan.variant}\n`);
+          print(`${name}: OK, a case of ${length} ${length === 1 ? 'actor' : 'actors'}, variant ${plan.variant}\n`);
           continue;
         }
-        const resolved = loadScenario(file, REGISTRY, overridesOf(options));
-        print(okLine(file, resolved));
+        const resolved = resolveScenario(parsed, REGISTRY, overridesOf(options));
+        print(okLine(name, resolved));
         if (options.origin) print(originTable(originsOf(resolved, REGISTRY)));
       } catch (error) {
         if (!(error instanceof UserError)) throw error;
