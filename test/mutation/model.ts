@@ -82,7 +82,7 @@ export const MODEL_MUTATIONS: readonly Mutation[] = [
   {
     rule: 'a work item drops its reference to the address space',
     file: 'model/paths/work.js',
-    from: 'mmputLasting(k, mm);',
+    from: 'yield* mmputLasting(k, mm);',
     to: '{}',
     tests: ['model/accounting.test.js', 'property/accounting.test.js'],
   },
