@@ -259,8 +259,7 @@ export class WallEmulator implements Emulator {
       guest.state = 'settling';
       guest.restMs = performance.now() - guest.runStartMs;
       guest.handedOver = this.#control.pushed;
-      // Updates in the ring are of unknown owners: those that are there now may be its own.
-      if (this.#control.drained < guest.handedOver) this.#behindRing.push(guest);
+      if (this.#inRing(guest)) this.#behindRing.push(guest);
       else this.#settle(guest);
     } else {
       this.#turns.add(() => this.#end(guest));
@@ -292,8 +291,14 @@ export class WallEmulator implements Emulator {
     for (const [thread, actors] of byThread) this.#send(thread, { type: 'exit', guest: guest.plan.index, actors });
   }
 
-  /** Nothing of the guest is in a job or being applied; nothing is in the ring once it is asked. */
+  /** Updates in the ring are of unknown owners: those that were there when the guest came to rest may be its own. */
+  #inRing(guest: LiveGuest): boolean {
+    return this.#control.drained < guest.handedOver;
+  }
+
+  /** Nothing of the guest is in the ring, in a job, or being applied. */
   #quiet(guest: LiveGuest): boolean {
+    if (this.#inRing(guest)) return false;
     return guest.built.mms.every((mm) => (this.#pendingByMm.get(mm) ?? 0) === 0);
   }
 

@@ -12,8 +12,16 @@ export const WORKER_MUTATIONS: readonly Mutation[] = [
   {
     rule: 'a guest is judged only when none of its updates is in the ring',
     file: 'worker/emulator.js',
-    from: 'if (this.#control.drained < guest.handedOver)',
-    to: 'if (false)',
+    from: 'return this.#control.drained < guest.handedOver;',
+    to: 'return false;',
+    tests: ['worker/at-rest.test.js'],
+  },
+  {
+    rule: 'a guest whose last job was applied is not judged while updates of it are in the ring',
+    file: 'worker/emulator.js',
+    from: `if (this.#inRing(guest))
+            return false;`,
+    to: '',
     tests: ['worker/at-rest.test.js'],
   },
   {
