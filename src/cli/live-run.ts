@@ -10,15 +10,16 @@ import { stringify } from 'yaml';
 import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
 import { WorkerProcesses } from '../coordinator/children.ts';
 import type { RunEnd } from '../coordinator/coordinator-api.ts';
-import { Coordinator } from '../coordinator/coordinator.ts';
+import { Coordinator, otherPlan } from '../coordinator/coordinator.ts';
 import { startPrivateRedis, type PrivateRedis } from '../coordinator/private-redis.ts';
+import { removeEnded } from '../coordinator/remains.ts';
 import { checkRedis } from '../coordinator/redis-check.ts';
 import { parseRedisUrl, type RedisTarget } from '../coordinator/redis.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import type { WorkerHealth } from '../metrics/run-metrics.ts';
 import { createRegistry, serveMetrics } from '../metrics/exposition.ts';
 import { styleFor } from '../report/format.ts';
-import { findBegun } from '../report/load.ts';
+import { findBegun, findEnded } from '../report/load.ts';
 import { machineFacts, RUN_DIRECTORY_VERSION, RunDirectory } from '../report/run-dir.ts';
 import { StatusLine } from '../report/status-line.ts';
 import { renderSummary } from '../report/summary.ts';
@@ -32,7 +33,7 @@ import { finishReport } from './report-output.ts';
 import { RunWatch } from './run-watch.ts';
 import { withHistories } from './shortest-history.ts';
 import type { Interrupts } from './interrupts.ts';
-import { print, stderr, stdout } from './output.ts';
+import { print, say, stderr, stdout } from './output.ts';
 
 export interface LiveRunOptions {
   readonly resolved: ResolvedScenario;
@@ -71,6 +72,8 @@ const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 /** Runs to the end. @returns the exit status of the verdict. @throws UserError when there is nothing to report. */
 export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): Promise<ExitCode> {
   const { plan } = options;
+  const ended = options.resume === undefined ? null : findEnded(options.out, options.resume);
+  if (ended !== null) return showEnded(ended, options);
   const runId = options.resume ?? options.run ?? `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
   const status = new StatusLine(stderr, { quiet: options.quiet, term: process.env['TERM'] });
   let stopGently = (): void => {};
@@ -239,6 +242,26 @@ export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): 
   else print(renderSummary(results, styleFor(stdout, process.env)));
   status.message(`pinstorm: ${written}`);
   await page?.end(results, workers(), join(directory.path, 'report.html'));
+  return results.verdict.exitCode as ExitCode;
+}
+
+/** The coordinator died after it had written the results: they stand, and only what is left in Redis remains to be done. */
+async function showEnded(
+  { path, results }: NonNullable<ReturnType<typeof findEnded>>,
+  options: LiveRunOptions,
+): Promise<ExitCode> {
+  const { id, planHash } = results.run;
+  if (planHash !== options.plan.hash) throw otherPlan(id, 'another plan');
+  const [target, redis] = await openTarget(options);
+  try {
+    await removeEnded(target, id);
+  } finally {
+    await redis?.close();
+  }
+  const written = finishReport(path);
+  if (options.json) print(`${JSON.stringify(results, null, 2)}\n`);
+  else print(renderSummary(results, styleFor(stdout, process.env)));
+  say(`pinstorm: run ${id} had ended: ${written}\n`);
   return results.verdict.exitCode as ExitCode;
 }
 

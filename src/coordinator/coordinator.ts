@@ -19,6 +19,7 @@ import { Lead } from './lead.ts';
 import { Overdue } from './overdue.ts';
 import { planSlices } from './plan-slices.ts';
 import {
+  bidFarewell,
   ControlMessage,
   isBefore,
   JournalEntry,
@@ -47,6 +48,12 @@ const START_LEAD_PER_GUEST_MS = 0.5;
 const TICK_MS = 1000;
 /** Guests and workers may take so much longer than planned, ms. */
 const GRACE_MS = 60_000;
+
+/** A run can only go on as it began. */
+export function otherPlan(runId: string, what: string): UserError {
+  const hint = 'give the same scenario, options and version again';
+  return new UserError(EXIT.invalid, `run ${runId} was started with ${what}`, hint);
+}
 
 export class Coordinator {
   readonly state: RunState;
@@ -196,11 +203,8 @@ export class Coordinator {
     await this.#guests?.close();
     try {
       if (!this.#leads) return;
-      await removeRun(this.#redis, this.#options.target.prefix, this.#options.runId);
-      if (remote) {
-        await tell(this.#redis, this.#keys, { t: 'exit' });
-        await this.#redis.expire(this.#keys.control, 60);
-      }
+      const { target, runId } = this.#options;
+      await (remote ? bidFarewell : removeRun)(this.#redis, target.prefix, runId);
     } catch {
       // Redis is gone. A private one took the keys along.
     } finally {
@@ -236,9 +240,7 @@ export class Coordinator {
       throw new UserError(EXIT.invalid, `there is no run ${runId} at ${target.label}`, hint);
     }
     if (record.version !== VERSION || record.planHash !== plan.hash) {
-      const what = record.version === VERSION ? 'another plan' : `pinstorm ${record.version}`;
-      const hint = 'give the same scenario, options and version again';
-      throw new UserError(EXIT.invalid, `run ${runId} was started with ${what}`, hint);
+      throw otherPlan(runId, record.version === VERSION ? 'another plan' : `pinstorm ${record.version}`);
     }
     await this.#lead.takeOver();
     this.#owned = true;

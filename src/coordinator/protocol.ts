@@ -389,6 +389,14 @@ export async function removeRun(redis: Redis, prefix: string, runId: string, exc
   await redis.hdel(runsKey(prefix), runId);
 }
 
+/** Removes a run whose workers may still be there: they find `exit` for another minute. */
+export async function bidFarewell(redis: Redis, prefix: string, runId: string): Promise<void> {
+  const keys = runKeys(prefix, runId);
+  await removeRun(redis, prefix, runId);
+  await tell(redis, keys, { t: 'exit' });
+  await redis.expire(keys.control, 60);
+}
+
 /**
  * Removes what was written after the run was removed: the queues of a worker note their last events when they close. The
  * coordinator's farewell stays for the others; it goes away by itself.

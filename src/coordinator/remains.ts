@@ -1,8 +1,9 @@
 /** What runs left in Redis, and whether somebody still looks after it. */
 import type { Redis } from 'ioredis';
-import { listRuns, runKeys, scanKeys } from './protocol.ts';
+import { Lead } from './lead.ts';
+import { bidFarewell, listRuns, removeRemains, runKeys, scanKeys } from './protocol.ts';
 import { isKeyPart } from './queue.ts';
-import { redisTimeMs } from './redis.ts';
+import { openRedis, redisFailure, redisTimeMs, type RedisTarget } from './redis.ts';
 
 export interface Remains {
   readonly runId: string;
@@ -41,4 +42,27 @@ export async function findRemains(redis: Redis, prefix: string): Promise<Remains
     remains.push({ runId, keys: keys.size, bytes, aliveSecondsAgo });
   }
   return remains;
+}
+
+/**
+ * Removes what a run whose results are on disk left in Redis, and sends its workers home. Throws UserError 104 when its coordinator is
+ * alive, or Redis is out of reach.
+ */
+export async function removeEnded(target: RedisTarget, runId: string): Promise<void> {
+  const { prefix } = target;
+  const redis = openRedis(target, 'finite');
+  try {
+    const keys = runKeys(prefix, runId);
+    const record = (await listRuns(redis, prefix)).get(runId);
+    if (record === undefined || (await redis.exists(keys.plan)) === 0) {
+      await removeRemains(redis, prefix, runId);
+    } else {
+      await new Lead(redis, keys, { target, runId, leaseMs: record.leaseMs }).takeOver();
+      await bidFarewell(redis, prefix, runId);
+    }
+  } catch (error) {
+    throw redisFailure(target, error) ?? error;
+  } finally {
+    redis.disconnect();
+  }
 }

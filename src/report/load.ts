@@ -38,15 +38,27 @@ export function findBegun(
   runId: string,
   onInterval: OnInterval,
 ): (BegunRun & { record: RunRecord; snapshot: Snapshot }) | null {
+  const found = findRun(root, runId);
+  if (found === null || existsSync(join(found.path, 'results.json'))) return null;
+  const { path, record } = found;
+  const { snapshot, intervals } = measured(path, record, onInterval);
+  return { path, record, snapshot, intervals: intervals.length, endSeconds: intervals.at(-1)?.endSeconds ?? 0 };
+}
+
+/** A run whose results are written. Null when `root` has none of that id. */
+export function findEnded(root: string, runId: string): { path: string; results: RunResults } | null {
+  const path = findRun(root, runId)?.path;
+  return path === undefined || !existsSync(join(path, 'results.json')) ? null : { path, results: loadRun(path) };
+}
+
+function findRun(root: string, runId: string): { path: string; record: RunRecord } | null {
   for (const name of existsSync(root) ? readdirSync(root) : []) {
     const path = join(root, name);
     if (!lstatSync(path).isDirectory()) continue;
     const text = read(path, 'run.json');
-    if (text === null || !text.includes(runId) || read(path, 'results.json') !== null) continue;
+    if (text === null || !text.includes(runId)) continue;
     const record = parse(path, 'run.json', text, RunRecord, RUN_DIRECTORY_VERSION);
-    if (record.run.id !== runId) continue;
-    const { snapshot, intervals } = measured(path, record, onInterval);
-    return { path, record, snapshot, intervals: intervals.length, endSeconds: intervals.at(-1)?.endSeconds ?? 0 };
+    if (record.run.id === runId) return { path, record };
   }
   return null;
 }

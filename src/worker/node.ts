@@ -14,14 +14,11 @@ import { claimOf, claimSlice, takeName, type Claim, type Identity } from '../coo
 import { planSlices } from '../coordinator/plan-slices.ts';
 import {
   ControlMessage,
-  fetchPlan,
   GuestJob,
-  listRuns,
   orphanMs,
   post,
   removeRemains,
   runKeys,
-  runsKey,
   StreamReader,
   type Interval,
   type RunKeys,
@@ -31,7 +28,6 @@ import {
 import { deferredQueue, guestQueue, openConsumer, type JobConsumer } from '../coordinator/queue.ts';
 import { Receipts } from '../coordinator/receipts.ts';
 import {
-  awaitFound,
   clockOffset,
   isFull,
   monotonicMs,
@@ -44,10 +40,10 @@ import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
 import { createRegistry, serveMetrics, type MetricSources, type MetricsServer } from '../metrics/exposition.ts';
 import { encodeSnapshot, liveView } from '../metrics/snapshot.ts';
 import { INVARIANTS } from '../model/oracle.ts';
-import { planHash } from '../scenario/plan.ts';
 import { DeferredPipeline } from './deferred.ts';
 import type { CreateEmulator, Emulator, GuestOutcome } from './emulator-api.ts';
 import { WallEmulator } from './emulator.ts';
+import { loadPlan } from './find-run.ts';
 import { measureCapacity } from './measure.ts';
 
 export interface WorkerOptions {
@@ -77,8 +73,6 @@ const DRAIN_MS = 30_000;
 const LATE_MS = 250;
 /** Between comparisons of the clocks. */
 const CLOCK_MS = 10_000;
-/** Between looks for a run that is expected. */
-const PUBLISHED_MS = 50;
 /** Between attempts to write to a Redis whose memory is full. */
 const FULL_RETRY_MS = 200;
 /** What is left to say or to tidy up at the end may take this long; Redis may be gone. */
@@ -110,57 +104,6 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   } finally {
     redis.disconnect();
   }
-}
-
-/** Waits until there is a run whose coordinator is alive, one that still gathers workers before others. */
-export const awaitRun = (target: RedisTarget, signal: AbortSignal): Promise<string> =>
-  awaitFound(target, (redis) => findRun(redis, target), signal);
-
-async function findRun(redis: Redis, target: RedisTarget): Promise<string | null> {
-  let underway: string | null = null;
-  for (const runId of (await listRuns(redis, target.prefix)).keys()) {
-    const keys = runKeys(target.prefix, runId);
-    // What a crash left behind has no coordinator that says it is alive.
-    if ((await redis.exists(keys.alive)) === 0) continue;
-    if ((await redis.exists(keys.control)) === 0) return runId;
-    underway ??= runId;
-  }
-  return underway;
-}
-
-/** Waits until a run that is being prepared is there; also until its coordinator has said that it is over. */
-async function awaitPublished(redis: Redis, { runId, target, leave }: WorkerOptions): Promise<void> {
-  const { control } = runKeys(target.prefix, runId);
-  while ((await redis.hexists(runsKey(target.prefix), runId)) === 0 && (await redis.exists(control)) === 0) {
-    if (leave?.aborted === true) return;
-    await pause(PUBLISHED_MS);
-  }
-}
-
-async function loadPlan(redis: Redis, options: WorkerOptions): Promise<[RunPlan, RunRecord]> {
-  const { runId, target } = options;
-  if (options.expected) await awaitPublished(redis, options);
-  const record = (await listRuns(redis, target.prefix)).get(runId);
-  const plan = record === undefined ? null : await fetchPlan(redis, target.prefix, runId);
-  if (record === undefined || plan === null) {
-    throw new UserError(
-      EXIT.inconclusive,
-      `there is no run ${runId} at ${target.label}`,
-      'start the coordinator first',
-    );
-  }
-  if (record.version !== VERSION) {
-    throw new UserError(
-      EXIT.invalid,
-      `the coordinator of run ${runId} is pinstorm ${record.version}, this worker is ${VERSION}`,
-      'use the same version on all machines',
-    );
-  }
-  const { hash, ...rest } = plan;
-  if (hash !== record.planHash || planHash(rest) !== hash) {
-    throw new UserError(EXIT.inconclusive, `the plan of run ${runId} does not match its hash`, 'start the run again');
-  }
-  return [plan, record];
 }
 
 class Node {
@@ -208,6 +151,8 @@ class Node {
   #contactAtMs = monotonicMs();
   readonly #watchdog: NodeJS.Timeout;
   #failure: Error | undefined;
+  /** A pool thread ended while it had no guest. */
+  #threadLoss: Error | undefined;
   readonly #interruption = new Interruption();
 
   constructor(
@@ -239,7 +184,7 @@ class Node {
     });
     emulator.onMark = ({ guest, incarnation, label, value }) =>
       this.#post({ t: 'mark', worker, seq: ++this.#marks, guest, incarnation, label, value });
-    emulator.failure.catch((error: unknown) => this.#fail(error));
+    emulator.failure.catch((error: unknown) => this.#threadEnded(error));
     this.#loop.enable();
     const patienceMs = orphanMs(record);
     // Commands can wait for long on a network that is cut.
@@ -278,8 +223,9 @@ class Node {
         const messages = await this.#interruption.orEnd(this.#control.read(waitMs));
         this.#contactAtMs = monotonicMs();
         for (const message of messages) await this.#obey(message);
-        if (this.#over) return;
-        if (leave?.aborted === true && !this.#leaving) await this.#interruption.orEnd(this.#leave());
+        if (this.#over) break;
+        const leaves = leave?.aborted === true || this.#threadLoss !== undefined;
+        if (leaves && !this.#leaving) await this.#interruption.orEnd(this.#leave());
         if (performance.now() >= nextBeatAt || this.#idle) {
           this.#idle = false;
           await this.#interruption.orEnd(this.#beat());
@@ -293,6 +239,9 @@ class Node {
       await withTime(this.#send({ t: 'trouble', worker, error: message.slice(0, 2000) }));
       throw known ?? new UserError(EXIT.inconclusive, `the worker failed: ${message}`);
     }
+    if (this.#threadLoss === undefined) return;
+    const what = `the worker left the run: a pool thread without guests ended: ${this.#threadLoss.message}`;
+    throw new UserError(EXIT.inconclusive, what, 'what it measured counts');
   }
 
   metricSources(): MetricSources {
@@ -374,7 +323,7 @@ class Node {
       return;
     }
     // Somebody else will: its job is added anew as long as nobody has claimed it.
-    if (this.#leaving) return;
+    if (this.#leaving || this.#threadLoss !== undefined) return;
     const starting = this.#startSlice(parsed.data);
     this.#claiming.add(starting);
     const guests = await starting.finally(() => this.#claiming.delete(starting));
@@ -574,12 +523,20 @@ class Node {
     });
   }
 
+  /** Nothing depends on a thread without guests: the account is closed, and the worker takes no more. */
+  #threadEnded(error: unknown): void {
+    if (this.#live.size > 0 || this.#claiming.size > 0) this.#fail(error);
+    else this.#threadLoss = toError(error);
+  }
+
   #fail(error: unknown): Error {
-    this.#failure ??= error instanceof Error ? error : new Error(String(error));
+    this.#failure ??= toError(error);
     this.#interruption.interrupt(this.#failure);
     return this.#failure;
   }
 }
+
+const toError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
 /** A guest of which everything happens `ms` of real time later than the plan says; it lives as long as planned. */
 function later(guest: GuestPlan, ms: number, { pace, durationNs }: RunPlan): GuestPlan {

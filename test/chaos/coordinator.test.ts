@@ -4,6 +4,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { EXIT } from '../../src/base/errors.ts';
+import { runKeys, runsKey } from '../../src/coordinator/protocol.ts';
 import { assertWhole, Fleet } from './fleet.ts';
 
 describe('a coordinator', { concurrency: 1 }, () => {
@@ -39,7 +40,7 @@ describe('a coordinator', { concurrency: 1 }, () => {
     });
   });
 
-  it('of another plan, of no run, or of one that has a coordinator, is refused', async () => {
+  it('of another plan, of no run, or of one that has a coordinator, is refused; one that has ended is reported', async () => {
     await Fleet.with({ workers: 1, seconds: 60 }, async (fleet) => {
       await fleet.booting();
       const other = await fleet.coordinate(['--resume', fleet.runId, '--seed', '1']).ended;
@@ -51,8 +52,20 @@ describe('a coordinator', { concurrency: 1 }, () => {
       const none = await fleet.coordinate(['--resume', 'nothing']).ended;
       assert.equal(none.code, EXIT.invalid, none.stderr);
       assert.match(none.stderr, /there is no run nothing/);
-      fleet.coordinator.process.kill('SIGINT');
-      await fleet.ended();
+      const { runId } = fleet;
+      const { admin } = fleet.redis;
+      const [plan, list] = [runKeys('pinstorm', runId).plan, runsKey('pinstorm')];
+      const [dump, record] = await Promise.all([admin.dumpBuffer(plan), admin.hget(list, runId)]);
+      const results = await fleet.stopped();
+      // As if it had died before it took the run out of Redis.
+      await admin.restore(plan, 0, dump);
+      await admin.hset(list, runId, record ?? '');
+      fleet.coordinator = fleet.coordinate(['--resume', runId]);
+      assert.deepEqual(await fleet.results(), results, 'one that has ended is reported as it was');
+      assert.match((await fleet.coordinator.ended).stderr, /run .* had ended: run directory .*, with report\.html/);
+      await fleet.nothingLeft();
+      const directories = readdirSync(join(fleet.directory, 'runs')).filter((name) => name !== 'latest');
+      assert.equal(directories.length, 1, directories.join(' '));
     });
   });
 

@@ -85,7 +85,7 @@ export class LiveRun {
           return false;
         }
       },
-      50_000,
+      150_000,
     );
     await Promise.race([busy, early]);
   }

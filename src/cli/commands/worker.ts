@@ -41,13 +41,15 @@ export const command = defineCommand({
     const [
       { checkRedis },
       { parseRedisUrl, redisFailure },
-      { awaitRun, runWorker },
+      { runWorker },
+      { awaitRun },
       { awaitExperiment, runExperiment },
       { isKeyPart },
     ] = await Promise.all([
       import('../../coordinator/redis-check.ts'),
       import('../../coordinator/redis.ts'),
       import('../../worker/node.ts'),
+      import('../../worker/find-run.ts'),
       import('../../worker/experiment-node.ts'),
       import('../../coordinator/queue.ts'),
     ]);
