@@ -7,6 +7,8 @@ import type { RunResults } from '../../src/report/results.ts';
 import { until } from '../coordinator/until.ts';
 import { assertAccounts, assertWhole, Fleet } from './fleet.ts';
 
+/** For losses that are told: a busy machine must not silence the others for as long. */
+const PATIENT = ['--lease', '60s'];
 /** SIGUSR2 ends one of the worker's pool threads. */
 const KILLABLE = { NODE_OPTIONS: `--import=${fileURLToPath(new URL('./kill-thread.js', import.meta.url))}` };
 
@@ -60,7 +62,7 @@ describe('a worker', { concurrency: 1 }, () => {
   });
 
   it('that is asked to end hands its guests over at once', async () => {
-    await Fleet.with({ seconds: 300 }, async (fleet) => {
+    await Fleet.with({ seconds: 300, coordinator: PATIENT }, async (fleet) => {
       await fleet.loaded();
       fleet.workers[0]?.process.kill('SIGTERM');
       await fleet.event('rerun');
@@ -71,25 +73,28 @@ describe('a worker', { concurrency: 1 }, () => {
   });
 
   it('without guests may leave, or lose a pool thread, and what it measured counts', async () => {
-    await Fleet.with({ guests: 2, seconds: 300, workers: 4, workerEnv: KILLABLE }, async (fleet) => {
-      await fleet.event('start');
-      await until('both guests run', async () => (await fleet.claims()).length === 2);
-      const busy = await fleet.claims();
-      const [left, hurt] = fleet.workers.filter((_, i) => !busy.includes(`1:w${i + 1}`));
-      left?.process.kill('SIGTERM');
-      hurt?.process.kill('SIGUSR2');
-      assert.equal((await left?.ended)?.code, EXIT.stopped);
-      const { code, stderr } = (await hurt?.ended) ?? {};
-      assert.equal(code, EXIT.inconclusive, stderr);
-      assert.match(
-        stderr ?? '',
-        /the worker left the run: a pool thread without guests ended: .*\n.*what it measured counts/,
-      );
-      const results = await fleet.stopped({ workers: [EXIT.ok, EXIT.stopped, EXIT.inconclusive] });
-      assertWhole(results);
-      assert.equal(results.coverage.workersLost, 0);
-      assert.equal(results.coverage.guestsRerun, 0);
-    });
+    await Fleet.with(
+      { guests: 2, seconds: 300, workers: 4, workerEnv: KILLABLE, coordinator: PATIENT },
+      async (fleet) => {
+        await fleet.event('start');
+        await until('both guests run', async () => (await fleet.claims()).length === 2);
+        const busy = await fleet.claims();
+        const [left, hurt] = fleet.workers.filter((_, i) => !busy.includes(`1:w${i + 1}`));
+        left?.process.kill('SIGTERM');
+        hurt?.process.kill('SIGUSR2');
+        assert.equal((await left?.ended)?.code, EXIT.stopped);
+        const { code, stderr } = (await hurt?.ended) ?? {};
+        assert.equal(code, EXIT.inconclusive, stderr);
+        assert.match(
+          stderr ?? '',
+          /the worker left the run: a pool thread without guests ended: .*\n.*what it measured counts/,
+        );
+        const results = await fleet.stopped({ workers: [EXIT.ok, EXIT.stopped, EXIT.inconclusive] });
+        assertWhole(results);
+        assert.equal(results.coverage.workersLost, 0);
+        assert.equal(results.coverage.guestsRerun, 0);
+      },
+    );
   });
 
   it('that comes late takes the guests of one that was lost when the others are full', async () => {
@@ -123,7 +128,7 @@ describe('a worker', { concurrency: 1 }, () => {
   });
 
   it('of which a pool thread dies gives up, and its guests run again elsewhere', async () => {
-    await Fleet.with({ seconds: 300, workerEnv: KILLABLE }, async (fleet) => {
+    await Fleet.with({ seconds: 300, workerEnv: KILLABLE, coordinator: PATIENT }, async (fleet) => {
       await fleet.booting();
       fleet.workers[0]?.process.kill('SIGUSR2');
       await fleet.event('rerun');
