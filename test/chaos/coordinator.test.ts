@@ -41,7 +41,7 @@ describe('a coordinator', { concurrency: 1 }, () => {
   });
 
   it('of another plan, of no run, or of one that has a coordinator, is refused; one that has ended is reported', async () => {
-    await Fleet.with({ workers: 1, seconds: 60 }, async (fleet) => {
+    await Fleet.with({ workers: 1, seconds: 300, coordinator: ['--lease', '60s'] }, async (fleet) => {
       await fleet.booting();
       const other = await fleet.coordinate(['--resume', fleet.runId, '--seed', '1']).ended;
       assert.equal(other.code, EXIT.invalid, other.stderr);
