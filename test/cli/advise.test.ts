@@ -1,21 +1,18 @@
 /** `pinstorm advise`: answers known by hand, and where the model needs another limit than the formula. */
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
 import { until } from '../coordinator/until.ts';
+import { pinstorm, type Ended } from './in-process.ts';
 
 const directory = mkdtempSync(path.join(tmpdir(), 'pinstorm-advise-'));
 after(() => rmSync(directory, { recursive: true }));
 
-function pinstorm(...args: string[]): { status: number | null; out: string; err: string } {
-  const all = ['dist/src/cli/main.js', 'advise', ...args];
-  const { status, stdout, stderr } = spawnSync(process.execPath, all, { encoding: 'utf8' });
-  return { status, out: stdout, err: stderr };
-}
+const advise = (...args: string[]): Promise<Ended> => pinstorm(['advise', ...args]);
 
 interface Cell {
   readonly variant: string;
@@ -27,8 +24,8 @@ interface Cell {
   readonly below: { readonly limitPages: number; readonly refused: number } | null;
 }
 
-function cellsOf(...args: string[]): Cell[] {
-  const { status, out, err } = pinstorm(...args, '--json');
+async function cellsOf(...args: string[]): Promise<Cell[]> {
+  const { status, out, err } = await advise(...args, '--json');
   assert.equal(status, 0, err);
   return (JSON.parse(out) as { cells: Cell[] }).cells;
 }
@@ -47,12 +44,12 @@ const GIB = 2 ** 18;
 const HOLE = 96;
 
 describe('pinstorm advise', () => {
-  it('N devices behind a vIOMMU need N times the memory, for whoever pays', () => {
+  it('N devices behind a vIOMMU need N times the memory, for whoever pays', async () => {
     const file = scenario(
       'devices',
       `name: devices\nguests: [{ class: vm, memory: { size: 4GiB, backing: thp }, actors: [${actor('boot', '{}')}] }]\n`,
     );
-    for (const cell of cellsOf(file, '--variants', 'E,H2,I,I-mm,I-none,J-cas', '--devices', '1,2,3')) {
+    for (const cell of await cellsOf(file, '--variants', 'E,H2,I,I-mm,I-none,J-cas', '--devices', '1,2,3')) {
       const pages = cell.variant === 'I-none' ? 0 : cell.devices * (4 * GIB - HOLE);
       const what = `${cell.variant}, ${cell.devices} devices`;
       assert.equal(cell.limitPages, pages, what);
@@ -66,8 +63,8 @@ describe('pinstorm advise', () => {
     }
   });
 
-  it('what is mapped twice counts twice', () => {
-    const [cell] = cellsOf(
+  it('what is mapped twice counts twice', async () => {
+    const [cell] = await cellsOf(
       'scenarios/huge-guest.yaml',
       '--variants',
       'H',
@@ -80,19 +77,22 @@ describe('pinstorm advise', () => {
     assert.equal(cell?.at.mappings, 4);
   });
 
-  it('iommufd charges all guests of a user to one quota, type1 each address space its own', () => {
+  it('iommufd charges all guests of a user to one quota, type1 each address space its own', async () => {
     const one = (name: string): string =>
       `{ class: ${name}, uid: 7, memory: { size: 64 KiB }, actors: [${actor('map-unmap', '{ pages: 16 pages, stop_on_failure: false }')}] }`;
     const file = scenario('users', `name: users\nguests: [${one('x')}, ${one('y')}]\n`);
     const pages = Object.fromEntries(
-      cellsOf(file, '--variants', 'E,I', '--devices', '1').map((c) => [c.variant, [c.limitPages, c.formulaPages]]),
+      (await cellsOf(file, '--variants', 'E,I', '--devices', '1')).map((c) => [
+        c.variant,
+        [c.limitPages, c.formulaPages],
+      ]),
     );
     // The maps of the two overlap in time, or one alone would do.
     assert.deepEqual(pages, { E: [16, 16], I: [32, 32] });
   });
 
-  it('mlock shares the quota of type1 and of RLIMIT_MODE 1, not that of iommufd', () => {
-    const limits = cellsOf(
+  it('mlock shares the quota of type1 and of RLIMIT_MODE 1, not that of iommufd', async () => {
+    const limits = await cellsOf(
       'scenarios/accounting-stress.yaml',
       '--variants',
       'E,I-mm,I',
@@ -111,28 +111,28 @@ describe('pinstorm advise', () => {
     );
   });
 
-  it('a share of failures that is allowed lets the largest guests fail', () => {
+  it('a share of failures that is allowed lets the largest guests fail', async () => {
     const guests = [1, 100].map(
       (pages, i) =>
         `{ class: c${pages}, count: ${i === 0 ? 9 : 1}, memory: { size: 1MiB }, actors: [${actor('map-unmap', `{ pages: ${pages} pages, stop_on_failure: false }`)}] }`,
     );
     const file = scenario('fleet', `name: fleet\nguests: [${guests.join(', ')}]\n`);
-    const limit = (share: string): number | null | undefined =>
-      cellsOf(file, '--variants', 'E', '--devices', '1', '--max-failures', share)[0]?.limitPages;
-    assert.equal(limit('0%'), 100);
-    assert.equal(limit('9.9%'), 100);
-    assert.equal(limit('10%'), 1);
+    const limit = async (share: string): Promise<number | null | undefined> =>
+      (await cellsOf(file, '--variants', 'E', '--devices', '1', '--max-failures', share))[0]?.limitPages;
+    assert.equal(await limit('0%'), 100);
+    assert.equal(await limit('9.9%'), 100);
+    assert.equal(await limit('10%'), 1);
   });
 
-  it('under deferred accounting no limit is enough for accounting-stress, and the text says why in 80 columns', () => {
+  it('under deferred accounting no limit is enough for accounting-stress, and the text says why in 80 columns', async () => {
     const args = ['scenarios/accounting-stress.yaml', '--variants', 'D,E', '--devices', '1', '--duration', '50ms'];
-    const { status, out, err } = pinstorm(...args);
+    const { status, out, err } = await advise(...args);
     assert.equal(status, 0, err);
     assert.match(out, /^D +1 +none /m);
     assert.match(out, /^E +1 +8 +8\.0KiB +8 /m);
     assert.match(out.replaceAll('\n', ' '), /locked_vm goes below zero for moments.*Only CAP_IPC_LOCK helps/);
     for (const line of out.split('\n')) assert.ok(line.length <= 80, line);
-    assert.equal(pinstorm(...args).out, out, 'the same seed, the same answer');
+    assert.equal((await advise(...args)).out, out, 'the same seed, the same answer');
   });
 
   it('SIGINT ends it with 105', async () => {
@@ -155,15 +155,15 @@ describe('pinstorm advise', () => {
     assert.match(err, /stopped by the user before a limit was found/);
   });
 
-  it('refuses what makes no sense with 104', () => {
-    const refused = (...args: string[]): string => {
-      const { status, err } = pinstorm('scenarios/boot-storm.yaml', ...args);
+  it('refuses what makes no sense with 104', async () => {
+    const refused = async (...args: string[]): Promise<string> => {
+      const { status, err } = await advise('scenarios/boot-storm.yaml', ...args);
       assert.equal(status, 104, err);
       return err;
     };
-    assert.match(refused('--max-failures', '0.1'), /expected a share such as 0\.1%/);
-    assert.match(refused('--devices', '0'), /expected numbers from 1 to 16/);
-    assert.match(refused('--variants', 'Q'), /unknown variant 'Q'/);
-    assert.match(refused('--devices', '9', '--set', 'containers=2'), /at most 16/);
+    assert.match(await refused('--max-failures', '0.1'), /expected a share such as 0\.1%/);
+    assert.match(await refused('--devices', '0'), /expected numbers from 1 to 16/);
+    assert.match(await refused('--variants', 'Q'), /unknown variant 'Q'/);
+    assert.match(await refused('--devices', '9', '--set', 'containers=2'), /at most 16/);
   });
 });

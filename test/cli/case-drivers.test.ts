@@ -1,6 +1,5 @@
 /** Cases under the virtual driver and on real threads: they end as some explored interleaving does, and fail only as it does. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { ENOMEM } from '../../src/base/errno.ts';
@@ -8,6 +7,7 @@ import { runCase, type CaseRun } from '../../src/cli/case-run.ts';
 import { loadProgram } from '../../src/cli/explore-program.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
 import type { Variant } from '../../src/model/kernels/variant.ts';
+import { pinstorm as runHere, type Ended } from './in-process.ts';
 
 const CASES = ['cases', 'cases/history'].flatMap((directory) =>
   readdirSync(directory)
@@ -87,22 +87,21 @@ describe('the same case under other drivers', () => {
     );
   });
 
-  it('run and simulate take a case; what only a scenario has is refused', () => {
-    const pinstorm = (...args: string[]): { status: number | null; stdout: string; stderr: string } =>
-      spawnSync(process.execPath, ['dist/src/cli/main.js', ...args], { encoding: 'utf8' });
-    const valid = pinstorm('validate', ...CASES);
-    assert.equal(valid.status, 0, valid.stderr);
-    assert.match(valid.stdout, /^cases\/over-commit\.yaml: OK, a case of 2 actors, variant E$/m);
-    const simulated = pinstorm('simulate', 'cases/over-commit.yaml', '--variant', 'D', '--json');
-    assert.equal(simulated.status, 112, simulated.stderr);
-    const document = JSON.parse(simulated.stdout) as { driver: string; outcomes: { explored: boolean }[] };
+  it('run and simulate take a case; what only a scenario has is refused', async () => {
+    const pinstorm = (...args: string[]): Promise<Ended> => runHere(args);
+    const valid = await pinstorm('validate', ...CASES);
+    assert.equal(valid.status, 0, valid.err);
+    assert.match(valid.out, /^cases\/over-commit\.yaml: OK, a case of 2 actors, variant E$/m);
+    const simulated = await pinstorm('simulate', 'cases/over-commit.yaml', '--variant', 'D', '--json');
+    assert.equal(simulated.status, 112, simulated.err);
+    const document = JSON.parse(simulated.out) as { driver: string; outcomes: { explored: boolean }[] };
     assert.equal(document.driver, 'virtual');
     assert.ok(document.outcomes.length === 2 && document.outcomes.every((o) => o.explored));
-    const live = pinstorm('run', 'cases/over-commit.yaml');
-    assert.equal(live.status, 0, live.stderr);
-    assert.match(live.stdout, /wall driver, seed 1\nverdict: bounded by 200 executions/);
-    for (const line of live.stdout.split('\n')) assert.ok(line.length <= 100, line);
-    assert.equal(pinstorm('simulate', 'cases/over-commit.yaml', '--pace', '2').status, 104);
-    assert.equal(pinstorm('explore', 'scenarios/boot-storm.yaml', '--driver', 'wall').status, 104);
+    const live = await pinstorm('run', 'cases/over-commit.yaml');
+    assert.equal(live.status, 0, live.err);
+    assert.match(live.out, /wall driver, seed 1\nverdict: bounded by 200 executions/);
+    for (const line of live.out.split('\n')) assert.ok(line.length <= 100, line);
+    assert.equal((await pinstorm('simulate', 'cases/over-commit.yaml', '--pace', '2')).status, 104);
+    assert.equal((await pinstorm('explore', 'scenarios/boot-storm.yaml', '--driver', 'wall')).status, 104);
   });
 });

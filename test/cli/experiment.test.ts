@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { execFileSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -8,6 +7,7 @@ import { UserError } from '../../src/base/errors.ts';
 import { compareCells, compareText } from '../../src/cli/compare.ts';
 import { isRandom, runCells, type CellResults } from '../../src/cli/experiment.ts';
 import { SETTING } from '../report/experiments.ts';
+import { pinstorm } from './in-process.ts';
 import { REGISTRY } from '../../src/cli/registry.ts';
 import type { ActorPlan } from '../../src/engine/guest-plan.ts';
 import { planRun } from '../../src/scenario/plan.ts';
@@ -172,21 +172,22 @@ describe('sweep', () => {
     );
   });
 
-  it('writes a CSV that other programs read, from the command line too', () => {
+  it('writes a CSV that other programs read, from the command line too', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'pinstorm-sweep-'));
     const csv = join(dir, 'out.csv');
     try {
-      const run = (threads: string): string => {
+      const run = async (threads: string): Promise<string> => {
         const args = [HUGE, '--set', 'variant=A,B', '--set', 'memory.backing=anon4k', '--repeat', '2', '--csv', csv];
-        execFileSync(process.execPath, ['dist/src/cli/main.js', 'sweep', ...args, '--threads', threads, '--quiet']);
+        const { status, err } = await pinstorm(['sweep', ...args, '--threads', threads, '--quiet']);
+        assert.equal(status, 0, err);
         return readFileSync(csv, 'utf8');
       };
-      const text = run('1');
+      const text = await run('1');
       const lines = text.trimEnd().split('\n');
       assert.equal(lines[0], 'variant,memory.backing,metric,unit,median,low,high,coverage,repetitions');
       assert.ok(lines.some((line) => /^B,anon4k,map mean,ns,\d+(\.\d+)?,/.test(line)));
       for (const line of lines) assert.equal(line.split(',').length, 9, line);
-      assert.equal(run('2'), text, 'two threads, the same bytes');
+      assert.equal(await run('2'), text, 'two threads, the same bytes');
     } finally {
       rmSync(dir, { recursive: true });
     }

@@ -1,5 +1,6 @@
+// needs: bash
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -19,46 +20,40 @@ import { describe as describeCommand, HELP_COLUMNS, reportError } from '../../sr
 import { COMMANDS } from '../../src/cli/commands/index.ts';
 import { Interrupts } from '../../src/cli/interrupts.ts';
 import { stderr as messages } from '../../src/cli/output.ts';
+import { pinstorm } from './in-process.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
-interface Outcome {
-  readonly status: number | string | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function pinstorm(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Outcome> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, [MAIN, ...args], { env: { ...process.env, ...env } }, (error, stdout, stderr) => {
-      resolve({ status: error === null ? 0 : (error.code ?? null), stdout, stderr });
-    });
-  });
-}
-
 test('--version prints the version of package.json', async () => {
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
-  assert.deepEqual(await pinstorm(['--version']), { status: 0, stdout: `${version}\n`, stderr: '' });
+  assert.deepEqual(await pinstorm(['--version']), { status: 0, out: `${version}\n`, err: '' });
+});
+
+test('a process prints the same, and ends with the same status', async () => {
+  for (const args of [['--version'], ['completon']]) {
+    const { status, out, err } = await pinstorm(args);
+    const child = spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
+    assert.deepEqual([child.status, child.stdout, child.stderr], [status, out, err]);
+  }
 });
 
 test('top-level help lists each command and each exit status and fits the columns', async () => {
-  const { status, stdout, stderr } = await pinstorm(['--help']);
+  const { status, out, err } = await pinstorm(['--help']);
   assert.equal(status, 0);
-  assert.equal(stderr, '');
-  for (const name of Object.keys(COMMANDS)) assert.match(stdout, new RegExp(`^  ${name} `, 'm'));
-  for (const code of Object.values(EXIT))
-    assert.ok(stdout.includes(`  ${String(code).padEnd(5)}${EXIT_MEANING[code]}`));
-  assert.deepEqual(tooWide(stdout), []);
+  assert.equal(err, '');
+  for (const name of Object.keys(COMMANDS)) assert.match(out, new RegExp(`^  ${name} `, 'm'));
+  for (const code of Object.values(EXIT)) assert.ok(out.includes(`  ${String(code).padEnd(5)}${EXIT_MEANING[code]}`));
+  assert.deepEqual(tooWide(out), []);
 });
 
 for (const name of Object.keys(COMMANDS)) {
   test(`${name} --help has examples and exit statuses and fits the columns`, async () => {
-    const { status, stdout } = await pinstorm([name, '--help']);
+    const { status, out } = await pinstorm([name, '--help']);
     assert.equal(status, 0);
-    assert.match(stdout, /\nExamples:\n {2}\S/);
-    assert.match(stdout, /\nExit status:\n {2}0 {4}all good\n/);
-    assert.deepEqual(tooWide(stdout), []);
-    assert.equal((await pinstorm(['help', name])).stdout, stdout);
+    assert.match(out, /\nExamples:\n {2}\S/);
+    assert.match(out, /\nExit status:\n {2}0 {4}all good\n/);
+    assert.deepEqual(tooWide(out), []);
+    assert.equal((await pinstorm(['help', name])).out, out);
   });
 }
 
@@ -75,13 +70,13 @@ const mistakes: readonly { readonly args: readonly string[]; readonly error: Reg
 ];
 for (const { args, error, hint } of mistakes) {
   test(`mistake: pinstorm ${args.join(' ')}`, async () => {
-    const { status, stdout, stderr } = await pinstorm(args);
+    const { status, out, err } = await pinstorm(args);
     assert.equal(status, EXIT.invalid);
-    assert.equal(stdout, '');
-    assert.match(stderr, error);
-    assert.match(stderr, hint);
-    assert.equal(stderr.match(/^pinstorm: error: /gm)?.length, 1);
-    assert.doesNotMatch(stderr, /^\s+at /m);
+    assert.equal(out, '');
+    assert.match(err, error);
+    assert.match(err, hint);
+    assert.equal(err.match(/^pinstorm: error: /gm)?.length, 1);
+    assert.doesNotMatch(err, /^\s+at /m);
   });
 }
 

@@ -1,3 +1,4 @@
+// needs: mkfifo
 /** What is printed arrives whole, or is known not to: real pipes and devices. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';

@@ -1,3 +1,4 @@
+// needs: redis-server
 /** Experiments on workers: real processes and a real Redis. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

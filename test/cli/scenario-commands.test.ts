@@ -1,24 +1,12 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { planHash } from '../../src/scenario/plan.ts';
 import type { RunPlan } from '../../src/engine/guest-plan.ts';
+import { pinstorm } from './in-process.ts';
 
-function pinstorm(
-  args: readonly string[],
-  env: Record<string, string> = {},
-): { status: number | null; out: string; err: string } {
-  const done = spawnSync(process.execPath, ['dist/src/cli/main.js', ...args], {
-    encoding: 'utf8',
-    env: { PATH: process.env['PATH'], ...env },
-    maxBuffer: 64 * 1024 * 1024,
-  });
-  return { status: done.status, out: done.stdout, err: done.stderr };
-}
-
-test('validate: a line for each good file', () => {
+test('validate: a line for each good file', async () => {
   assert.deepEqual(
-    pinstorm([
+    await pinstorm([
       'validate',
       'scenarios/huge-guest.yaml',
       './scenarios/huge-guest.yaml',
@@ -35,8 +23,14 @@ test('validate: a line for each good file', () => {
   );
 });
 
-test('validate: faults of every file on stderr, status 104', () => {
-  const { status, out, err } = pinstorm(['validate', 'nowhere.yaml', 'scenarios/huge-guest.yaml', '--set', 'seed=x']);
+test('validate: faults of every file on stderr, status 104', async () => {
+  const { status, out, err } = await pinstorm([
+    'validate',
+    'nowhere.yaml',
+    'scenarios/huge-guest.yaml',
+    '--set',
+    'seed=x',
+  ]);
   assert.equal(status, 104);
   assert.equal(out, '');
   assert.equal(
@@ -50,8 +44,8 @@ test('validate: faults of every file on stderr, status 104', () => {
   );
 });
 
-test('validate --origin: flag, environment, file and default', () => {
-  const { status, out } = pinstorm(['validate', 'scenarios/huge-guest.yaml', '--origin', '--pace', '2'], {
+test('validate --origin: flag, environment, file and default', async () => {
+  const { status, out } = await pinstorm(['validate', 'scenarios/huge-guest.yaml', '--origin', '--pace', '2'], {
     PINSTORM_SEED: '7',
   });
   assert.equal(status, 0);
@@ -61,8 +55,8 @@ test('validate --origin: flag, environment, file and default', () => {
   assert.match(out, /^ {2}guests\.huge\.count +1 +default$/m);
 });
 
-test('--set without = says what was expected', () => {
-  const { status, err } = pinstorm(['plan', 'scenarios/huge-guest.yaml', '--set', 'seed']);
+test('--set without = says what was expected', async () => {
+  const { status, err } = await pinstorm(['plan', 'scenarios/huge-guest.yaml', '--set', 'seed']);
   assert.equal(status, 104);
   assert.equal(
     err,
@@ -70,8 +64,8 @@ test('--set without = says what was expected', () => {
   );
 });
 
-test('plan: the seed test locks 160 + 786 176 + 255 x 1 048 576 pages, within 80 columns', () => {
-  const { status, out } = pinstorm(['plan', 'scenarios/huge-guest.yaml', '--set', 'memory.backing=anon4k']);
+test('plan: the seed test locks 160 + 786 176 + 255 x 1 048 576 pages, within 80 columns', async () => {
+  const { status, out } = await pinstorm(['plan', 'scenarios/huge-guest.yaml', '--set', 'memory.backing=anon4k']);
   assert.equal(status, 0);
   assert.match(
     out,
@@ -81,19 +75,19 @@ test('plan: the seed test locks 160 + 786 176 + 255 x 1 048 576 pages, within 80
   for (const line of out.split('\n')) assert.ok(line.length <= 80, line);
 });
 
-test('plan --json: one document, the same on every call, its hash is right', () => {
+test('plan --json: one document, the same on every call, its hash is right', async () => {
   const asJson = ['plan', 'scenarios/huge-guest.yaml', '--json', '--set', 'guests=50'];
-  const first = pinstorm([...asJson, '--seed', '7']);
+  const first = await pinstorm([...asJson, '--seed', '7']);
   assert.equal(first.status, 0);
-  assert.equal(pinstorm(asJson, { PINSTORM_SEED: '7' }).out, first.out);
+  assert.equal((await pinstorm(asJson, { PINSTORM_SEED: '7' })).out, first.out);
   const { hash, ...rest } = JSON.parse(first.out) as RunPlan;
   assert.equal(rest.guests.length, 50);
   assert.equal(rest.seed, 7);
   assert.equal(hash, planHash(rest));
 });
 
-test('plan --json of too many guests is refused', () => {
-  const { status, err } = pinstorm(['plan', 'scenarios/huge-guest.yaml', '--json', '--set', 'guests=100001']);
+test('plan --json of too many guests is refused', async () => {
+  const { status, err } = await pinstorm(['plan', 'scenarios/huge-guest.yaml', '--json', '--set', 'guests=100001']);
   assert.equal(status, 104);
   assert.match(err, /100001 guests are too many to print; the maximum is 100000/);
 });

@@ -2,39 +2,35 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { loadRun } from '../../src/report/load.ts';
 import { Interval, RunEvent, RunRecord } from '../../src/report/run-dir.ts';
 import { RunResults } from '../../src/report/results.ts';
+import { pinstorm, type Ended } from './in-process.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'pinstorm-simulate-'));
 after(() => rmSync(dir, { recursive: true }));
 let runs = 0;
 
+/** The files of a run directory that depend on the scenario, its options and the seed alone. */
+const SAME = ['results.json', 'intervals.jsonl', 'latency.hlog', 'events.jsonl', 'guests.jsonl', 'plan.json'];
+
 /** Runs `pinstorm simulate`; what it printed, its exit status, and its run directory. */
-function simulate(...args: string[]): { status: number | null; out: string; err: string; directory: string } {
+async function simulate(...args: string[]): Promise<Ended & { directory: string }> {
   const directory = join(dir, String((runs += 1)));
-  const all = ['dist/src/cli/main.js', 'simulate', ...args, '--out', directory];
-  const { status, stdout, stderr } = spawnSync(process.execPath, all, { encoding: 'utf8' });
-  return { status, out: stdout, err: stderr, directory: join(directory, 'latest') };
+  const ended = await pinstorm(['simulate', ...args, '--out', directory]);
+  return { ...ended, directory: join(directory, 'latest') };
 }
 
 describe('pinstorm simulate', () => {
   for (const file of readdirSync('scenarios').filter((name) => name.endsWith('.yaml'))) {
-    it(`runs scenarios/${file}, and leaves the same results.json twice`, () => {
+    it(`runs scenarios/${file}, and leaves the same results.json twice`, async () => {
       const args = [`scenarios/${file}`, '--duration', '1s', '--set', 'host.count=2'];
-      const first = simulate(...args);
+      const first = await simulate(...args);
       assert.equal(first.status, 0, first.err);
-      const second = simulate(...args, '--threads', '1', '--quiet');
-      for (const name of [
-        'results.json',
-        'intervals.jsonl',
-        'latency.hlog',
-        'events.jsonl',
-        'guests.jsonl',
-        'plan.json',
-      ]) {
+      const second = await simulate(...args, '--threads', '1', '--quiet');
+      for (const name of SAME) {
         const bytes = readFileSync(join(first.directory, name), 'utf8');
         assert.equal(readFileSync(join(second.directory, name), 'utf8'), bytes, name);
       }
@@ -48,9 +44,23 @@ describe('pinstorm simulate', () => {
     });
   }
 
-  it('leaves the run directory of a live run, its intervals in simulated time adding up to the results', () => {
+  it('leaves the same from a process of its own', async () => {
+    const args = ['scenarios/boot-storm.yaml', '--duration', '1s'];
+    const here = await simulate(...args);
+    const out = join(dir, 'process');
+    const all = ['dist/src/cli/main.js', 'simulate', ...args, '--out', out];
+    const { status, stdout, stderr } = spawnSync(process.execPath, all, { encoding: 'utf8' });
+    assert.deepEqual([status, here.status], [0, 0], stderr);
+    assert.equal(stdout.replaceAll(out, 'OUT'), here.out.replaceAll(dirname(here.directory), 'OUT'));
+    for (const name of SAME) {
+      const bytes = readFileSync(join(out, 'latest', name), 'utf8');
+      assert.equal(readFileSync(join(here.directory, name), 'utf8'), bytes, name);
+    }
+  });
+
+  it('leaves the run directory of a live run, its intervals in simulated time adding up to the results', async () => {
     const args = ['scenarios/boot-storm.yaml', '--variant', 'D', '--set', 'host.count=3', '--duration', '4s'];
-    const { status, err, directory } = simulate(...args, '--interval', '250ms');
+    const { status, err, directory } = await simulate(...args, '--interval', '250ms');
     assert.equal(status, 0, err);
     const record = RunRecord.parse(JSON.parse(readFileSync(join(directory, 'run.json'), 'utf8')));
     assert.equal(record.clock, 'virtual');
@@ -92,42 +102,42 @@ describe('pinstorm simulate', () => {
     }
   });
 
-  it('has room for what iommufd notes of large guests, and the account is exact to the page', () => {
+  it('has room for what iommufd notes of large guests, and the account is exact to the page', async () => {
     for (const variant of ['I', 'I-mm']) {
-      const { status, directory, err } = simulate('scenarios/boot-storm.yaml', '--variant', variant);
+      const { status, directory, err } = await simulate('scenarios/boot-storm.yaml', '--variant', variant);
       assert.equal(status, 0, err);
       const { accounting } = loadRun(directory);
       assert.deepEqual([accounting.balance, accounting.driftPages], ['exact', 0], variant);
     }
   });
 
-  it('prints one JSON document with --json', () => {
-    const { status, out } = simulate('scenarios/huge-guest.yaml', '--json', '--seed', '9');
+  it('prints one JSON document with --json', async () => {
+    const { status, out } = await simulate('scenarios/huge-guest.yaml', '--json', '--seed', '9');
     assert.equal(status, 0);
     assert.equal(RunResults.parse(JSON.parse(out)).run.seed, 9);
   });
 
-  it('shows the over-penalty of variant D where it is expected, and fails with 112 where it is not', () => {
-    const expected = simulate('scenarios/accounting-stress.yaml', '--variant', 'D');
+  it('shows the over-penalty of variant D where it is expected, and fails with 112 where it is not', async () => {
+    const expected = await simulate('scenarios/accounting-stress.yaml', '--variant', 'D');
     assert.equal(expected.status, 0, expected.out);
     assert.match(expected.out, /over-penalty \.+ .*violated \d+ times \(expected\)/);
-    const unexpected = simulate('scenarios/accounting-stress.yaml', '--variant', 'D', '--set', 'expect=[]');
+    const unexpected = await simulate('scenarios/accounting-stress.yaml', '--variant', 'D', '--set', 'expect=[]');
     assert.equal(unexpected.status, 112, unexpected.out);
   });
 
-  it('exits 99 when a threshold is crossed', () => {
+  it('exits 99 when a threshold is crossed', async () => {
     const thresholds = "thresholds={'op_duration{op:map}': 'max < 1us'}";
-    const { status, out } = simulate('scenarios/boot-storm.yaml', '--duration', '1s', '--set', thresholds);
+    const { status, out } = await simulate('scenarios/boot-storm.yaml', '--duration', '1s', '--set', thresholds);
     assert.equal(status, 99, out);
   });
 
-  it('judges windows and stages, and says when', () => {
+  it('judges windows and stages, and says when', async () => {
     const keys = [
       "thresholds={'op_duration{op:map}': ['p(99) < 1us over 700ms', 'max < 10s during late or empty'], 'ops{op:map}': 'count == 0 during late'}",
       'stages=[{ name: early, duration: 3300ms }, { name: late }]',
     ];
     const args = ['scenarios/boot-storm.yaml', '--duration', '6s', ...keys.flatMap((key) => ['--set', key])];
-    const { status, out, directory } = simulate(...args);
+    const { status, out, directory } = await simulate(...args);
     assert.equal(status, 99, out);
     assert.match(out, /p\(99\) < 1us over 700ms {3}observed \S+ at \S+ to \S+/);
     const { thresholds } = loadRun(directory);
@@ -151,11 +161,11 @@ describe('pinstorm simulate', () => {
     );
   });
 
-  it('stops when a threshold says so, on every host at the same moment, and comes to rest', () => {
+  it('stops when a threshold says so, on every host at the same moment, and comes to rest', async () => {
     const key =
       "thresholds={'ops{op:mlock}': [{ threshold: 'count < 200', abortOnFail: true, delayAbortEval: 1500ms }]}";
     const args = ['scenarios/boot-storm.yaml', '--set', key, '--set', 'host.count=3', '--interval', '100ms'];
-    const { status, out, directory } = simulate(...args);
+    const { status, out, directory } = await simulate(...args);
     assert.equal(status, 99, out);
     const { thresholds, accounting, durationNs, coverage, stoppedByUser } = loadRun(directory);
     const { ok, stoppedAtSeconds = 0, observed } = thresholds[0] ?? {};
@@ -165,17 +175,17 @@ describe('pinstorm simulate', () => {
     assert.ok(durationNs / 1e9 - stoppedAtSeconds < 0.6, `ended at ${durationNs}`);
     assert.ok(coverage.guestsFinished < 50 && coverage.guestsFailed === 0, JSON.stringify(coverage));
     assert.match(out, /stopped the run at/);
-    const again = simulate(...args, '--threads', '1');
+    const again = await simulate(...args, '--threads', '1');
     for (const name of ['results.json', 'intervals.jsonl']) {
       assert.equal(readFileSync(join(again.directory, name), 'utf8'), readFileSync(join(directory, name), 'utf8'));
     }
   });
 
-  it('refuses a faulty option with 104', () => {
-    const { status, err } = simulate('scenarios/boot-storm.yaml', '--set', 'host.cpus=none');
+  it('refuses a faulty option with 104', async () => {
+    const { status, err } = await simulate('scenarios/boot-storm.yaml', '--set', 'host.cpus=none');
     assert.equal(status, 104);
     assert.match(err, /host\.cpus/);
-    const short = simulate('scenarios/boot-storm.yaml', '--interval', '3ns');
+    const short = await simulate('scenarios/boot-storm.yaml', '--interval', '3ns');
     assert.equal(short.status, 104);
     assert.match(short.err, /--interval: 3ns is too short/);
   });

@@ -1,0 +1,55 @@
+/**
+ * Runs a command line in this process, as src/cli/main.ts would in one of its own: a new process costs a second of CPU. What
+ * only a process shows (signals, pipes, the end of the process) is tested with processes.
+ */
+import { runCommandLine } from '../../src/cli/frame.ts';
+import { stderr, stdout, type Output } from '../../src/cli/output.ts';
+
+export interface Ended {
+  readonly status: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Output, arguments and environment belong to the whole process: one command at a time. */
+let last: Promise<unknown> = Promise.resolve();
+
+/** Runs `pinstorm ARGS`; `env` is added to the environment. @returns the exit status and what a pipe would have received. */
+export function pinstorm(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {
+  const ended = last.then(() => runAlone(args, env));
+  last = ended.catch(() => {});
+  return ended;
+}
+
+async function runAlone(args: readonly string[], env: Readonly<Record<string, string>>): Promise<Ended> {
+  const [out, err] = [collect(stdout), collect(stderr)];
+  const { argv, env: before } = process;
+  process.argv = [argv[0] ?? '', 'dist/src/cli/main.js', ...args];
+  process.env = { ...before, ...env };
+  try {
+    const status = await runCommandLine(args, process.env);
+    return { status, out: out.text(), err: err.text() };
+  } finally {
+    process.argv = argv;
+    process.env = before;
+    out.release();
+    err.release();
+  }
+}
+
+/** Takes all that goes to `output` until released. It looks like a pipe, also when the test runs on a terminal. */
+function collect(output: Output): { text(): string; release(): void } {
+  let text = '';
+  const asPipe = {
+    raw: { configurable: true, value: (more: string) => void (text += more) },
+    isTTY: { configurable: true, value: false },
+    columns: { configurable: true, value: undefined },
+  };
+  Object.defineProperties(output, asPipe);
+  return {
+    text: () => text,
+    release: () => {
+      for (const name of Object.keys(asPipe)) Reflect.deleteProperty(output, name);
+    },
+  };
+}
