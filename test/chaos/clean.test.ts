@@ -1,3 +1,4 @@
+// needs: redis-server
 /** Runs side by side in one Redis, and what a crash leaves there. */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';

@@ -1,3 +1,4 @@
+// needs: redis-server
 /** A coordinator that is killed, and another one that takes its place. */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';

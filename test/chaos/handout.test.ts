@@ -1,3 +1,4 @@
+// needs: redis-server
 /**
  * Who runs which guests, when answers of Redis are lost on their way, workers leave at the wrong moment, and names are used twice:
  * real processes, a real Redis, a proxy between them.

@@ -1,3 +1,4 @@
+// needs: faketime ip redis-server
 /** What the machine can do to a run: a full disk, a clock that is wrong or jumps, a network that is cut. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

@@ -1,3 +1,4 @@
+// needs: redis-server
 /** What Redis can do to a run: restart with and without its data, run full, be slow, hand a job out twice. */
 import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// needs: redis-server
 /** Workers that are killed, stopped, asked to leave, or come late: real processes and a real Redis. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';

@@ -1,3 +1,4 @@
+// needs: openssl redis-server
 /** A Redis that wants TLS, a user with few rights and a key prefix: whole runs against a real one. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';

@@ -1,3 +1,4 @@
+// needs: redis-server
 /** What Redis acknowledged and has lost is noticed, also when it has taken more since. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// needs: redis-server
 /** What a Redis must be: each server that cannot serve a run is refused before the start, in one message with the remedy. */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';

@@ -1,3 +1,4 @@
+// needs: prometheus redis-server
 /**
  * Every query of every board against the real thing: Debian's Prometheus scrapes two real runs, and each panel, annotation and
  * variable gets data. docs/dashboard-queries.md keeps the answers of one such run.

@@ -1,3 +1,4 @@
+// needs: promtool
 /** The configuration of Prometheus and Grafana in deploy/, by promtool and by what refers to what. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

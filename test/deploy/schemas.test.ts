@@ -1,3 +1,4 @@
+// needs: sh
 /** deploy/ against the schemas of those who will read it, and against the tools that happen to be here. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

@@ -1,3 +1,4 @@
+// needs: redis-cli redis-server sh
 /**
  * The tutorial and the how-to pages, followed to the letter. Of every page, from its top: blocks with a name are written to that file (a
  * `diff` replaces its minus lines by its plus lines), `sh` blocks are run, and the lines of a `text` block must be among what the `sh` block

@@ -1,3 +1,4 @@
+// needs: promtool
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createServer } from 'node:net';

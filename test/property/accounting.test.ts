@@ -1,18 +1,17 @@
 /**
  * Whatever a guest does, and in whatever order its steps come, the account is right on the variants whose account is exact;
  * the others differ only where the oracle names what went wrong.
- *
- * In CI a fresh seed is drawn and printed, elsewhere seeds are fixed. A failure says how to see it again.
  */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { VARIANTS, resolveVariant } from '../../src/model/kernels/index.ts';
 import type { Variant } from '../../src/model/kernels/variant.ts';
 import type { InvariantName } from '../../src/model/oracle.ts';
+import { soaked } from '../soak.ts';
 import { checker } from './check.ts';
 import { has, programs, run, type Outcome, type Program } from './program.ts';
 
-const check = checker(10_000, 'programs');
+const check = checker(soaked(2_000, 10_000), 'programs');
 
 const EXACT = VARIANTS.filter((v) => !v.deferring);
 const DEFERRING = VARIANTS.filter((v) => v.deferring);

@@ -15,9 +15,10 @@ import { planRun } from '../../src/scenario/plan.ts';
 import { validateScenario, type ResolvedScenario } from '../../src/scenario/validate.ts';
 import { WORKLOADS } from '../../src/workload/index.ts';
 import { guestsOfHost, simulateHost } from '../../src/worker/virtual-run.ts';
+import { soaked } from '../soak.ts';
 import { checker } from './check.ts';
 
-const check = checker(300, 'scenarios');
+const check = checker(soaked(300, 3_000), 'scenarios');
 
 /** What an operation may answer besides success: a limit, and memory that another actor has mapped there already. */
 const LIMITS: ReadonlySet<string> = new Set(['ENOMEM', 'ENOSPC', 'EEXIST']);

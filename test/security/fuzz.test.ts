@@ -5,14 +5,18 @@ import { UserError } from '../../src/base/errors.ts';
 import { REGISTRY } from '../../src/cli/registry.ts';
 import { MAX_SOURCE_BYTES } from '../../src/scenario/source.ts';
 import { validateScenario } from '../../src/scenario/validate.ts';
+import { soaked } from '../soak.ts';
 import { TARGETS, type Target } from './fuzz-targets.ts';
 import { fuzz, fuzzTarget } from './fuzz.ts';
+
+/** Inputs of a seed that is drawn. */
+const FRESH = soaked(800, 100_000);
 
 describe('fuzzing', () => {
   it('finds nothing in the corpus, in inputs of a fixed seed, and in those of a new one', (t) => {
     const seed = randomInt(2 ** 31);
-    t.diagnostic(`seed ${seed}: node dist/test/security/fuzz.js --inputs 800 --seed ${seed}`);
-    for (const reports of [fuzz(1, 400), fuzz(seed, 800)]) {
+    t.diagnostic(`seed ${seed}: node dist/test/security/fuzz.js --inputs ${FRESH} --seed ${seed}`);
+    for (const reports of [fuzz(1, 400), fuzz(seed, FRESH)]) {
       for (const { target, inputs, accepted, kinds } of reports) {
         assert.ok(inputs > 0 && kinds >= 2, `${target}: all ${inputs} inputs ended alike`);
         assert.ok(accepted < inputs, `${target}: everything was accepted`);

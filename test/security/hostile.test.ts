@@ -1,3 +1,4 @@
+// needs: redis-server
 /** What anybody who can write to Redis may put there: refused, counted, without effect on guests, files or prototypes. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';

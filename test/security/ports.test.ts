@@ -1,3 +1,4 @@
+// needs: redis-server
 /** Who may reach what pinstorm listens on: this machine alone, unless the user says otherwise. */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';

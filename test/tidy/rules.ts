@@ -214,7 +214,7 @@ export const noTestLeftOut: Rule = (sources) =>
   sources
     .filter((s) => s.path.startsWith('test/'))
     .flatMap((source) => {
-      const fix = 'run every test always: mend the test, or install what it needs in test/run and .ci/run';
+      const fix = 'run every test always: mend the test, or say on its first line what it needs (see test/run)';
       return source.nodes.flatMap((node) => {
         const [object, property] = memberOf(node)?.split('.') ?? [];
         if (object !== undefined && TEST_FUNCTION.test(object) && LEFT_OUT.test(property ?? '')) {

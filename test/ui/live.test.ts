@@ -1,3 +1,4 @@
+// needs: chromium redis-server
 import assert from 'node:assert/strict';
 import { request } from 'node:http';
 import { test } from 'node:test';

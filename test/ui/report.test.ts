@@ -1,3 +1,4 @@
+// needs: chromium
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,6 +12,7 @@ import { junitXml } from '../../src/report/junit.ts';
 import { sampleDirectory, type SampleTexts } from '../report/directory.ts';
 import { comparison, sweep } from '../report/experiments.ts';
 import { failing } from '../report/sample.ts';
+import { soaked } from '../soak.ts';
 import { findings, overflow } from './axe.ts';
 import { openPage, withBrowser, type PageLook } from './browser.ts';
 
@@ -33,12 +35,14 @@ function reportFile(texts: SampleTexts = {}, finished = true): string {
   return `file://${file}`;
 }
 
-const LOOKS: readonly PageLook[] = [
+const ALL_LOOKS: readonly PageLook[] = [
   { theme: 'light', width: 1280 },
+  { theme: 'dark', width: 400 },
   { theme: 'dark', width: 1280 },
   { theme: 'light', width: 400 },
-  { theme: 'dark', width: 400 },
 ];
+/** Both themes and both widths, once. */
+const LOOKS = soaked(ALL_LOOKS.slice(0, 2), ALL_LOOKS);
 
 test('the report in Chromium', async (t) => {
   await withBrowser(async (browser) => {
@@ -157,7 +161,7 @@ test('the report in Chromium', async (t) => {
     for (const [name, experiment] of Object.entries({ comparison: comparison(), sweep: sweep() })) {
       const file = join(root, `${name}.html`);
       writeFileSync(file, renderExperiment(experiment));
-      for (const look of LOOKS.slice(1, 3)) {
+      for (const look of soaked(ALL_LOOKS.slice(2), ALL_LOOKS)) {
         await t.test(
           `a ${name}, ${look.theme} at ${look.width} px: nothing serious, no sideways scrolling`,
           async () => {

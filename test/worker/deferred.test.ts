@@ -1,3 +1,4 @@
+// needs: redis-server
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import * as fc from 'fast-check';

@@ -1,3 +1,4 @@
+// needs: redis-server
 /** The real emulator, a real Redis, real jobs: an update delivered twice is applied once, and if it were not, it would show. */
 import assert from 'node:assert/strict';
 import { after, before, it } from 'node:test';

@@ -1,3 +1,4 @@
+// needs: redis-server
 /** What a machine can bear is measured: guests that do a hundred times as much leave room for fewer. */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';

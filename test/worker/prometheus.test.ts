@@ -1,3 +1,4 @@
+// needs: prometheus promtool redis-server
 /** A real Prometheus scrapes a running pinstorm; what it stored is asked back over its HTTP API. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';

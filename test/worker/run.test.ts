@@ -1,3 +1,4 @@
+// needs: promtool redis-server sh
 /** Whole runs: real processes, a real Redis, real signals. After each test nothing of the run may be left. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
