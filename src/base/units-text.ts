@@ -67,8 +67,7 @@ export function parseBytes(input: string | number): Bytes {
   const text = String(input).trim();
   if (typeof input === 'number' || /^\d+(\.\d+)?$/.test(text)) {
     const whole = Number(text);
-    const example = Number.isSafeInteger(whole) && whole > 0 ? formatBytes(asBytes(whole)) : '4GiB';
-    throw new UnitTextError(`${quote(text)} has no unit`, `write a size with its unit, for example ${example}`);
+    throw new UnitTextError(`${quote(text)} has no unit`, `write ${withUnits(text, whole)}`);
   }
   if (text.startsWith('-'))
     throw new UnitTextError(`${quote(text)} is negative`, 'write a size of 0 or more, for example 4GiB');
@@ -92,6 +91,18 @@ export function parseBytes(input: string | number): Bytes {
     throw new UnitTextError(`${quote(text)} is not a whole number of bytes`, 'write it in a smaller unit');
   if (bytes > MAX_SAFE) throw new UnitTextError(`${quote(text)} is too large`, 'sizes go up to 8191TiB');
   return asBytes(Number(bytes));
+}
+
+/** Below this a number without a unit is hardly one of bytes. */
+const SMALL = 4096;
+
+/** What a number without a unit may have been meant as. */
+function withUnits(text: string, value: number): string {
+  if (!Number.isSafeInteger(value) || value >= SMALL) {
+    const bytes = Number.isSafeInteger(value) ? formatBytes(asBytes(value)) : '4GiB';
+    return `a size with its unit, for example ${bytes}`;
+  }
+  return value < 0 ? 'a size of 0 or more, for example 4GiB' : `${text}KiB, ${text}MiB or ${text}GiB`;
 }
 
 /**

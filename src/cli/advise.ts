@@ -16,7 +16,7 @@ import { percent, wrap } from '../report/format.ts';
 import type { Override } from '../scenario/overrides.ts';
 import { planRun } from '../scenario/plan.ts';
 import type { ParsedSource } from '../scenario/source.ts';
-import { resolveScenario } from '../scenario/validate.ts';
+import { scenarioOf } from './scenario-file.ts';
 import { simulateAll } from '../worker/virtual-pool.ts';
 import type { StopSignal } from '../worker/stop-signal.ts';
 import { guestsOfHost, type HostResult, type HostTask } from '../worker/virtual-run.ts';
@@ -214,7 +214,7 @@ export async function advise(
   const ok = (probe: Probe): boolean => shareOf(probe) <= maxFailures;
   const origin = { kind: 'flag', text: '--variants' } as const;
   const plansOf = (variant: string): RunPlan[] => {
-    const resolved = resolveScenario(source, REGISTRY, [...overrides, { path: 'variant', value: variant, origin }]);
+    const resolved = scenarioOf(source, [...overrides, { path: 'variant', value: variant, origin }]);
     return Array.from({ length: repeat }, (_, i) => {
       const seed = (resolved.scenario.seed + i) % 2 ** 32;
       return planRun({ ...resolved, scenario: { ...resolved.scenario, seed } }, REGISTRY);

@@ -11,7 +11,7 @@ import { resolveVariant } from '../model/kernels/index.ts';
 import type { Override } from '../scenario/overrides.ts';
 import { planRun } from '../scenario/plan.ts';
 import type { ParsedSource } from '../scenario/source.ts';
-import { resolveScenario } from '../scenario/validate.ts';
+import { scenarioOf } from './scenario-file.ts';
 import { simulateRemotely } from '../coordinator/experiment.ts';
 import type { RedisTarget } from '../coordinator/redis.ts';
 import { simulateAll, type PoolOptions } from '../worker/virtual-pool.ts';
@@ -126,7 +126,7 @@ export async function runCells(
   { repeat: wanted, threads, progress, stop, remote }: ExperimentOptions,
 ): Promise<CellResults[]> {
   const plans = cells.map((cell): RunPlan[] => {
-    const resolved = resolveScenario(source, REGISTRY, [...overrides, ...cell.overrides]);
+    const resolved = scenarioOf(source, [...overrides, ...cell.overrides]);
     return Array.from({ length: wanted }, (_, i) => {
       const seed = (resolved.scenario.seed + i) % 2 ** 32;
       return planRun({ ...resolved, scenario: { ...resolved.scenario, seed } }, REGISTRY);

@@ -18,7 +18,7 @@ import { MODEL_VERSION } from '../model/version.ts';
 import { caseOf, isCase, type Defect } from '../scenario/case.ts';
 import { planRun } from '../scenario/plan.ts';
 import type { ParsedSource } from '../scenario/source.ts';
-import { resolveScenario } from '../scenario/validate.ts';
+import { scenarioOf } from './scenario-file.ts';
 import { chart } from '../schedule/chart.ts';
 import { caseHash, encodeToken, type Token } from '../schedule/codec.ts';
 import type { Recording } from '../schedule/replay.ts';
@@ -56,7 +56,7 @@ export function programFrom(parsed: ParsedSource): Program {
     const { plan, defect } = caseOf(parsed);
     return { file, plan, defect, guest: null, notes: [] };
   }
-  const resolved = resolveScenario(parsed, REGISTRY);
+  const resolved = scenarioOf(parsed, []);
   const run = planRun(resolved, REGISTRY);
   const guest = run.guests[0];
   if (guest === undefined) throw new UserError(EXIT.invalid, `${file}: the scenario has no guest to explore`);

@@ -5,6 +5,7 @@
 import { Argument, Command as Commander, CommanderError, Option } from 'commander';
 import { EXIT, EXIT_MEANING, UserError, withoutPasswords, type ExitCode } from '../base/errors.ts';
 import { machineFailure } from '../base/machine-failure.ts';
+import { nearest } from '../base/suggest.ts';
 import { VERSION } from '../base/version.ts';
 import { EVERY_COMMAND, flagName, shownDefault, variableName, type AnyCommand } from './command.ts';
 import { COMMANDS, type CommandRow } from './commands/index.ts';
@@ -100,6 +101,7 @@ export function describe(
   }
   sub.addHelpText('after', epilogue(command));
   sub.action(async () => {
+    await warnOfVariables(command, env);
     const options = resolveOptions(command, sub.opts(), env);
     done(await command.run(parseArguments(command, sub.processedArgs), options, interrupts));
   });
@@ -135,6 +137,30 @@ function resolveOptions(
     else resolved[key] = spec.default;
   }
   return resolved;
+}
+
+/** Variables that belong to no option. */
+const OTHER_VARIABLES = ['PINSTORM_DEBUG'];
+/** What the tests and the build of pinstorm read, and what Kubernetes sets for a service of that name. */
+const FOREIGN = /^PINSTORM_(UPDATE$|PROPERTY_|(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_))/;
+
+/**
+ * Says which variables look like options and are none. Only a warning: the environment may be made by others, for all commands at
+ * once. Other commands are loaded only where this one does not know a name.
+ */
+async function warnOfVariables(command: AnyCommand, env: Environment): Promise<void> {
+  const variablesOf = (one: AnyCommand): string[] => Object.keys(one.options).map(variableName);
+  const known = new Set([...OTHER_VARIABLES, ...variablesOf(command)]);
+  const unknown = (): string[] =>
+    Object.keys(env).filter((name) => name.startsWith('PINSTORM_') && !known.has(name) && !FOREIGN.test(name));
+  if (unknown().length === 0) return;
+  for (const row of Object.values(COMMANDS))
+    for (const name of variablesOf((await row.load()).command)) known.add(name);
+  for (const name of unknown()) {
+    const near = nearest(name, known);
+    const guess = near === null ? '' : `; did you mean ${near}?`;
+    say(`pinstorm: warning: no command reads the variable ${name}${guess}\n`);
+  }
 }
 
 function parseNamed(name: string, given: string, parse: (text: string) => unknown): unknown {

@@ -3,7 +3,7 @@ import { PAGE_BYTES } from '../base/units.ts';
 import { OPS, OUTCOMES } from '../metrics/ops.ts';
 import { opsOfThreshold, parseThreshold } from '../metrics/threshold.ts';
 import { FAULT_SITES, MODEL_COUNTERS } from '../model/env.ts';
-import { resolveVariant, VARIANTS } from '../model/kernels/index.ts';
+import { resolveVariant, VARIANTS, variantNote } from '../model/kernels/index.ts';
 import { INVARIANTS } from '../model/oracle.ts';
 import { ramBelow, ramPages } from '../workload/guest-memory.ts';
 import { WORKLOADS } from '../workload/index.ts';
@@ -46,6 +46,7 @@ function describeWorkload({ name, summary, options, ops, draws }: Omit<WorkloadI
 
 export const REGISTRY: Registry = {
   resolveVariant: (name) => resolveVariant(name).id,
+  variantNote,
   variants: VARIANTS.map((variant) => variant.id),
   profiles: shippedProfiles(),
   workloads: new Map([...WORKLOADS].map(([name, workload]) => [name, describeWorkload(workload)])),

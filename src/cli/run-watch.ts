@@ -370,6 +370,7 @@ export class RunWatch {
         invariants: accounted ? [...INVARIANTS] : [],
         violations,
         notes: [
+          ...(this.#plan.notes ?? []),
           ...neverBegunNote(this.#plan),
           ...conservation(counts, reasons),
           ...notes,

@@ -34,6 +34,8 @@ export function parseAxis(given: string): Axis {
     if (range.includes('..')) throw refuse('a range is from..to, from..to:step or from..to:log2, in whole numbers');
     const values = range.split(',').map((v) => v.trim());
     if (values.includes('')) throw refuse('a value of the list is empty');
+    const twice = values.find((v, i) => values.indexOf(v) !== i);
+    if (twice !== undefined) throw refuse(`${twice} is given twice`);
     return { key, values, numeric: values.every((v) => /^\d+(\.\d+)?$/.test(v)) };
   }
   const [from, to] = [Number(match[1]), Number(match[2])];

@@ -115,6 +115,8 @@ export interface RunPlan {
   readonly thresholds: readonly ThresholdPlan[];
   /** Left out: none. */
   readonly stages?: readonly StagePlan[];
+  /** What users should know about the run before it starts. Left out: nothing. */
+  readonly notes?: readonly string[];
   readonly guests: readonly GuestPlan[];
   /** SHA-256 of the canonical JSON of everything above, hex. */
   readonly hash: string;

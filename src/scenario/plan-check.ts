@@ -104,6 +104,7 @@ const plan = z.strictObject({
     .array(z.strictObject({ name, startNs: time, endNs: time.nullable() }))
     .max(10_000)
     .optional(),
+  notes: z.array(words).max(10).optional(),
   guests: z.array(guest).min(1).max(MAX_GUESTS),
   hash: z.string().regex(/^[0-9a-f]{64}$/),
 });

@@ -89,6 +89,7 @@ function facts(plan: RunPlan): string[] {
   if (faults.length > 0) rows.push(['faults', faults.map(([site, p]) => `${site} ${p}`).join(', ')]);
   if (plan.expect.length > 0) rows.push(['expected', plan.expect.join(', ')]);
   for (const { metric, expression } of plan.thresholds) rows.push(['threshold', `${metric}: ${expression}`]);
+  for (const note of plan.notes ?? []) rows.push(['note', note]);
   rows.push(['hash', plan.hash]);
   return rows.map(([name, value]) => `${name.padEnd(10)} ${value}`);
 }

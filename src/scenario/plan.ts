@@ -203,6 +203,7 @@ export function planRun(
     host: scenario.host,
     expect: resolved.expect,
     thresholds: [...written(scenario), ...errorThresholds(resolved, registry)],
+    ...(resolved.notes.length === 0 ? {} : { notes: resolved.notes }),
     ...(scenario.stages.length === 0 ? {} : { stages: stagesOf(scenario.stages) }),
     guests,
   };

@@ -30,6 +30,8 @@ export interface ThresholdInfo {
 export interface Registry {
   /** Canonical id of a variant, for `E`, `e` or `4.10`. @throws Error that names the nearest. */
   resolveVariant(name: string): string;
+  /** What users should know about what that name stands for; null: nothing. */
+  variantNote(name: string): string | null;
   readonly variants: readonly string[];
   readonly profiles: ReadonlyMap<string, RunPlan['profile']>;
   readonly workloads: ReadonlyMap<string, WorkloadInfo>;

@@ -42,6 +42,8 @@ export interface ResolvedScenario {
   readonly expect: readonly string[];
   /** By operation, outcomes expected under that variant besides `ok`. */
   readonly expectErrors: ReadonlyMap<string, readonly string[]>;
+  /** What users should know although it is no fault. */
+  readonly notes: readonly string[];
   readonly source: SourceText;
   /** Every value as written, overrides applied, with its origin. Defaults are not in it. */
   readonly root: Located;
@@ -105,7 +107,7 @@ class Checker {
     this.#registry = registry;
   }
 
-  check(): Pick<ResolvedScenario, 'scenario' | 'variant' | 'expect' | 'expectErrors'> | null {
+  check(): Pick<ResolvedScenario, 'scenario' | 'variant' | 'expect' | 'expectErrors' | 'notes'> | null {
     if (!isMapping(this.#root.value)) {
       this.#add({ path: [], message: 'a scenario is a map', hint: "start with 'name:' and 'guests:'" });
       return null;
@@ -128,7 +130,9 @@ class Checker {
     // What can work is only judged where it is known what is meant.
     if (this.faults.length === 0) this.#refusals({ ...parsed.data, guests }, variant);
     if (this.faults.length > 0) return null;
-    return { scenario: { ...parsed.data, guests }, variant, ...expected };
+    const note = this.#registry.variantNote(parsed.data.variant);
+    const notes = note === null ? [] : [note];
+    return { scenario: { ...parsed.data, guests }, variant, ...expected, notes };
   }
 
   /** What is well written and cannot work under the variant. */
@@ -166,7 +170,12 @@ class Checker {
     const { variants } = this.#registry;
     try {
       return this.#registry.resolveVariant(name);
-    } catch {
+    } catch (error) {
+      if (/^\D*\d+\.\d/.test(name)) {
+        const { message } = error as Error;
+        this.#add({ path, atKey, message, hint: 'name a kernel from 3.6 on that has been released, or a variant' });
+        return null;
+      }
       const near = nearest(name, variants);
       const guess = near === null ? '' : `did you mean '${near}'? `;
       const hint = `${guess}variants are ${variants.join(', ')}, or a kernel version such as "4.10"`;

@@ -45,7 +45,7 @@ describe('experiments on workers', { concurrency: 1 }, () => {
   });
   after(() => redis.close());
 
-  const worker = () => start('worker', '--redis', url, '--threads', '1');
+  const worker = () => start('worker', '--redis', url, '--threads', '2');
 
   it('two processes give the bytes of a local run, and leave no key', async () => {
     const local = await start(...COMPARE, ...SMALL).ended;

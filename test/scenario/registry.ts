@@ -15,6 +15,7 @@ export const REGISTRY: Registry = {
     if (id === undefined) throw new Error(`unknown variant ${name}`);
     return id;
   },
+  variantNote: () => null,
   profiles: new Map([['default', { name: 'default', calibrated: false, costNs: { syscall: 100, trylock: 15 } }]]),
   workloads: new Map(
     [

@@ -305,7 +305,7 @@ const ROWS: readonly (readonly [string, readonly string[]])[] = [
   ],
   [
     s({ actor: 'options: { size: 1 }' }),
-    ["guests[0].actors[0].options.size: '1' has no unit", '1', 'write a size with its unit, for example 1B'],
+    ["guests[0].actors[0].options.size: '1' has no unit", '1', 'write 1KiB, 1MiB or 1GiB'],
   ],
   ['- name: t', ['a scenario is a map', '-', "start with 'name:' and 'guests:'"]],
   ['just text', ['a scenario is a map', 'just text', "start with 'name:' and 'guests:'"]],

@@ -67,11 +67,15 @@ export const command = defineCommand({
     const list = (given: string): string[] => given.split(',').map((v) => v.trim());
     const maxFailures = Number.parseFloat(options.maxFailures) / 100;
     const progress = experimentProgress(options.quiet, 'searches over');
-    const variants = list(options.variants ?? options.variant ?? VARIANTS);
+    const { refuseBeside, variantList } = await import('../lists.ts');
+    const sets = overridesOf(options);
+    // --variant alone is a list of one.
+    refuseBeside('--variants', ['variant'], options.variants === undefined ? options.set : sets);
+    const variants = variantList('--variants', options.variants ?? options.variant ?? VARIANTS);
     const devices = [...new Set(list(options.devices).map(Number))];
     const stop = stopOnInterrupt(interrupts);
     const how = { ...options, variants, devices, maxFailures, onProgress: progress.update, stop };
-    const advised = await advise(await readSource(scenario), overridesOf(options), how);
+    const advised = await advise(await readSource(scenario), sets, how);
     const stopped = stop.isSet;
     progress.end();
     if (options.json) {

@@ -37,10 +37,12 @@ export const command = defineCommand({
   ],
   exits: [EXIT.violated],
   async run({ scenario }, options, interrupts) {
-    const variants = (options.variants ?? '').split(',').map((v) => v.trim());
-    if (options.variants === undefined || variants.length < 2 || variants.includes('')) {
-      throw new UserError(EXIT.invalid, 'compare needs at least two variants', 'for example --variants A,B,D,E');
-    }
+    const example = 'for example --variants A,B,D,E';
+    if (options.variants === undefined) throw new UserError(EXIT.invalid, '--variants is missing', example);
+    const { refuseBeside, variantList } = await import('../lists.ts');
+    const variants = variantList('--variants', options.variants);
+    if (variants.length < 2) throw new UserError(EXIT.invalid, 'compare needs at least two variants', example);
+    refuseBeside('--variants', ['variant'], overridesOf(options));
     const [{ readSource }, { runCells }, { compareCells, compareText }, { stopOnInterrupt }, { simulationProgress }] =
       await Promise.all([
         import('../input.ts'),

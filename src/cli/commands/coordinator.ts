@@ -34,19 +34,18 @@ export const command = defineCommand({
     if (options.redis === undefined) {
       throw new UserError(EXIT.invalid, '--redis is missing', 'workers on other machines must reach the same Redis');
     }
-    const [{ isKeyPart }, { readSource }, { resolveScenario }, { planRun }, { REGISTRY }, { liveRun }] =
-      await Promise.all([
-        import('../../coordinator/queue.ts'),
-        import('../input.ts'),
-        import('../../scenario/validate.ts'),
-        import('../../scenario/plan.ts'),
-        import('../registry.ts'),
-        import('../live-run.ts'),
-      ]);
+    const [{ isKeyPart }, { readSource }, { scenarioOf }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
+      import('../../coordinator/queue.ts'),
+      import('../input.ts'),
+      import('../scenario-file.ts'),
+      import('../../scenario/plan.ts'),
+      import('../registry.ts'),
+      import('../live-run.ts'),
+    ]);
     if (options.run !== undefined && !isKeyPart(options.run)) {
       throw new UserError(EXIT.invalid, '--run: expected 1 to 64 letters, digits and hyphens');
     }
-    const resolved = resolveScenario(await readSource(scenario), REGISTRY, overridesOf(options));
+    const resolved = scenarioOf(await readSource(scenario), overridesOf(options));
     const plan = planRun(resolved, REGISTRY);
     return liveRun({ ...options, resolved, plan, workers: 0, threads: 0 }, interrupts);
   },

@@ -4,7 +4,7 @@ import { readSource } from '../input.ts';
 import { REGISTRY } from '../registry.ts';
 import { planText } from '../../scenario/plan-text.ts';
 import { planRun } from '../../scenario/plan.ts';
-import { resolveScenario } from '../../scenario/validate.ts';
+import { scenarioOf } from '../scenario-file.ts';
 import { defineCommand, flag, required } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 import { print } from '../output.ts';
@@ -24,7 +24,7 @@ export const command = defineCommand({
   ],
   exits: [],
   async run({ scenario: file }, options) {
-    const resolved = resolveScenario(await readSource(file), REGISTRY, overridesOf(options));
+    const resolved = scenarioOf(await readSource(file), overridesOf(options));
     const plan = planRun(resolved, REGISTRY);
     if (!options.json) {
       print(planText(plan, resolved.scenario.description, REGISTRY));

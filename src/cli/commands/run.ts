@@ -19,7 +19,7 @@ export const command = defineCommand({
     threads: integer({
       placeholder: 'n',
       help: 'threads per worker; default: cores - 1, shared; at least 2',
-      min: 1,
+      min: 2,
       max: 256,
     }),
     ...REDIS_OPTIONS,
@@ -37,13 +37,13 @@ export const command = defineCommand({
     const [{ readSource }, { isCase }] = await Promise.all([import('../input.ts'), import('../../scenario/case.ts')]);
     const parsed = await readSource(scenario);
     if (isCase(parsed.root)) return caseFromScenarioOptions(parsed, 'wall', options, interrupts);
-    const [{ resolveScenario }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
-      import('../../scenario/validate.ts'),
+    const [{ scenarioOf }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
+      import('../scenario-file.ts'),
       import('../../scenario/plan.ts'),
       import('../registry.ts'),
       import('../live-run.ts'),
     ]);
-    const resolved = resolveScenario(parsed, REGISTRY, overridesOf(options));
+    const resolved = scenarioOf(parsed, overridesOf(options));
     const { workers } = options;
     const threads = options.threads ?? Math.max(2, Math.floor((availableParallelism() - 1) / workers));
     const plan = planRun(resolved, REGISTRY);

@@ -41,13 +41,13 @@ export const command = defineCommand({
     const [{ readSource }, { isCase }] = await Promise.all([import('../input.ts'), import('../../scenario/case.ts')]);
     const parsed = await readSource(scenario);
     if (isCase(parsed.root)) return caseFromScenarioOptions(parsed, 'virtual', options, interrupts);
-    const [{ resolveScenario }, { planRun }, { REGISTRY }, { simulateRun }] = await Promise.all([
-      import('../../scenario/validate.ts'),
+    const [{ scenarioOf }, { planRun }, { REGISTRY }, { simulateRun }] = await Promise.all([
+      import('../scenario-file.ts'),
       import('../../scenario/plan.ts'),
       import('../registry.ts'),
       import('../simulate-run.ts'),
     ]);
-    const resolved = resolveScenario(parsed, REGISTRY, overridesOf(options));
+    const resolved = scenarioOf(parsed, overridesOf(options));
     return simulateRun(
       { ...options, intervalNs: options.interval, resolved, plan: planRun(resolved, REGISTRY) },
       interrupts,

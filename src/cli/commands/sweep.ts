@@ -67,12 +67,19 @@ export const command = defineCommand({
           throw new UserError(EXIT.invalid, `--set ${key}=${value}: not a setting`);
       }
     }
+    const { metricList, refuseBeside, variantList } = await import('../lists.ts');
+    const metrics = metricList('--metrics', options.metrics);
+    const fixed = overridesOf({ ...options, set: [] });
+    for (const { key, values } of axes) {
+      refuseBeside(`--set ${key}=`, [key], fixed);
+      if (key === 'variant') variantList('--set variant', values.join(','));
+    }
     const remote = await remoteOf(options);
     const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
     const source = await readSource(scenario);
     const stop = stopOnInterrupt(interrupts);
     const how = { ...options, progress, stop, remote };
-    const cells = await runCells(source, overridesOf({ ...options, set: [] }), gridOf(axes), how);
+    const cells = await runCells(source, fixed, gridOf(axes), how);
     const stopped = stop.isSet;
     const repetitions = cells[0]?.seeds.length ?? 0;
     if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
@@ -90,14 +97,7 @@ export const command = defineCommand({
       }));
       print(`${JSON.stringify({ version: VERSION, complete: !stopped, axes, cells: rows, knees }, null, 2)}\n`);
     } else {
-      print(
-        sweepText(
-          axes,
-          cells,
-          options.metrics.split(',').map((m) => m.trim()),
-          knees,
-        ),
-      );
+      print(sweepText(axes, cells, metrics, knees));
     }
     if (options.out !== undefined) {
       const { saveExperiment } = await import('../experiment-output.ts');

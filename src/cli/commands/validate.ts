@@ -3,7 +3,8 @@ import { readSource } from '../input.ts';
 import { REGISTRY } from '../registry.ts';
 import { caseOf, isCase } from '../../scenario/case.ts';
 import { originsOf, type ValueOrigin } from '../../scenario/origins.ts';
-import { resolveScenario, type ResolvedScenario } from '../../scenario/validate.ts';
+import type { ResolvedScenario } from '../../scenario/validate.ts';
+import { scenarioOf } from '../scenario-file.ts';
 import { defineCommand, flag, several } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 import { print } from '../output.ts';
@@ -31,7 +32,7 @@ export const command = defineCommand({
           print(`${name}: OK, a case of ${length} ${length === 1 ? 'actor' : 'actors'}, variant ${plan.variant}\n`);
           continue;
         }
-        const resolved = resolveScenario(parsed, REGISTRY, overridesOf(options));
+        const resolved = scenarioOf(parsed, overridesOf(options));
         print(okLine(name, resolved));
         if (options.origin) print(originTable(originsOf(resolved, REGISTRY)));
       } catch (error) {

@@ -28,7 +28,7 @@ export const command = defineCommand({
         throw new UserError(EXIT.invalid, `expected ${wanted}, got ${JSON.stringify(given)}`);
       },
     }),
-    threads: integer({ placeholder: 'n', help: 'threads; default: cores - 1, at least 2', min: 1, max: 256 }),
+    threads: integer({ placeholder: 'n', help: 'threads; default: cores - 1, at least 2', min: 2, max: 256 }),
     ...METRICS_OPTIONS,
     supervised: flag('end when standard input closes: for processes that start workers'),
   },

@@ -25,6 +25,16 @@ export const F: Variant = {
   pinPages: (k: Ctx, call: PinCall) => vfioPinPagesRemotePerPage(k, call, LOOP),
 };
 
+/** 5.3: as F, before MAP_DMA compared with the list of valid iovas (9b77e5c79840, 5.4), so that it maps over the MSI window. */
+export const EARLY_F: Variant = {
+  ...F,
+  id: '5.3',
+  kernels: '5.3',
+  versions: [['5.3', '5.3']],
+  identity: 'F before MAP_DMA knew the reserved windows of the IOMMU',
+  aperture: false,
+};
+
 /** The last releases of F: a failing replay unwinds (5.9), a pin that cannot be recorded is given back (by 5.10). */
 export const LATE_F: Variant = {
   ...F,

@@ -13,7 +13,7 @@ export const H2: Variant = {
   ...H,
   id: 'H2',
   kernels: '6.18 - 7.1',
-  versions: [['6.18', null]],
+  versions: [['6.18', '7.1']],
   identity: 'H plus accounting by contiguous run, bulk unpin, huge pfnmap ranges, overflow errors',
   gup: GUP_6_18,
   external: { ...(H.external as ExternalRules), structPagesOnly: true },

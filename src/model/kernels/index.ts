@@ -6,7 +6,7 @@ import { C } from './c.ts';
 import { D } from './d.ts';
 import { E, STABLE_4_10, STABLE_4_14 } from './e.ts';
 import { E2, EARLY_E2 } from './e2.ts';
-import { F, LATE_F } from './f.ts';
+import { EARLY_F, F, LATE_F } from './f.ts';
 import { G } from './g.ts';
 import { H, STABLE_6_1 } from './h.ts';
 import { H2 } from './h2.ts';
@@ -24,6 +24,7 @@ export const VARIANTS: readonly Variant[] = [
   STABLE_4_14,
   EARLY_E2,
   E2,
+  EARLY_F,
   F,
   LATE_F,
   G,
@@ -51,6 +52,8 @@ interface Version {
   /** Orders versions; a release candidate comes before its release. */
   readonly number: number;
   readonly exact: boolean;
+  readonly major: number;
+  readonly minor: number;
 }
 
 /** `4.10`, `4.10.17`, `4.10-rc1`; what distributions append (`6.1.0-18-amd64`) is left out. Null for anything else. */
@@ -63,7 +66,8 @@ function parseVersion(text: string): Version | null {
     Number(minor) * 1e6 +
     (Number(patch ?? 0) + 1) * 100 +
     (rc === undefined ? 0 : Number(rc) - 100);
-  return { number, exact: patch !== undefined || rc !== undefined };
+  const exact = patch !== undefined || rc !== undefined;
+  return { number, exact, major: Number(major), minor: Number(minor) };
 }
 
 /** First and last number of a range: `4.11` begins with its first release candidate and covers every 4.11.x. */
@@ -77,6 +81,32 @@ function bounds(first: string, last: string | null): [low: number, high: number]
   ];
 }
 
+/** The newest kernel whose text the model was made from. */
+const NEWEST_NAME = '7.1';
+const [, NEWEST] = bounds(NEWEST_NAME, NEWEST_NAME);
+
+/** The last release of each series: after 4.20 came 5.0. */
+const LAST_MINOR: Readonly<Record<number, number>> = { 3: 19, 4: 20, 5: 19, 6: 19 };
+/** Series go up to 19 or 20, so the one after the newest may begin while this program is in use, but not the next. */
+const MINOR_MAX = 20;
+const MAJOR_MAX = 8;
+
+/** @throws UnknownVariantError for a version that there never was, or cannot be yet. */
+function checkReleased(name: string, { major, minor }: Version): void {
+  const last = LAST_MINOR[major];
+  if (last !== undefined && minor > last)
+    throw new UnknownVariantError(`there is no kernel ${name}: after ${major}.${last} came ${major + 1}.0`);
+  if (major <= MAJOR_MAX && minor <= MINOR_MAX) return;
+  throw new UnknownVariantError(`there is no kernel ${name} yet: the newest the model knows is ${NEWEST_NAME}`);
+}
+
+/** The version in `linux-4.10` or `v6.12`. Null for the name of a variant, or anything else. */
+function versionNamed(name: string): Version | null {
+  const wanted = name.trim().toLowerCase();
+  if (VARIANTS.some((v) => v.id.toLowerCase() === (ALIASES[wanted] ?? wanted))) return null;
+  return parseVersion(wanted.replace(/^(?:linux|kernel)?[- ]?v?/, ''));
+}
+
 /**
  * The variant for `E`, `e2`, `linux-4.10`, `6.12` or `4.10-rc1`. A version names what that release shipped; a more exact
  * entry wins over a range. Throws UnknownVariantError with a message for the user.
@@ -85,7 +115,7 @@ export function resolveVariant(name: string): Variant {
   const wanted = name.trim().toLowerCase();
   const byId = VARIANTS.find((v) => v.id.toLowerCase() === (ALIASES[wanted] ?? wanted));
   if (byId !== undefined) return byId;
-  const version = parseVersion(wanted.replace(/^(?:linux|kernel)?[- ]?v?/, ''));
+  const version = versionNamed(wanted);
   if (version === null) {
     const ids = VARIANTS.map((v) => v.id);
     const near = nearest(name, ids);
@@ -94,6 +124,7 @@ export function resolveVariant(name: string): Variant {
         "versions such as 4.10 or linux-6.12; 'pinstorm variants' explains them",
     );
   }
+  checkReleased(name, version);
   let best: Variant | null = null;
   let width = Number.POSITIVE_INFINITY;
   for (const v of VARIANTS) {
@@ -105,8 +136,18 @@ export function resolveVariant(name: string): Variant {
     }
   }
   if (best !== null) return best;
+  if (version.number > NEWEST) return H2;
   const oldest = VARIANTS[0] as Variant;
   throw new UnknownVariantError(
-    `no variant models kernel ${name}: the oldest is ${oldest.id} (${oldest.kernels}); 'pinstorm variants' lists them`,
+    `no variant models kernel ${name}: the oldest is ${oldest.id} (${oldest.kernels}), because VFIO came with Linux 3.6; ` +
+      "'pinstorm variants' lists them",
   );
+}
+
+/** What users should know about the variant that a name stands for: that its kernel is newer than the model. Null: nothing. */
+export function variantNote(name: string): string | null {
+  const version = versionNamed(name);
+  if (version === null || version.number <= NEWEST) return null;
+  const { id, kernels } = resolveVariant(name);
+  return `kernel ${name} is newer than the model, which knows Linux up to ${NEWEST_NAME}: taken as ${id} (${kernels})`;
 }
