@@ -171,8 +171,8 @@ class Checker {
     try {
       return this.#registry.resolveVariant(name);
     } catch (error) {
-      if (/^\D*\d+\.\d/.test(name)) {
-        const { message } = error as Error;
+      const { message } = error as Error;
+      if (!message.startsWith('unknown variant')) {
         this.#add({ path, atKey, message, hint: 'name a kernel from 3.6 on that has been released, or a variant' });
         return null;
       }

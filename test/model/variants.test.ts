@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { resolveVariant, UnknownVariantError, VARIANTS } from '../../src/model/kernels/index.ts';
+import { resolveVariant, variantNote, UnknownVariantError, VARIANTS } from '../../src/model/kernels/index.ts';
 import { map, World } from './world.ts';
 
 describe('names of variants', () => {
@@ -44,7 +44,6 @@ describe('names of variants', () => {
     ['5.1-rc4', 'E2'],
     ['5.1', 'E2'],
     ['5.2', 'E2'],
-    ['5.3', 'F'],
     ['5.8', 'F'],
     ['5.9', '5.10'],
     ['5.10.200', '5.10'],
@@ -60,7 +59,13 @@ describe('names of variants', () => {
     ['6.3', 'H'],
     ['6.12.117', 'H'],
     ['6.17.9', 'H'],
+    ['5.3', '5.3'],
+    ['5.3.18', '5.3'],
+    ['5.4', 'F'],
     ['6.18', 'H2'],
+    ['6.19-rc3', 'H2'],
+    ['7.9', 'H2'],
+    ['8.0', 'H2'],
     ['7.1', 'H2'],
   ];
   for (const [name, id] of named) it(`${name} is ${id}`, () => assert.equal(resolveVariant(name).id, id));
@@ -74,7 +79,7 @@ describe('names of variants', () => {
       '7.0',
       '7.1',
     ];
-    const order = ['A', 'B', 'C', 'D', 'E', '4.18', 'E2', 'F', '5.10', 'G', 'H', 'H2'];
+    const order = ['A', 'B', 'C', 'D', 'E', '4.18', 'E2', '5.3', 'F', '5.10', 'G', 'H', 'H2'];
     let at = 0;
     for (const version of versions) {
       const { id } = resolveVariant(version);
@@ -95,6 +100,10 @@ describe('names of variants', () => {
     ['-1.2', /./],
     ['2.6.32', /no variant models kernel 2\.6\.32: the oldest is A \(3\.6 - 4\.9\)/],
     ['linux-3.5', /the oldest is A/],
+    ['4.21', /there is no kernel 4\.21: after 4\.20 came 5\.0/],
+    ['v6.20', /after 6\.19 came 7\.0/],
+    ['7.31', /there is no kernel 7\.31 yet: the newest the model knows is 7\.1/],
+    ['9.9', /there is no kernel 9\.9 yet/],
   ];
   for (const [name, message] of unknown) {
     it(`'${name}' is refused with advice`, () => {
@@ -104,6 +113,16 @@ describe('names of variants', () => {
       );
     });
   }
+
+  it('a kernel newer than the model is taken as the newest, with a note', () => {
+    for (const name of ['7.2', 'linux-7.9', '8.1-rc1']) {
+      assert.equal(resolveVariant(name).id, 'H2');
+      const note = `kernel ${name} is newer than the model, which knows Linux up to 7.1: taken as H2 (6.18 - 7.1)`;
+      assert.equal(variantNote(name), note);
+    }
+    for (const name of ['7.1', '7.1.5', '6.19-rc3', '4.10', 'H2', '5.10', 'iommufd', 'banana'])
+      assert.equal(variantNote(name), null, name);
+  });
 
   it('ids differ, and each says in one line what it is', () => {
     assert.equal(new Set(VARIANTS.map((v) => v.id.toLowerCase())).size, VARIANTS.length);
