@@ -1,24 +1,27 @@
 /** Lists and variables on the command line: a slip of the hand is told before anything is simulated. */
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, mock } from 'node:test';
 import { runCommandLine } from '../../src/cli/frame.ts';
+import { stderr, stdout } from '../../src/cli/output.ts';
 
 const HUGE = 'scenarios/huge-guest.yaml';
 const MDEV = [HUGE, '--set', 'mdev=beside'];
 
-/** What a command line prints on stderr, and its exit status. */
+/** What a command line says on stderr, and its exit status. */
 async function said(
   argv: readonly string[],
   env: Record<string, string> = {},
 ): Promise<[text: string, status: number]> {
-  const { write } = process.stderr;
   let text = '';
-  process.stderr.write = ((part: string) => ((text += part), true)) as typeof write;
+  const spies = [
+    mock.method(stderr, 'write', (part: string) => (text += part)),
+    mock.method(stdout, 'write', () => {}),
+  ];
   try {
     const status = await runCommandLine(argv, env);
     return [text, status];
   } finally {
-    process.stderr.write = write;
+    for (const spy of spies) spy.mock.restore();
   }
 }
 

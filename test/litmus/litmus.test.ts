@@ -76,7 +76,7 @@ describe('all interleavings, counted by hand', () => {
 const deferring = ['A', 'B', 'C', 'D'];
 // They record the thread that mapped, not its leader.
 const byThread = new Set(['4.10.17', 'E', '4.14.115']);
-const since412 = ['4.10.17', 'E', '4.14.115', '4.18', 'E2', 'F', '5.10', 'G', '6.1', 'H', 'H2'];
+const since412 = ['4.10.17', 'E', '4.14.115', '4.18', 'E2', '5.3', 'F', '5.10', 'G', '6.1', 'H', 'H2'];
 
 describe('all outcomes', () => {
   const cases: readonly {

@@ -22,7 +22,7 @@ const withMdev = VARIANTS.filter((v) => v.external !== null).map((v) => v.id);
 const ENTRY = {
   early: ['B', 'C', 'D', '4.10.17'],
   zeroSize: ['B', 'C'],
-  leaks: ['B', 'C', 'D', '4.10.17', 'E', '4.14.115', '4.18', 'E2', 'F', 'J', 'J-cas'],
+  leaks: ['B', 'C', 'D', '4.10.17', 'E', '4.14.115', '4.18', 'E2', '5.3', 'F', 'J', 'J-cas'],
 };
 
 /** Runs one actor of a world to its end; its results. */

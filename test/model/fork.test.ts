@@ -26,7 +26,7 @@ function copied(variant: string, options: WorldOptions, run: (k: Parameters<type
   return figures;
 }
 
-const early = new Set(['A', 'B', 'C', 'D', '4.10.17', 'E', '4.14.115', '4.18', 'E2', 'F', 'J', 'J-cas']);
+const early = new Set(['A', 'B', 'C', 'D', '4.10.17', 'E', '4.14.115', '4.18', 'E2', '5.3', 'F', 'J', 'J-cas']);
 
 describe('fork of a process with pinned pages', () => {
   for (const { id } of VARIANTS) {
