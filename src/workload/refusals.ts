@@ -48,7 +48,8 @@ export function refusalsOf(guest: GuestSetting, variant: Variant): Refusal[] {
     }
     const closer = actors.find((other) => closes(other, actor));
     if (closer !== undefined) {
-      const message = `'${closer.name}' (${closer.workload}) closes container ${container} at its end, which '${actor.name}' uses too`;
+      const user = closer === actor ? 'another instance of it' : `'${actor.name}'`;
+      const message = `'${closer.name}' (${closer.workload}) closes container ${container} at its end, which ${user} uses too`;
       const hint = `give '${actor.name}' a container of its own: write containers: ${guest.containers + 1} and container: ${guest.containers}`;
       found.push(at({ path: ['options', actor.is.container as string], message, hint }));
       continue;
