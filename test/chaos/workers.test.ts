@@ -136,7 +136,7 @@ describe('a worker', { concurrency: 1 }, () => {
       const results = await fleet.stopped({ workers: [EXIT.ok, EXIT.inconclusive] });
       assertWhole(results);
       assert.equal(results.coverage.workersLost, 1);
-      assert.match((await fleet.workers[0]?.ended)?.stderr ?? '', /the worker failed: /);
+      assert.match((await fleet.workers[0]?.ended)?.stderr ?? '', /error: a thread ended unasked\n/);
     });
   });
 });
