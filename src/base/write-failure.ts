@@ -16,7 +16,8 @@ const PLACE: Readonly<Record<string, readonly [cause: string, hint: string]>> = 
   ENOTDIR: ['a part of the path is a file', 'choose another place'],
   EISDIR: ['it is a directory', 'name a file'],
   EEXIST: ['a file is in the way', 'choose another place'],
-  ENOENT: ['there is no such directory', 'make it, or choose another place'],
+  EBADF: ['it is closed', 'this is a bug in pinstorm'],
+  ENOENT: ['there is no such directory, and none can be made', 'choose another place'],
   ENAMETOOLONG: ['the name is too long', 'choose a shorter one'],
   ELOOP: ['its symbolic links go round in a circle', 'choose another place'],
 };
@@ -34,6 +35,6 @@ export function writeFailure(
   const { code = '' } = thrown as NodeJS.ErrnoException;
   const failing = MEDIUM[code];
   const [cause, hint] = failing ?? PLACE[code] ?? [code || String(thrown), 'choose another place'];
-  const how = option !== undefined && /choose/.test(hint) ? `${hint} with ${option}` : hint;
+  const how = option !== undefined && hint.includes('choose') ? `${hint} with ${option}` : hint;
   return new UserError(failing === undefined ? status : EXIT.inconclusive, `cannot write ${path}: ${cause}`, how);
 }

@@ -120,7 +120,13 @@ export function text<D extends string | undefined = undefined>(spec: {
   readonly help: string;
   readonly default?: D;
 }): OptionSpec<string | D> {
-  return value({ ...spec, parse: (given) => given });
+  return value({
+    ...spec,
+    parse(given) {
+      if (given !== '') return given;
+      throw new UserError(EXIT.invalid, 'expected a value, got nothing');
+    },
+  });
 }
 
 /** A whole number from `min` to `max`, both included. */

@@ -1,9 +1,8 @@
 /** Saves a comparison or a sweep: experiment.json and its report. */
 import { join } from 'node:path';
-import { writeFileSync } from 'node:fs';
-import { EXIT, UserError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
 import { EXPERIMENT_VERSION, writeExperiment, type Experiment, type Figure } from '../report/experiment.ts';
+import { writeResult } from '../report/place.ts';
 import { renderExperiment } from '../report/html/experiment.ts';
 import { compareCells } from './compare.ts';
 import { metricsOf, summarise, type CellResults } from './experiment.ts';
@@ -60,11 +59,6 @@ export function saveExperiment(
 
 /** Writes the report of an experiment and says so. @throws UserError 104 when it cannot. */
 export function writeExperimentHtml(file: string, experiment: Experiment): void {
-  try {
-    writeFileSync(file, renderExperiment(experiment));
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new UserError(EXIT.invalid, `cannot write ${file} (${code})`, 'choose another place with --out');
-  }
+  writeResult(file, renderExperiment(experiment), '--out DIR');
   say(`pinstorm: report ${file}\n`);
 }

@@ -21,6 +21,7 @@ import { createRegistry, serveMetrics } from '../metrics/exposition.ts';
 import { styleFor } from '../report/format.ts';
 import { findBegun, findEnded } from '../report/load.ts';
 import { machineFacts, RUN_DIRECTORY_VERSION, RunDirectory } from '../report/run-dir.ts';
+import { tryDirectory } from '../report/place.ts';
 import { StatusLine } from '../report/status-line.ts';
 import { renderSummary } from '../report/summary.ts';
 import { memlockWarnings } from '../scenario/plan-text.ts';
@@ -74,6 +75,7 @@ export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): 
   const { plan } = options;
   const ended = options.resume === undefined ? null : findEnded(options.out, options.resume);
   if (ended !== null) return showEnded(ended, options);
+  tryDirectory(options.out);
   const runId = options.resume ?? options.run ?? `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
   const status = new StatusLine(stderr, { quiet: options.quiet, term: process.env['TERM'] });
   let stopGently = (): void => {};
@@ -236,12 +238,14 @@ export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): 
   const summary = renderSummary(results, styleFor({}, {}));
   record(watch.elapsedSeconds, 'end', { verdict: results.verdict.verdict, reasons: coordinator.reasons });
   directory.finish(results, summary);
-  const written = finishReport(directory.path);
+  const { written, failure } = finishReport(directory.path);
   await end(5000);
   if (options.json) print(`${JSON.stringify(results, null, 2)}\n`);
   else print(renderSummary(results, styleFor(stdout, process.env)));
   status.message(`pinstorm: ${written}`);
+  if (directory.note !== null) status.message(`pinstorm: ${directory.note}`);
   await page?.end(results, workers(), join(directory.path, 'report.html'));
+  if (failure !== null) throw failure;
   return results.verdict.exitCode as ExitCode;
 }
 
@@ -258,10 +262,11 @@ async function showEnded(
   } finally {
     await redis?.close();
   }
-  const written = finishReport(path);
+  const { written, failure } = finishReport(path);
   if (options.json) print(`${JSON.stringify(results, null, 2)}\n`);
   else print(renderSummary(results, styleFor(stdout, process.env)));
   say(`pinstorm: run ${id} had ended: ${written}\n`);
+  if (failure !== null) throw failure;
   return results.verdict.exitCode as ExitCode;
 }
 

@@ -1,5 +1,4 @@
 /** What `pinstorm report` prints and writes. */
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXIT, UserError } from '../base/errors.ts';
 import { readExperiment } from '../report/experiment.ts';
@@ -10,6 +9,7 @@ import { hgrmFiles } from '../report/hgrm.ts';
 import { renderReport } from '../report/html/report.ts';
 import { junitXml } from '../report/junit.ts';
 import { loadRun } from '../report/load.ts';
+import { tryDirectory, writeResult as write } from '../report/place.ts';
 import { renderSummary } from '../report/summary.ts';
 import { writeExperimentHtml } from './experiment-output.ts';
 import { print, say, stdout } from './output.ts';
@@ -38,8 +38,9 @@ export function writeReport(directory: string, format: Format | undefined, out: 
       if (out === undefined) {
         print(renderSummary(loadRun(directory), styleFor(stdout, process.env)));
         // The summary is there: a directory one may only read is no reason to fail.
-        const problem = writeHtml(directory, join(directory, 'report.html'));
-        say(`pinstorm: ${problem ?? `report ${join(directory, 'report.html')}`}\n`);
+        const failure = failureOf(() => writeHtml(directory, join(directory, 'report.html')));
+        if (failure !== null && failure.exitCode !== EXIT.invalid) throw failure;
+        say(`pinstorm: ${failure?.message ?? `report ${join(directory, 'report.html')}`}\n`);
       } else {
         put(out, renderSummary(loadRun(directory), styleFor({}, {})));
       }
@@ -52,8 +53,7 @@ export function writeReport(directory: string, format: Format | undefined, out: 
       break;
     case 'html': {
       const file = out ?? join(directory, 'report.html');
-      const problem = writeHtml(directory, file);
-      if (problem !== null) throw new UserError(EXIT.invalid, problem, 'choose another place with --out FILE');
+      writeHtml(directory, file);
       say(`pinstorm: report ${file}\n`);
       break;
     }
@@ -66,43 +66,36 @@ export function writeReport(directory: string, format: Format | undefined, out: 
     case 'hgrm': {
       const into = out ?? join(directory, 'hgrm');
       const files = hgrmFiles(readContents(directory));
-      const problem = attempt(into, () => {
-        mkdirSync(into, { recursive: true });
-        for (const { name, text } of files) writeFileSync(join(into, name), text);
-      });
-      if (problem !== null) throw new UserError(EXIT.invalid, problem, 'choose another directory with --out DIR');
+      tryDirectory(into);
+      for (const { name, text } of files) write(join(into, name), text, '--out DIR');
       say(`pinstorm: ${files.length} files in ${into}\n`);
       break;
     }
   }
 }
 
-/** Writes report.html at the end of a run. @returns a line that says where the run directory and the report are. */
-export function finishReport(directory: string): string {
-  const problem = writeHtml(directory, join(directory, 'report.html'));
-  return `run directory ${directory}${problem === null ? ', with report.html' : `; ${problem}`}`;
+/** Writes report.html at the end of a run. @returns a line that says where what is, and why the report cannot be written. */
+export function finishReport(directory: string): { readonly written: string; readonly failure: UserError | null } {
+  const failure = failureOf(() => writeHtml(directory, join(directory, 'report.html')));
+  return { written: `run directory ${directory}${failure === null ? ', with report.html' : ''}`, failure };
 }
 
-/** Writes the HTML report of a run directory. @returns what went wrong in writing it, or null. */
-function writeHtml(directory: string, file: string): string | null {
-  const text = renderReport(readContents(directory));
-  return attempt(file, () => writeFileSync(file, text));
+/** Writes the HTML report of a run directory. @throws UserError */
+function writeHtml(directory: string, file: string): void {
+  write(file, renderReport(readContents(directory)));
 }
 
 function put(out: string | undefined, text: string): void {
-  if (out === undefined) {
-    print(text);
-    return;
-  }
-  const problem = attempt(out, () => writeFileSync(out, text));
-  if (problem !== null) throw new UserError(EXIT.invalid, problem, 'choose another place with --out');
+  if (out === undefined) print(text);
+  else write(out, text);
 }
 
-function attempt(path: string, work: () => void): string | null {
+function failureOf(work: () => void): UserError | null {
   try {
     work();
     return null;
   } catch (error) {
-    return `cannot write ${path} (${(error as NodeJS.ErrnoException).code ?? String(error)})`;
+    if (error instanceof UserError) return error;
+    throw error;
   }
 }

@@ -8,6 +8,7 @@ import type { RunResults, ThresholdResult } from '../report/results.ts';
 import { ThresholdJudge } from '../report/threshold-judge.ts';
 import type { ThresholdContext } from '../report/thresholds.ts';
 import { machineFacts, RUN_DIRECTORY_VERSION, RunDirectory } from '../report/run-dir.ts';
+import { tryDirectory } from '../report/place.ts';
 import { StatusLine } from '../report/status-line.ts';
 import { renderSummary } from '../report/summary.ts';
 import { memlockWarnings } from '../scenario/plan-text.ts';
@@ -39,6 +40,7 @@ export interface SimulateOptions {
 /** Runs to the end, or to the user's interrupt. @returns the exit status of the verdict. @throws UserError without a report. */
 export async function simulateRun(options: SimulateOptions, interrupts: Interrupts): Promise<ExitCode> {
   const { plan } = options;
+  tryDirectory(options.out);
   const stop = stopOnInterrupt(interrupts);
   const status = new StatusLine(stderr, { quiet: options.quiet, term: process.env['TERM'] });
   for (const text of memlockWarnings(plan, REGISTRY)) status.message(`pinstorm: warning: ${text}`);
@@ -109,9 +111,9 @@ export async function simulateRun(options: SimulateOptions, interrupts: Interrup
         worker: `host ${host}`,
         state,
         startSeconds: (plan.guests[guest]?.startNs ?? 0) / 1e9,
-        restSeconds: restNs / 1e9,
-        settledSeconds: settledNs / 1e9,
-        endSeconds: endNs / 1e9,
+        restSeconds: seconds(restNs),
+        settledSeconds: seconds(settledNs),
+        endSeconds: seconds(endNs),
         ...rest,
       });
     }
@@ -119,9 +121,14 @@ export async function simulateRun(options: SimulateOptions, interrupts: Interrup
   directory.finish(results, renderSummary(results, styleFor({}, {})));
   if (options.json) print(`${JSON.stringify(results, null, 2)}\n`);
   else print(renderSummary(results, styleFor(stdout, process.env)));
-  status.message(`pinstorm: ${finishReport(directory.path)}`);
+  if (directory.note !== null) status.message(`pinstorm: ${directory.note}`);
+  const { written, failure } = finishReport(directory.path);
+  status.message(`pinstorm: ${written}`);
+  if (failure !== null) throw failure;
   return results.verdict.exitCode as ExitCode;
 }
+
+const seconds = (ns: number | null): number | null => (ns === null ? null : ns / 1e9);
 
 const gaugesOf = (deferred_backlog: number, locked_vm_drift_pages: number): ThresholdContext['gauges'] => ({
   deferred_backlog,

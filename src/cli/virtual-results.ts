@@ -111,6 +111,7 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judg
         ...neverBegunNote(plan),
         ...errors,
         ...stopNotes(hosts),
+        ...unjudgedNotes(hosts),
         ...notes(hosts),
         ...details.values(),
       ],
@@ -127,6 +128,16 @@ function stopNotes(hosts: readonly HostResult[]): string[] {
   if (at.length === 0 || hosts.length === 1) return [];
   const range = `${duration(Math.min(...at))} to ${duration(Math.max(...at))}`;
   return [`stopped at ${range} of simulated time: ${at.length} of ${hosts.length} hosts; the others had ended`];
+}
+
+/** Guests whose account nobody could judge, because the host was left in the middle of their operations. */
+function unjudgedNotes(hosts: readonly HostResult[]): string[] {
+  const left = hosts
+    .flatMap(({ guests }) => guests)
+    .filter(({ state, endNs }) => state === 'stopped' && endNs === null);
+  if (left.length === 0) return [];
+  const [who, whose] = left.length === 1 ? ['1 guest was', 'its'] : [`${left.length} guests were`, 'their'];
+  return [`${who} left in the middle of an operation when the user stopped the run: ${whose} account was not judged`];
 }
 
 function notes(hosts: readonly HostResult[]): string[] {

@@ -12,6 +12,7 @@
 import type { Ref } from '../model/arena.ts';
 import type { Path } from '../model/env.ts';
 import type { ThreadGroup } from './chunk-loops.ts';
+import type { HostOptions } from './host-options.ts';
 import { EventQueue, slotOf, SLOTS_MAX, type EventKey } from './virtual-queue.ts';
 
 export const ThreadState = { Ready: 0, Running: 1, Spinning: 2, Blocked: 3, Waking: 4, Done: 5 } as const;
@@ -22,6 +23,8 @@ export const Ask = { Time: 0, Block: 1, Sleep: 2, Spin: 3, Chunks: 4 } as const;
 export type Ask = (typeof Ask)[keyof typeof Ask];
 
 const NO_EVENT = -1;
+/** `HostOptions.halt` is asked once in so many events and steps that share something, less one: some tens of microseconds. */
+const HALT_MASK = 255;
 
 /** One thread of execution as the host schedules it. */
 export class HostThread {
@@ -71,25 +74,6 @@ export class HostThread {
 
   /** It repeats chunks and is to lose its CPU at `nowNs`: its path takes over, as far as it is by then. */
   leaveChunks(_nowNs: number): void {}
-}
-
-export interface HostOptions {
-  /** CPUs; null = as many as there are threads. */
-  readonly cpus: number | null;
-  /** How long a thread may keep a CPU that others want, ns. */
-  readonly sliceNs: number;
-  /** From being woken to running, ns. */
-  readonly wakeUpNs: number;
-  /** From the release of a lock to a spinning waiter's next try, ns. */
-  readonly spinNs: number;
-  /** Transfer of a lock word's cache line from the CPU that used it last, ns. */
-  readonly lineNs: number;
-  /** How long 4 KiB of clearing keeps the memory of all CPUs busy, ns. */
-  readonly memoryNs: number;
-  /** Work items of one pool that may be under way at once. */
-  readonly workMaxActive: number;
-  /** Every step is an event: slow, for the proof that running ahead changes nothing. */
-  readonly stepByStep?: boolean;
 }
 
 /**
@@ -144,6 +128,9 @@ export class Host {
   #threads = 0;
   /** Events handled. */
   events = 0;
+  /** It stays as it is: nothing goes on any more. */
+  halted = false;
+  #untilHalt = 0;
 
   constructor(
     readonly options: HostOptions,
@@ -194,7 +181,7 @@ export class Host {
     for (;;) {
       const next = own.peekNs() <= queue.peekNs() ? own : queue;
       const key = next.pop();
-      if (key === undefined) return;
+      if (key === undefined || this.mayHalt()) return;
       this.events += 1;
       this.#clockNs = next.poppedNs;
       const target = this.#slots[slotOf(key)];
@@ -204,6 +191,13 @@ export class Host {
         target();
       }
     }
+  }
+
+  /** Whether everything stays as it is from now on. */
+  mayHalt(): boolean {
+    this.#untilHalt += 1;
+    if ((this.#untilHalt & HALT_MASK) === 0 && this.options.halt?.() === true) this.halted = true;
+    return this.halted;
   }
 
   /** The next thing the host does itself: what is counted is read then. */
@@ -329,6 +323,7 @@ export class Host {
       const { done } = (thread.path as Path<void>).next();
       this.#current = null;
       this.#clockNs = thread.localNs;
+      if (this.halted) return;
       if (done === true) {
         this.#leave(thread, ThreadState.Done);
         this.#free(thread.slot);

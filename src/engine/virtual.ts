@@ -27,7 +27,8 @@ import type { ChunkLoop, ChunkTimes } from '../model/paths/repeat.ts';
 import type { Driver } from './actor.ts';
 import { ThreadGroup } from './chunk-loops.ts';
 import { newActor } from './guest.ts';
-import { Ask, Host, HostThread, type HostOptions } from './host.ts';
+import { Ask, Host, HostThread } from './host.ts';
+import type { HostOptions } from './host-options.ts';
 import { APERTURE_48BIT } from './machine.ts';
 
 /** The rwsem's hand-off time, 4 ms since 5.2 (kernel/locking/rwsem.c). */
@@ -274,6 +275,8 @@ export class VirtualActor extends HostThread implements Driver {
         this.#inOrder();
         this.localNs = Math.max(start + ns, this.#host.memory(start, (clearedPages.get(step) as number) * count));
     }
+    // An operation of a large guest may take minutes to simulate: it is left in the middle.
+    if (this.#host.mayHalt()) this.horizonNs = Number.NEGATIVE_INFINITY;
   }
 
   /**

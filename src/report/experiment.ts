@@ -1,10 +1,11 @@
 /** What `compare` and `sweep` leave behind with --out, and what it says in words. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
 import { duration, quantity } from './format.ts';
+import { tryDirectory, writeResult } from './place.ts';
 
 export const EXPERIMENT_VERSION = 2;
 
@@ -87,15 +88,10 @@ export function readExperiment(directory: string): Experiment | null {
   throw refuse(`is not an experiment: ${issue?.path.join('.')}: ${issue?.message}`);
 }
 
-/** Writes experiment.json into a directory. @throws UserError 104 when it cannot. */
+/** Writes experiment.json into a directory. @throws UserError 104 when it cannot, 113 when no space is left. */
 export function writeExperiment(directory: string, experiment: Experiment): void {
-  try {
-    mkdirSync(directory, { recursive: true });
-    writeFileSync(join(directory, FILE), `${JSON.stringify(experiment, null, 2)}\n`);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new UserError(EXIT.invalid, `cannot write ${directory} (${code})`, 'choose another place with --out DIR');
-  }
+  tryDirectory(directory);
+  writeResult(join(directory, FILE), `${JSON.stringify(experiment, null, 2)}\n`, '--out DIR');
 }
 
 /** What a cell is called: the settings that make it one. */

@@ -21,8 +21,10 @@ import { basename, join } from 'node:path';
 import { HistogramLogWriter } from 'hdr-histogram-js';
 import { z } from 'zod';
 import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
+import { writeFailure } from '../base/write-failure.ts';
 import { SERIES } from '../metrics/ops.ts';
 import type { Snapshot } from '../metrics/snapshot.ts';
+import { makeDirectory } from './place.ts';
 import { Coverage, Health, RunIdentity, type RunResults } from './results.ts';
 
 export const RUN_DIRECTORY_VERSION = 1;
@@ -111,6 +113,8 @@ export interface BegunRun {
 export class RunDirectory {
   /** Where it is. */
   readonly path: string;
+  /** What the user should know of it; null: nothing. */
+  readonly note: string | null = null;
   private readonly files: Record<'intervals' | 'latency' | 'events' | 'guests', number>;
   /** Events and guests that were there when the run went on. */
   private readonly known = new Set<string>();
@@ -165,7 +169,9 @@ export class RunDirectory {
     log.outputComment(`[StartTime: ${startedAtSeconds} (seconds since epoch), ${startedAt}]`);
     log.outputComment(`[BaseTime: ${startedAtSeconds} (seconds since epoch)]`);
     log.outputLegend();
-    pointLatest(root, this.path);
+    if (!pointLatest(root, this.path)) {
+      this.note = `${join(root, 'latest')} is no symbolic link, so it stays as it is and does not lead to this run`;
+    }
   }
 
   /** Appends what an interval added: counters to intervals.jsonl, histograms to latency.hlog. */
@@ -264,7 +270,7 @@ function createDirectory(root: string, { startedAt, name }: RunIdentity): string
       .replaceAll(/^-|-$/g, '')
       .slice(0, 60) || 'run';
   return guard(root, EXIT.invalid, () => {
-    mkdirSync(root, { recursive: true });
+    makeDirectory(root);
     for (let attempt = 1; ; attempt++) {
       const path = join(root, `${stamp}-${slug}${attempt === 1 ? '' : `-${attempt}`}`);
       try {
@@ -277,12 +283,12 @@ function createDirectory(root: string, { startedAt, name }: RunIdentity): string
   });
 }
 
-/** Moves the link in one step. Something else of that name is the user's and stays. */
-function pointLatest(root: string, path: string): void {
+/** Moves the link in one step. @returns false: something else of that name is there, which is the user's and stays. */
+function pointLatest(root: string, path: string): boolean {
   const link = join(root, 'latest');
   const fresh = `${link}.${process.pid}`;
-  guard(root, EXIT.invalid, () => {
-    if (lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink() === false) return;
+  return guard(root, EXIT.invalid, () => {
+    if (lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink() === false) return false;
     symlinkSync(basename(path), fresh);
     try {
       renameSync(fresh, link);
@@ -290,30 +296,23 @@ function pointLatest(root: string, path: string): void {
       unlinkSync(fresh);
       throw error;
     }
+    return true;
   });
 }
-
-const CAUSES: Readonly<Record<string, readonly [string, string]>> = {
-  ENOSPC: ['no space is left', 'free some space or choose another place with --out DIR'],
-  EFBIG: ['the file size limit is reached', 'raise the limit (ulimit -f)'],
-  EDQUOT: ['the disk quota is used up', 'free some space or choose another place with --out DIR'],
-  EACCES: ['permission denied', 'choose a place you may write to with --out DIR'],
-  EPERM: ['permission denied', 'choose a place you may write to with --out DIR'],
-  EROFS: ['the file system is read-only', 'choose another place with --out DIR'],
-  ENOTDIR: ['a part of the path is a file', 'choose another place with --out DIR'],
-  EEXIST: ['a file is in the way', 'choose another place with --out DIR'],
-  ENOENT: ['it is gone', 'do not remove the run directory while the run goes on'],
-  EBADF: ['it is closed', 'this is a bug in pinstorm'],
-};
 
 /** Runs file operations and says in one message what went wrong, where, and what to do. */
 function guard<T>(path: string, exitCode: ExitCode, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    const { code = '', message } = error as NodeJS.ErrnoException;
-    const [cause, hint] = CAUSES[code] ?? [message, 'choose another place with --out DIR'];
-    const at = (error as NodeJS.ErrnoException).path ?? path;
-    throw new UserError(exitCode, `cannot write ${at}: ${cause}`, hint);
+    const { code, path: at = path } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' && exitCode === EXIT.inconclusive) {
+      throw new UserError(
+        exitCode,
+        `cannot write ${at}: it is gone`,
+        'do not remove the run directory while the run goes on',
+      );
+    }
+    throw writeFailure(at, error, '--out DIR', exitCode);
   }
 }

@@ -29,6 +29,11 @@ import { actorPath, nothing } from './actor-path.ts';
 const KWORKERS = 16_384;
 /** How often a host looks whether it is to stop, ns of simulated time: a part of the shortest usual interval. */
 const LOOK_NS = 1e6;
+/**
+ * How often a host that is told to stop may be asked again before it is left as it is, in the middle of operations: a few tenths of
+ * a second of work.
+ */
+const ASKED_MAX = 3000;
 /** Violations and marks kept whole per host. */
 const KEPT = 64;
 
@@ -82,9 +87,10 @@ export interface VirtualGuest {
   readonly guest: number;
   readonly state: 'completed' | 'stopped' | 'failed';
   /** When its actors were at rest, when its last deferred update had been applied, when its processes had exited. */
-  readonly restNs: number;
-  readonly settledNs: number;
-  readonly endNs: number;
+  readonly restNs: number | null;
+  readonly settledNs: number | null;
+  /** Null, as the others, where the host was left before that: its account was not judged. */
+  readonly endNs: number | null;
   readonly operations: number;
   readonly failedOperations: number;
   readonly lockedVmAfterPages: string;
@@ -197,6 +203,8 @@ class HostRun {
   #working = 0;
   #stopped = false;
   #stoppedAtNs: number | null = null;
+  /** How often it has been asked to stop. */
+  #asked = 0;
   #endNs = 0;
   #finished = 0;
   #failed = 0;
@@ -236,6 +244,7 @@ class HostRun {
         lineNs: cost('line_transfer'),
         memoryNs: cost('memory_4k'),
         workMaxActive: WORK_MAX_ACTIVE,
+        halt: task.control === undefined ? undefined : () => this.#halts(),
         stepByStep: task.stepByStep ?? false,
       },
       onMark: (guest, atNs, label, value) => {
@@ -267,7 +276,8 @@ class HostRun {
     if (this.#task.control !== undefined) this.#look(this.#task.control, 0);
     if (this.#task.stopAtNs !== undefined) host.at(this.#task.stopAtNs, () => this.#stopGuests());
     host.run();
-    this.#judgeStuck();
+    if (host.halted) this.#leave();
+    else this.#judgeStuck();
     if (this.#task.grid !== undefined) this.#takeInterval(null);
     const violationCounts: Record<string, number> = {};
     for (const name of INVARIANTS) {
@@ -297,16 +307,59 @@ class HostRun {
   /** Says how far the host is and looks whether it is to stop, from now on until nobody is at work. */
   #look(control: HostControl, ns: number): void {
     control.simulatedNs[0] = ns;
-    if (Atomics.load(control.stop, 0) !== 0) {
-      this.#stoppedAtNs = ns;
-      this.#stopGuests();
-      return;
-    }
+    if (this.#isToStop()) return;
     // The longer it has run, the more seldom, down to every fiftieth of the way: no closed form reaches across such an instant.
     const at = ns + Math.max(LOOK_NS, ns / 50);
     this.#virtual.host.at(at, () => {
       if (this.#pending + this.#working > 0 && !this.#virtual.host.idle) this.#look(control, at);
     });
+  }
+
+  /** Whether it is to stop; the first time it is, guests are told. */
+  #isToStop(): boolean {
+    const { control } = this.#task;
+    if (control === undefined || Atomics.load(control.stop, 0) === 0) return false;
+    if (this.#stoppedAtNs === null) {
+      this.#stoppedAtNs = this.#virtual.host.nowNs;
+      this.#stopGuests();
+    }
+    return true;
+  }
+
+  /** Whether it has had long enough to stop. */
+  #halts(): boolean {
+    if (!this.#isToStop()) return false;
+    this.#asked += 1;
+    return this.#asked > ASKED_MAX;
+  }
+
+  /** The host is left as it is: guests in the middle of operations, updates that are queued. */
+  #leave(): void {
+    this.#virtual.settle();
+    this.#endNs = Math.max(this.#endNs, this.#virtual.host.nowNs);
+    const { layout } = this.#stats;
+    this.#stats.count(layout.counter('deferred_discarded'), this.#virtual.deferredBacklog);
+    for (const { plan, built, error } of this.#guests.values()) {
+      const lockedVmAfterPages = String(lockedVm(this.#arena, built.mms[0] as Ref));
+      const times = { restNs: null, settledNs: null, endNs: null };
+      this.#ended.push({
+        guest: plan.index,
+        state: 'stopped',
+        ...times,
+        ...this.#done(built),
+        lockedVmAfterPages,
+        error,
+      });
+    }
+  }
+
+  /** Operations of a guest so far. */
+  #done(built: BuiltGuest): { operations: number; failedOperations: number } {
+    const actors = built.actors.flatMap(({ actor }) => this.#virtual.actor(actor) ?? []);
+    return {
+      operations: actors.reduce((sum, { operations }) => sum + operations, 0),
+      failedOperations: actors.reduce((sum, { failedOperations }) => sum + failedOperations, 0),
+    };
   }
 
   #stopGuests(): void {
@@ -440,15 +493,13 @@ class HostRun {
   }
 
   #end(guest: LiveGuest, endNs: number): void {
-    const actors = guest.built.actors.flatMap(({ actor }) => this.#virtual.actor(actor) ?? []);
     this.#ended.push({
       guest: guest.plan.index,
       state: guest.error !== null ? 'failed' : this.#stopped ? 'stopped' : 'completed',
       restNs: guest.restNs,
       settledNs: guest.settledNs,
       endNs: Math.max(guest.settledNs, endNs),
-      operations: actors.reduce((sum, { operations }) => sum + operations, 0),
-      failedOperations: actors.reduce((sum, { failedOperations }) => sum + failedOperations, 0),
+      ...this.#done(guest.built),
       lockedVmAfterPages: String(guest.lockedVmAfter),
       error: guest.error,
     });

@@ -8,6 +8,7 @@ import { statsLayout } from '../../src/engine/stats-layout.ts';
 import { EventQueue, slotOf } from '../../src/engine/virtual-queue.ts';
 import { decodeSnapshot, Snapshot } from '../../src/metrics/snapshot.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
+import { StopSignal } from '../../src/worker/stop-signal.ts';
 import { simulateAll } from '../../src/worker/virtual-pool.ts';
 import { guestsOfHost, simulateHost, type HostResult } from '../../src/worker/virtual-run.ts';
 
@@ -274,6 +275,54 @@ describe('the same plan gives the same bytes', () => {
     const { accounting, coverage } = JSON.parse(once) as ReturnType<typeof virtualResults>;
     assert.equal(coverage.guestsFinished, 7);
     assert.equal(accounting.balance, 'exact');
+  });
+});
+
+describe('a host that is told to stop', () => {
+  for (const variant of ['D', 'E']) {
+    it(`variant ${variant}: is left in the middle of an operation that would take minutes, and says so`, async () => {
+      const bytes = 2 ** 40;
+      const plan = planOf({
+        variant,
+        bytes,
+        contiguityPages: 512,
+        actors: [mapper(0, 1, bytes / 4096), BUSY[2] ?? {}],
+      });
+      const guests = plan.guests.map((guest) => ({ ...guest, memory: { ...guest.memory, populated: false } }));
+      const { guests: _guests, ...head } = plan;
+      const stop = new StopSignal();
+      const [host] = await simulateAll([{ plan: head, guests }], {
+        stop,
+        onProgress: ({ simulatedNs }) => (simulatedNs[0] as number) > 1e6 && stop.set(),
+      });
+      assert.ok(host !== undefined && host.stoppedAtNs !== null);
+      const [guest, ...others] = host.guests;
+      assert.deepEqual(others, []);
+      assert.deepEqual([guest?.state, guest?.restNs, guest?.endNs, guest?.error], ['stopped', null, null, null]);
+      assert.ok(BigInt(guest?.lockedVmAfterPages ?? 0) < BigInt(bytes / 4096), 'the map ended');
+      const { accounting, coverage, verdict } = virtualResults(plan, [host]);
+      assert.equal(accounting.balance, 'unchecked');
+      assert.equal(accounting.deferred.queued, accounting.deferred.applied + accounting.deferred.discarded);
+      assert.equal(coverage.guestsFinished, 0);
+      assert.match(accounting.notes.join('\n'), /1 guest was left in the middle of an operation/);
+      assert.equal(verdict.exitCode, 105, verdict.reasons.join());
+    });
+  }
+
+  it('ends in order when its operations are short', async () => {
+    const plan = planOf({ variant: 'E', guests: 4, actors: BUSY.map((actor) => ({ ...actor, iterations: null })) });
+    const { guests, ...head } = plan;
+    const stop = new StopSignal();
+    const [host] = await simulateAll([{ plan: head, guests }], {
+      stop,
+      onProgress: ({ simulatedNs }) => (simulatedNs[0] as number) > 0 && stop.set(),
+    });
+    assert.ok(host !== undefined && host.stoppedAtNs !== null);
+    assert.ok(
+      host.guests.length === 4 && host.guests.every(({ state, endNs }) => state === 'stopped' && endNs !== null),
+    );
+    const { accounting, verdict } = virtualResults(plan, [host]);
+    assert.deepEqual([accounting.balance, verdict.exitCode], ['exact', 105]);
   });
 });
 

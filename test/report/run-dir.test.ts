@@ -224,6 +224,8 @@ test('a place that cannot be written is a clear error, and latest is never someb
   writeFileSync(join(under, 'latest', 'mine'), '');
   const directory = new RunDirectory(under, RECORD, '', {});
   assert.deepEqual(readdirSync(join(under, 'latest')), ['mine']);
+  assert.match(directory.note ?? '', /own-latest\/latest is no symbolic link, so it stays as it is/);
+  assert.equal(new RunDirectory(join(root, 'no-latest'), RECORD, '', {}).note, null);
   directory.finish(buildResults(failing()), '');
   assert.throws(() => directory.event(1, 'late'), userError(/cannot write .*: it is closed/, 113));
 });

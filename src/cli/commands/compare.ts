@@ -1,4 +1,5 @@
 import { EXIT, UserError } from '../../base/errors.ts';
+import { tryDirectory } from '../../report/place.ts';
 import { VERSION } from '../../base/version.ts';
 import { defineCommand, flag, integer, required, text } from '../command.ts';
 import { EXPERIMENT_OPTIONS, MIN_EFFECT_OPTION, remoteOf } from '../experiment-options.ts';
@@ -57,6 +58,7 @@ export const command = defineCommand({
         { path: 'variant', value, origin: { kind: 'flag' as const, text: `--variants ${options.variants}` } },
       ],
     }));
+    if (options.out !== undefined) tryDirectory(options.out);
     const remote = await remoteOf(options);
     const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
     const source = await readSource(scenario);

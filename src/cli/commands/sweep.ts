@@ -1,5 +1,5 @@
-import { writeFileSync } from 'node:fs';
 import { EXIT, UserError } from '../../base/errors.ts';
+import { tryDirectory, tryFile, writeResult } from '../../report/place.ts';
 import { parseSet } from '../../scenario/overrides.ts';
 import { VERSION } from '../../base/version.ts';
 import { defineCommand, flag, integer, repeated, required, text } from '../command.ts';
@@ -74,6 +74,8 @@ export const command = defineCommand({
       refuseBeside(`--set ${key}=`, [key], fixed);
       if (key === 'variant') variantList('--set variant', values.join(','));
     }
+    if (options.out !== undefined) tryDirectory(options.out);
+    if (options.csv !== undefined) tryFile(options.csv, '--csv FILE');
     const remote = await remoteOf(options);
     const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
     const source = await readSource(scenario);
@@ -84,7 +86,7 @@ export const command = defineCommand({
     const repetitions = cells[0]?.seeds.length ?? 0;
     if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
     const knees = kneesOf(axes, cells, 'throughput');
-    if (options.csv !== undefined) writeCsv(options.csv, sweepCsv(axes, cells));
+    if (options.csv !== undefined) writeResult(options.csv, sweepCsv(axes, cells), '--csv FILE');
     if (options.json) {
       const units = metricsOf(cells);
       const rows = cells.map((cell) => ({
@@ -115,12 +117,3 @@ export const command = defineCommand({
     return EXIT.stopped;
   },
 });
-
-function writeCsv(file: string, csv: string): void {
-  try {
-    writeFileSync(file, csv);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
-    throw new UserError(EXIT.invalid, `cannot write ${file} (${code})`, 'choose another place with --csv FILE');
-  }
-}
