@@ -35,7 +35,7 @@ export const EXIT_MEANING: Readonly<Record<ExitCode, string>> = {
   [EXIT.invalid]: 'invalid scenario, option or environment; nothing was run',
   [EXIT.stopped]: 'stopped by the user',
   [EXIT.violated]: 'an accounting invariant was violated unexpectedly',
-  [EXIT.inconclusive]: 'inconclusive: workers lost, a threshold never measured, results not written',
+  [EXIT.inconclusive]: 'inconclusive: workers lost, threshold not measured, results not written',
   [EXIT.saturated]: 'a latency was to be judged and the generator was too late',
 };
 

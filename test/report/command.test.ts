@@ -12,7 +12,7 @@ import { failing, RECORD } from './sample.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'pinstorm-report-'));
 after(() => rmSync(root, { recursive: true }));
-const pinstorm = (...args: string[]): Promise<Ended> => runHere(args);
+const pinstorm = (...args: string[]): Promise<Ended> => runHere(args, { LC_ALL: 'C' });
 
 test('pinstorm report prints a run from its directory, exact as JSON', async () => {
   const directory = new RunDirectory(root, RECORD, '', {});
