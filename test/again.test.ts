@@ -5,10 +5,12 @@ import { test } from 'node:test';
 import reporter, { again } from './again.ts';
 
 test('the command names the source, and the test whatever is in its name', () => {
-  assert.equal(
-    again("it's 1 + 1 (or 3)", 'dist/test/model/x.test.js'),
-    String.raw`again: test/run test/model/x.test.ts -- --test-name-pattern='^it'\''s 1 \+ 1 \(or 3\)$'`,
-  );
+  for (const file of ['dist/test/model/x.test.js', 'test/model/x.test.ts']) {
+    assert.equal(
+      again("it's 1 + 1 (or 3)", file),
+      String.raw`again: test/run test/model/x.test.ts -- --test-name-pattern='^it'\''s 1 \+ 1 \(or 3\)$'`,
+    );
+  }
 });
 
 test('each failed test once, and neither its suite nor its file', async () => {

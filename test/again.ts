@@ -1,18 +1,18 @@
 /** A reporter of node:test: after the last test, one command for each that failed, which runs it alone. */
 import { relative, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 
 interface TestEvent {
   readonly type: string;
   readonly data: { readonly name?: string; readonly file?: string; readonly details?: { readonly type?: string } };
 }
 
-const dist = fileURLToPath(new URL('..', import.meta.url));
 const quoted = (text: string): string => `'${text.replaceAll("'", String.raw`'\''`)}'`;
 
-/** The command that runs the test `name` of a compiled `file` alone. */
+/** The command that runs the test `name` of `file` alone: node:test names the source where it has a source map. */
 export function again(name: string, file: string): string {
-  const source = relative(dist, resolve(file)).replace(/\.js$/, '.ts');
+  const source = relative('.', resolve(file))
+    .replace(/^dist\//, '')
+    .replace(/\.js$/, '.ts');
   const pattern = name.replaceAll(/[\\^$.*+?()[\]{}|]/g, String.raw`\$&`);
   return `again: test/run ${source} -- --test-name-pattern=${quoted(`^${pattern}$`)}`;
 }

@@ -1,3 +1,4 @@
+// slow: searches limits by many simulations
 /** `pinstorm advise`: answers known by hand, and where the model needs another limit than the formula. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

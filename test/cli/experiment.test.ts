@@ -1,3 +1,4 @@
+// slow: simulates repetitions
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,3 +1,4 @@
+// slow: explores cases whole
 /** explore and replay as users run them: what is printed is what is parsed. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

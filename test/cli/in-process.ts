@@ -2,6 +2,7 @@
  * Runs a command line in this process, as src/cli/main.ts would in one of its own: a new process costs a second of CPU. What
  * only a process shows (signals, pipes, the end of the process) is tested with processes.
  */
+import { tmpdir } from 'node:os';
 import { runCommandLine } from '../../src/cli/frame.ts';
 import { stderr, stdout, type Output } from '../../src/cli/output.ts';
 
@@ -14,7 +15,7 @@ export interface Ended {
 /** Output, arguments and environment belong to the whole process: one command at a time. */
 let last: Promise<unknown> = Promise.resolve();
 
-/** Runs `pinstorm ARGS`; `env` is added to the environment. @returns the exit status and what a pipe would have received. */
+/** Runs `pinstorm ARGS` in an environment of `env`, PATH and TMPDIR alone. @returns the exit status and what a pipe would have received. */
 export function pinstorm(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {
   const ended = last.then(() => runAlone(args, env));
   last = ended.catch(() => {});
@@ -25,7 +26,8 @@ async function runAlone(args: readonly string[], env: Readonly<Record<string, st
   const [out, err] = [collect(stdout), collect(stderr)];
   const { argv, env: before } = process;
   process.argv = [argv[0] ?? '', 'dist/src/cli/main.js', ...args];
-  process.env = { ...before, ...env };
+  const { PATH, TMPDIR = tmpdir() } = before;
+  process.env = { PATH, TMPDIR, ...env };
   try {
     const status = await runCommandLine(args, process.env);
     return { status, out: out.text(), err: err.text() };

@@ -1,3 +1,4 @@
+// needs: bash mkfifo
 /** Files as users name them: regular ones, pipes, standard input; real ones. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';

@@ -1,3 +1,4 @@
+// slow: starts processes and waits until they are at work
 /** Ctrl-C while simulating: real processes, real signals. */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';

@@ -1,3 +1,4 @@
+// slow: compiles the boards against the schemas of Grafana
 /** The committed boards: what the generator makes, in the form Grafana's own types describe, by the conventions of this project. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

@@ -1,3 +1,4 @@
+// slow: compares whole runs with one event per step
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';

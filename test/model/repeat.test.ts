@@ -1,3 +1,4 @@
+// slow: compares long runs with their closed forms
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { DEFAULT_PROFILE, stepCosts } from '../../src/engine/profile.ts';

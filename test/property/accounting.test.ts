@@ -1,3 +1,4 @@
+// slow: draws many programs
 /**
  * Whatever a guest does, and in whatever order its steps come, the account is right on the variants whose account is exact;
  * the others differ only where the oracle names what went wrong.

@@ -1,3 +1,4 @@
+// slow: draws many scenarios
 /**
  * Whatever scenario is found valid, under whatever variant, each of its operations works or meets a limit: none fails because of a
  * container or a device that is not there, a call that the kernel does not have, or an address that no memory can have.

@@ -1,3 +1,4 @@
+// slow: draws many inputs, and the largest ones
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { describe, it } from 'node:test';

@@ -1,3 +1,4 @@
+// slow: compares a simulation with a live run
 /** One scenario live and simulated: the same operations, the same end state, the same invariants. docs/parity.md. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

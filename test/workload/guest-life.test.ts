@@ -1,3 +1,4 @@
+// slow: simulates guests of every workload
 /** What happens to a guest beside its devices: hotplug, balloon, fork, khugepaged, smaps, live update. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
