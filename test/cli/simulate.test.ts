@@ -51,7 +51,9 @@ describe('pinstorm simulate', () => {
     const here = await simulate(...args);
     const out = join(dir, 'process');
     const all = ['dist/src/cli/main.js', 'simulate', ...args, '--out', out];
-    const { status, stdout, stderr } = spawnSync(process.execPath, all, { encoding: 'utf8' });
+    // As command lines of tests have it: no locale.
+    const env = { PATH: process.env['PATH'] };
+    const { status, stdout, stderr } = spawnSync(process.execPath, all, { encoding: 'utf8', env });
     assert.deepEqual([status, here.status], [0, 0], stderr);
     assert.equal(stdout.replaceAll(out, 'OUT'), here.out.replaceAll(dirname(here.directory), 'OUT'));
     for (const name of SAME) {
