@@ -190,6 +190,7 @@ test('the report in Chromium', async (t) => {
       assert.deepEqual([read.cases, read.failed.length], [read.tests, read.failures]);
       assert.deepEqual(read.failed, [
         'op_duration{op:map} max < 10us',
+        'op_duration{op:mlock} avg < 1ms',
         EVIL.replaceAll('\u0001', '\ufffd').replaceAll('\ud800', '\ufffd'),
         'verdict',
       ]);

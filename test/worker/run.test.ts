@@ -81,8 +81,7 @@ describe('pinstorm run', { concurrency: 1 }, () => {
       const { code, stdout, stderr } = await new LiveRun(directory, RUN).ended;
       const results = resultsOf(directory);
       assertExact(results);
-      // On a busy machine its own lateness weighs more (114).
-      assert.equal(code, results.health.saturated ? 114 : 99, stdout);
+      assert.equal(code, 99, stdout);
       assert.match(results.verdict.reasons.join('\n'), /threshold crossed: .*, which stopped the run at/);
       assert.equal(results.stoppedByUser, false);
       const { ok, observed, stoppedAtSeconds = 0 } = results.thresholds[0] ?? {};
@@ -103,7 +102,7 @@ describe('pinstorm run', { concurrency: 1 }, () => {
       const results = resultsOf(directory);
       assertExact(results);
       assert.equal(results.stoppedByUser, true);
-      assert.ok(results.verdict.reasons.includes('stopped by the user before its end'));
+      assert.match(results.verdict.reasons.join('\n'), /^stopped by the user before its end(, and saturated)?$/m);
       assert.match(stdout, /VERDICT/);
     });
   });
