@@ -1,6 +1,14 @@
 /** Compares cells of an experiment with the first of them, metric by metric. */
 import { mannWhitney, median, type Interval } from '../base/statistics.ts';
-import { ALIKE, effectText, settingParts } from '../report/experiment.ts';
+import {
+  ALIKE,
+  cellName,
+  effectText,
+  findingsOf,
+  settingParts,
+  type ExperimentCell,
+  type Figure,
+} from '../report/experiment.ts';
 import { wrap } from '../report/format.ts';
 import { metricsOf, show, summarise, valuesOf, type CellResults, type MetricUnit } from './experiment.ts';
 
@@ -57,6 +65,28 @@ function against(reference: readonly number[], values: readonly number[], random
   return { ratio, p, significant: p === null ? reference[0] !== values[0] : p < SIGNIFICANT };
 }
 
+/** The cells as a report holds them; `compared`: each beside the first. */
+export function experimentCells(cells: readonly CellResults[], compared: boolean): ExperimentCell[] {
+  const units = metricsOf(cells);
+  const rows = new Map(compared ? compareCells(cells, () => '').map((row) => [row.metric, row.cells]) : []);
+  const figureOf = (cell: CellResults, index: number, metric: string): [string, Figure][] => {
+    const own = summarise(cell, metric);
+    if (own === null) return [];
+    const beside = rows.get(metric)?.[index]?.against ?? null;
+    return [[metric, { unit: units.get(metric) ?? 'count', ...own, against: beside }]];
+  };
+  return cells.map((cell, index) => ({
+    labels: { ...cell.labels },
+    variant: cell.variant,
+    seeds: [...cell.seeds],
+    setting: cell.setting,
+    violations: [...cell.violations],
+    ...(cell.failures.length === 0 ? {} : { failures: [...cell.failures] }),
+    ...(cell.exitCode === 0 ? {} : { exitCode: cell.exitCode }),
+    metrics: Object.fromEntries([...units.keys()].flatMap((metric) => figureOf(cell, index, metric))),
+  }));
+}
+
 const COLUMNS = 80;
 const GAP = 2;
 
@@ -91,6 +121,9 @@ export function compareText(
     ...head.map((_, row) => block.map((column) => (column[row] ?? '').padEnd(widthOf(column))).join('')),
     '',
   ]);
+  const findings = findingsOf({ cells: experimentCells(results, true), minEffect });
+  for (const { sentence } of findings) lines.push(...wrap(sentence, COLUMNS));
+  lines.push(...failureLines(results, COLUMNS), '');
   const baseName = names[0] ?? '';
   if (random) {
     const medians = repeat === 1 ? 'Figures of 1 repetition' : `Medians of ${repeat} repetitions with paired seeds`;
@@ -100,6 +133,21 @@ export function compareText(
   lines.push(...wrap(`${settingParts(results).join('; ')}.`, COLUMNS));
   if (random && repeat < 4) lines.push('With fewer than 4 repetitions nothing can be significant: use --repeat 5.');
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
+}
+
+/** Failures that are written out. */
+const FAILED_MAX = 10;
+
+/** What failed in which cell, or was violated unexpectedly, in lines of at most `columns`. */
+export function failureLines(cells: readonly CellResults[], columns: number): string[] {
+  const all = cells.flatMap((cell) => {
+    const name = cellName(cell);
+    const violated = cell.violations.length === 0 ? [] : [`violated unexpectedly: ${cell.violations.join(', ')}`];
+    return [...violated, ...cell.failures].map((text) => `${name}: ${text}.`);
+  });
+  const kept = all.slice(0, FAILED_MAX);
+  const more = all.length > kept.length ? [`and ${all.length - kept.length} more: see --json.`] : [];
+  return [...kept, ...more].flatMap((text) => wrap(text, columns));
 }
 
 function cellText(cell: Comparison | null, unit: MetricUnit): string {

@@ -1,11 +1,11 @@
 /** Saves a comparison or a sweep: experiment.json and its report. */
 import { join } from 'node:path';
 import { VERSION } from '../base/version.ts';
-import { EXPERIMENT_VERSION, writeExperiment, type Experiment, type Figure } from '../report/experiment.ts';
+import { EXPERIMENT_VERSION, writeExperiment, type Experiment } from '../report/experiment.ts';
 import { writeResult } from '../report/place.ts';
 import { renderExperiment } from '../report/html/experiment.ts';
-import { compareCells } from './compare.ts';
-import { metricsOf, summarise, type CellResults } from './experiment.ts';
+import { experimentCells } from './compare.ts';
+import type { CellResults } from './experiment.ts';
 import { kneesOf, type Axis } from './sweep.ts';
 import { say } from './output.ts';
 
@@ -23,16 +23,6 @@ export function saveExperiment(
   directory: string,
   { kind, scenario, axes, cells, complete, minEffect }: SavedExperiment,
 ): void {
-  const units = metricsOf(cells);
-  const compared = new Map(
-    kind === 'compare' ? compareCells(cells, () => '').map((row) => [row.metric, row.cells]) : [],
-  );
-  const figureOf = (cell: CellResults, index: number, metric: string): [string, Figure][] => {
-    const own = summarise(cell, metric);
-    if (own === null) return [];
-    const against = compared.get(metric)?.[index]?.against ?? null;
-    return [[metric, { unit: units.get(metric) ?? 'count', ...own, against }]];
-  };
   const experiment: Experiment = {
     schemaVersion: EXPERIMENT_VERSION,
     kind,
@@ -43,14 +33,7 @@ export function saveExperiment(
     complete,
     minEffect,
     axes: axes.map(({ key, values, numeric }) => ({ key, values: [...values], numeric })),
-    cells: cells.map((cell, index) => ({
-      labels: { ...cell.labels },
-      variant: cell.variant,
-      seeds: [...cell.seeds],
-      setting: cell.setting,
-      violations: [...cell.violations],
-      metrics: Object.fromEntries([...units.keys()].flatMap((metric) => figureOf(cell, index, metric))),
-    })),
+    cells: experimentCells(cells, kind === 'compare'),
     knees: kneesOf(axes, cells, 'throughput').map(({ labels, key, at }) => ({ labels: { ...labels }, key, at })),
   };
   writeExperiment(directory, experiment);

@@ -2,15 +2,18 @@
  * Experiments: a scenario simulated many times, in cells that differ in a setting, with repetitions that differ in the seed. A
  * repetition is one figure per metric; figures of different repetitions are compared, their samples are never pooled.
  */
+import { EXIT, type ExitCode } from '../base/errors.ts';
 import { median, medianInterval, type Interval } from '../base/statistics.ts';
 import type { RunPlan } from '../engine/guest-plan.ts';
 import { duration, quantity } from '../report/format.ts';
-import type { Setting } from '../report/experiment.ts';
+import { failureSentences, type Failure, type Setting } from '../report/experiment.ts';
 import type { RunResults } from '../report/results.ts';
+import { ThresholdJudge } from '../report/threshold-judge.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
 import type { Override } from '../scenario/overrides.ts';
 import { planRun } from '../scenario/plan.ts';
 import type { ParsedSource } from '../scenario/source.ts';
+import type { ResolvedScenario } from '../scenario/validate.ts';
 import { scenarioOf } from './scenario-file.ts';
 import { simulateRemotely } from '../coordinator/experiment.ts';
 import type { RedisTarget } from '../coordinator/redis.ts';
@@ -20,7 +23,7 @@ import { hostTasks, type HostResult, type HostTask } from '../worker/virtual-run
 import { REGISTRY } from './registry.ts';
 import type { SimulationProgress } from './simulation-progress.ts';
 import { plannedNs } from './virtual-intervals.ts';
-import { virtualResults } from './virtual-results.ts';
+import { thresholdsOf, virtualResults } from './virtual-results.ts';
 import { say } from './output.ts';
 
 export interface Cell {
@@ -42,7 +45,50 @@ export interface CellResults {
   /** Per repetition, in the order of the seeds. */
   readonly figures: readonly Figures[];
   readonly violations: readonly string[];
+  /** Sentences: operations that failed, of all repetitions together, and what else speaks against the verdict pass. */
+  readonly failures: readonly string[];
+  /** The gravest of the repetitions. */
+  readonly exitCode: ExitCode;
   readonly setting: Setting;
+}
+
+/** The gravest first, as in the verdict of a run. */
+const GRAVITY: readonly ExitCode[] = [EXIT.violated, EXIT.inconclusive, EXIT.threshold];
+
+/** The exit status of several verdicts. */
+export const gravest = (codes: readonly number[]): ExitCode => GRAVITY.find((code) => codes.includes(code)) ?? EXIT.ok;
+
+/** Operations of some runs that ended in an error; a call that a signal interrupted is none. */
+function failuresOf(runs: readonly RunResults[]): Failure[] {
+  const byOp = new Map<string, { total: number; failed: number; errors: Set<string> }>();
+  for (const { op, outcome, actual } of runs.flatMap(({ latency }) => latency)) {
+    const sum = byOp.get(op) ?? { total: 0, failed: 0, errors: new Set<string>() };
+    byOp.set(op, sum);
+    const count = actual?.count ?? 0;
+    sum.total += count;
+    if (count === 0 || outcome === 'ok' || outcome === 'interrupted') continue;
+    sum.failed += count;
+    sum.errors.add(outcome);
+  }
+  return [...byOp].flatMap(([op, { total, failed, errors }]) =>
+    failed === 0 ? [] : [{ op, total, failed, errors: [...errors] }],
+  );
+}
+
+/** What speaks against the verdicts of some runs, each once; violated invariants have a place of their own. */
+const reasonsOf = (runs: readonly RunResults[]): string[] => [
+  ...new Set(runs.flatMap(({ verdict }) => verdict.reasons.filter((reason) => !reason.startsWith('invariant ')))),
+];
+
+/**
+ * The results of one run of an experiment. Of its thresholds only those of op_errors over the whole run are judged: an error
+ * that nobody expects spoils the figures, while a latency beyond its threshold is what an experiment looks for.
+ */
+function resultsOf(plan: RunPlan, hosts: readonly HostResult[]): RunResults {
+  const judged = thresholdsOf(plan).filter(
+    ({ metric, stage, windowNs }) => metric.startsWith('op_errors') && stage === null && windowNs === null,
+  );
+  return virtualResults(plan, hosts, new ThresholdJudge(judged));
 }
 
 /** Figures of a run worth comparing. */
@@ -106,6 +152,17 @@ export function isRandom(plans: readonly RunPlan[]): boolean {
   return plans.some((plan) => withoutSeed(plan) !== text);
 }
 
+/** The plans of a scenario for `repeat` seeds, and whether they can come to different results. */
+export function plansOf(resolved: ResolvedScenario, repeat: number): { plans: RunPlan[]; random: boolean } {
+  const planOf = (_: unknown, i: number): RunPlan => {
+    const seed = (resolved.scenario.seed + i) % 2 ** 32;
+    return planRun({ ...resolved, scenario: { ...resolved.scenario, seed } }, REGISTRY);
+  };
+  // What the plan draws shows only between two seeds.
+  const plans = Array.from({ length: Math.max(2, repeat) }, planOf);
+  return { plans: plans.slice(0, repeat), random: isRandom(plans) };
+}
+
 /** What the figures of a plan rest on. */
 export const settingOf = ({ profile, host, variant }: RunPlan, random: boolean): Setting => ({
   profile: { name: profile.name, calibrated: profile.calibrated },
@@ -125,14 +182,9 @@ export async function runCells(
   cells: readonly Cell[],
   { repeat: wanted, threads, progress, stop, remote }: ExperimentOptions,
 ): Promise<CellResults[]> {
-  const plans = cells.map((cell): RunPlan[] => {
-    const resolved = scenarioOf(source, [...overrides, ...cell.overrides]);
-    return Array.from({ length: wanted }, (_, i) => {
-      const seed = (resolved.scenario.seed + i) % 2 ** 32;
-      return planRun({ ...resolved, scenario: { ...resolved.scenario, seed } }, REGISTRY);
-    });
-  });
-  const random = plans.map(isRandom);
+  const planned = cells.map((cell) => plansOf(scenarioOf(source, [...overrides, ...cell.overrides]), wanted));
+  const plans = planned.map((cell) => cell.plans);
+  const random = planned.map((cell) => cell.random);
   const repeat = random.includes(true) ? wanted : 1;
   // Repetition by repetition, so that what is complete when the user stops is complete for all cells.
   const runs = Array.from({ length: repeat }, (_, i) => plans.map((own) => own[i] as RunPlan)).flat();
@@ -149,7 +201,7 @@ export async function runCells(
   shown?.end();
   const results = runs.map((plan, i) => {
     const own = hosts[i] ?? null;
-    return own === null ? null : virtualResults(plan, own);
+    return own === null ? null : resultsOf(plan, own);
   });
   const rounds = Array.from({ length: repeat }, (_, i) => results.slice(i * cells.length, (i + 1) * cells.length));
   const complete = rounds.filter((round) => round.every((run) => run !== null && !run.stoppedByUser));
@@ -162,10 +214,16 @@ export async function runCells(
       seeds: own.map(({ run }) => run.seed),
       figures: own.map(figuresOf),
       violations: [...new Set(unexpected.map(({ invariant }) => invariant))],
+      failures: [...failureSentences(failuresOf(own)), ...reasonsOf(own)],
+      exitCode: gravest(own.map(({ verdict }) => verdict.exitCode)),
       setting: settingOf(plans[i]?.[0] as RunPlan, random[i] === true),
     };
   });
 }
+
+/** How many repetitions an experiment was to have, of which `repeat` were asked for. */
+export const repetitionsOf = (cells: readonly CellResults[], repeat: number): number =>
+  cells.some(({ setting }) => setting.random) ? repeat : 1;
 
 /** A metric over the repetitions of a cell; null where no repetition has it. */
 export function summarise(

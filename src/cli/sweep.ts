@@ -3,6 +3,7 @@ import { EXIT, UserError } from '../base/errors.ts';
 import { kneeOf } from '../base/statistics.ts';
 import { ALIKE, settingParts } from '../report/experiment.ts';
 import { wrap } from '../report/format.ts';
+import { failureLines } from './compare.ts';
 import { metricsOf, show, summarise, type Cell, type CellResults } from './experiment.ts';
 
 /** Cells of one sweep at most. */
@@ -166,7 +167,8 @@ export function sweepText(
   const random = cells.some(({ setting }) => setting.random);
   if (random && knees.length > 0 && cells[0]?.seeds.length === 1)
     lines.push('Each knee rests on 1 repetition: use --repeat 5 to see how far it moves.');
-  lines.push('');
+  const failures = failureLines(cells, 80);
+  lines.push('', ...failures, ...(failures.length === 0 ? [] : ['']));
   if (!random) lines.push(ALIKE);
   lines.push(...wrap(`${settingParts(cells).join('; ')}.`, 80));
   return `${lines.join('\n')}\n`;

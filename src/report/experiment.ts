@@ -55,6 +55,10 @@ export const Experiment = z.object({
       setting: Setting,
       /** Invariants violated though the scenario does not expect it. */
       violations: z.array(z.string()),
+      /** Operations that failed, and what else speaks against the verdict pass, in sentences. Left out: none. */
+      failures: z.array(z.string()).optional(),
+      /** The gravest of the verdicts of its repetitions; left out: a pass. */
+      exitCode: z.number().int().optional(),
       metrics: z.record(z.string(), Figure),
     }),
   ),
@@ -130,6 +134,26 @@ export function settingParts(
   ];
 }
 
+/** An operation of which some calls failed. */
+export interface Failure {
+  readonly op: string;
+  readonly total: number;
+  readonly failed: number;
+  /** Names of outcomes: `enomem`. */
+  readonly errors: readonly string[];
+}
+
+/** What an experiment must say of failed operations, a sentence for each. */
+export const failureSentences = (failures: readonly Failure[]): string[] =>
+  failures.map(({ op, total, failed, errors }) => {
+    const names = errors.map((name) => (name === 'other_error' ? 'another error' : name.toUpperCase())).join(', ');
+    const ops = `${op}${op.endsWith('ch') ? 'es' : op.endsWith('s') ? '' : 's'}`;
+    const what = `${failed} of ${total} ${ops} were refused (${names})`;
+    return failed === total
+      ? `${what}: it has no latency of ${op}, and its throughput and waits are those of refusals`
+      : `${what}: its latencies of ${op} are those of the others, its throughput and waits of all`;
+  });
+
 /** How a figure stands to that of the base; `small`: it differs, by less than is worth a word. */
 export type Change = 'better' | 'worse' | 'same' | 'small' | 'unknown';
 
@@ -160,7 +184,11 @@ export interface Finding {
   readonly sentence: string;
 }
 
-export function findingsOf({ cells, minEffect }: Experiment): Finding[] {
+/** `map` of `map p99`, `wait mmap_write` of `wait mmap_write total`; a metric that is alone is its own family. */
+const familyOf = (metric: string): string => metric.replace(/ (mean|p50|p99|max|total)$/, '');
+
+/** Of each family the figure that differs most is named. */
+export function findingsOf({ cells, minEffect }: Pick<Experiment, 'cells' | 'minEffect'>): Finding[] {
   const [base, ...others] = cells;
   if (base === undefined) return [];
   return others.map((cell) => {
@@ -169,6 +197,7 @@ export function findingsOf({ cells, minEffect }: Experiment): Finding[] {
       figures
         .filter(([, figure]) => changeOf(figure, minEffect) === wanted)
         .toSorted(([, a], [, b]) => effectOf(b) - effectOf(a))
+        .filter(([name], i, all) => all.findIndex(([other]) => familyOf(other) === familyOf(name)) === i)
         .map(([name, figure]) => `${name} ${changeText(figure)}`);
     const [worse, better] = [list('worse'), list('better')];
     const name = cellName(cell);

@@ -1,12 +1,16 @@
 // slow: simulates repetitions
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';
 import { compareCells, compareText } from '../../src/cli/compare.ts';
-import { isRandom, runCells, type CellResults } from '../../src/cli/experiment.ts';
+import { figuresOf, isRandom, repetitionsOf, runCells, type CellResults } from '../../src/cli/experiment.ts';
+import { MIN_EFFECT_OPTION } from '../../src/cli/experiment-options.ts';
+import { virtualResults } from '../../src/cli/virtual-results.ts';
+import { simulateAll } from '../../src/worker/virtual-pool.ts';
+import { hostTasks } from '../../src/worker/virtual-run.ts';
 import { SETTING } from '../report/experiments.ts';
 import { pinstorm } from './in-process.ts';
 import { REGISTRY } from '../../src/cli/registry.ts';
@@ -34,6 +38,57 @@ function refusal(act: () => unknown): string {
   }
   return assert.fail('not refused');
 }
+
+/** Two guests of which no map fits the limit. */
+const REFUSED = `name: refused
+guests:
+  - class: tight
+    count: 2
+    memory: { size: 64MiB }
+    memlock: 64KiB
+    actors:
+      - { name: a, task: main, workload: map-unmap, options: { pages: 64 pages, stop_on_failure: false }, iterations: 8 }
+`;
+
+/** Runs `act` with a file that holds the scenario. */
+async function withFile<T>(yaml: string, act: (file: string) => Promise<T>): Promise<T> {
+  const dir = mkdtempSync(join(tmpdir(), 'pinstorm-experiment-'));
+  try {
+    const file = join(dir, 'scenario.yaml');
+    writeFileSync(file, yaml);
+    return await act(file);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+describe('operations that fail', () => {
+  const sentence = /16 of 16 maps were refused \(ENOMEM\): it has no latency of map/;
+  const flat = (out: string): string => out.replaceAll('\n', ' ');
+
+  it('are said for each variant and each cell, with the status of a single run', async () => {
+    await withFile(REFUSED, async (file) => {
+      const compared = await pinstorm(['compare', file, '--variants', 'E,I-none', '--quiet']);
+      assert.equal(compared.status, 99, compared.err);
+      assert.match(flat(compared.out), new RegExp(`E: ${sentence.source}`));
+      assert.match(flat(compared.out), /E: threshold crossed: op_errors\{op:map\} rate == 0/);
+      assert.doesNotMatch(flat(compared.out), /I-none: \d+ of/);
+
+      const swept = await pinstorm(['sweep', file, '--set', 'guests.tight.memlock=64KiB,1MiB', '--quiet']);
+      assert.equal(swept.status, 99, swept.err);
+      assert.match(flat(swept.out), new RegExp(`guests.tight.memlock 64KiB: ${sentence.source}`));
+      assert.doesNotMatch(flat(swept.out), /memlock 1MiB: /);
+    });
+  });
+
+  it('are said and cross nothing where the scenario expects them', async () => {
+    await withFile(`${REFUSED}expect: [{ map: ENOMEM }]\n`, async (file) => {
+      const { status, out, err } = await pinstorm(['compare', file, '--variants', 'D,E', '--quiet']);
+      assert.equal(status, 0, err);
+      for (const name of ['D', 'E']) assert.match(flat(out), new RegExp(`${name}: ${sentence.source}`));
+    });
+  });
+});
 
 describe('what is random', () => {
   const plansOf = (file: string) => {
@@ -113,6 +168,51 @@ describe('compare', () => {
   });
 });
 
+describe('one cell', () => {
+  it('has the figures of a single run with its seed', async () => {
+    const storm = [set('guests.small.count', '3'), set('guests.large.count', '1'), set('duration', '2s')];
+    const source = parsedFile('scenarios/boot-storm.yaml');
+    const [cell] = await runCells(source, storm, byVariant('D'), { repeat: 2, threads: 1 });
+    for (const [i, seed] of [1, 2].entries()) {
+      const overrides = [...storm, set('variant', 'D'), set('seed', String(seed))];
+      const plan = planRun(resolveScenario(source, REGISTRY, overrides), REGISTRY);
+      const results = virtualResults(plan, await simulateAll(hostTasks(plan), { threads: 1 }));
+      assert.deepEqual(cell?.figures[i], figuresOf(results), `seed ${seed}`);
+    }
+  });
+
+  it('is random with one repetition too, if its plan depends on the seed', async () => {
+    const storm = [set('guests.small.count', '2'), set('guests.large.count', '1'), set('duration', '1s')];
+    const cells = await runCells(parsedFile('scenarios/boot-storm.yaml'), storm, byVariant('D'), {
+      repeat: 1,
+      threads: 1,
+    });
+    assert.deepEqual(
+      cells.map(({ seeds, setting }) => [seeds.length, setting.random]),
+      [[1, true]],
+    );
+    assert.equal(repetitionsOf(cells, 5), 5);
+    const alike = cells.map((cell) => ({ ...cell, setting: { ...cell.setting, random: false } }));
+    assert.equal(repetitionsOf(alike, 5), 1, 'a stopped experiment counts what was to run, not --repeat');
+  });
+});
+
+describe('--min-effect', () => {
+  const { parse } = MIN_EFFECT_OPTION.minEffect;
+  it('takes shares from 0 % to 100 %', () => {
+    const shares = ['0%', '1%', '2.5%', '2.5 %', '100%'].map((given) => parse(given));
+    assert.deepEqual(shares, [0, 0.01, 0.025, 0.025, 1]);
+  });
+  for (const given of ['', '1', '0.01', '-1%', '101%', '1%%', '%', '1e1%', 'one%', '1.%']) {
+    it(`refuses '${given}'`, () => {
+      assert.match(
+        refusal(() => parse(given)),
+        /expected a share from 0% to 100%, such as 1%, got "/,
+      );
+    });
+  }
+});
+
 describe('sweep', () => {
   it('reads ranges and lists', () => {
     assert.deepEqual(parseAxis('guests=1..20:log2').values, ['1', '2', '4', '8', '16']);
@@ -160,6 +260,8 @@ describe('sweep', () => {
       seeds: [1],
       figures: [new Map([['throughput', { value: throughput, unit: 'per_second' as const }]])],
       violations: [],
+      failures: [],
+      exitCode: 0,
       setting: SETTING,
     });
     const axes = [parseAxis('variant=A,E'), parseAxis('guests=1,2,4,8')];
@@ -201,6 +303,8 @@ describe('sweep', () => {
       seeds: [1],
       figures: [new Map([['m', { value: 1, unit: 'count' as const }]])],
       violations: [],
+      failures: [],
+      exitCode: 0,
       setting: SETTING,
     };
     assert.match(sweepCsv([{ key: 'a,b', values: [], numeric: false }], [cell]), /^"say ""x"", y",m,count,1,1,1,0,1$/m);

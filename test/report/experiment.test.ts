@@ -4,7 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';
-import { changeOf, changeText, findingsOf, readExperiment, writeExperiment } from '../../src/report/experiment.ts';
+import {
+  changeOf,
+  changeText,
+  failureSentences,
+  findingsOf,
+  readExperiment,
+  writeExperiment,
+} from '../../src/report/experiment.ts';
 import { renderExperiment } from '../../src/report/html/experiment.ts';
 import { comparison, figure, sweep } from './experiments.ts';
 
@@ -95,4 +102,52 @@ test('the page says it in words first, and whatever the names are, they stay tex
   assert.equal(text.match(/<img/g), null);
   assert.equal(text.match(/<script/g)?.length, 3);
   assert.match(renderExperiment(sweep()), /throughput flattens at guests 4/);
+});
+
+test('of each family of figures the one that differs most is named, the largest difference first', () => {
+  const whole = comparison();
+  const against = (ratio: number) => ({ ratio, p: 0.001, significant: true });
+  const cells = whole.cells.slice(0, 2).map((cell, i) => {
+    const of = (ratio: number) => figure('ns', [ratio], i === 0 ? null : against(ratio));
+    const metrics = {
+      'map mean': of(1.2),
+      'map p50': of(1.1),
+      'map p99': of(1.4),
+      'map max': of(1.3),
+      'close mean': of(1.6),
+      'close max': of(1.5),
+      'wait mmap_write total': of(1.05),
+      'wait mmap_write p99': of(1.04),
+      duration: of(1.25),
+    };
+    return { ...cell, metrics };
+  });
+  assert.deepEqual(
+    findingsOf({ ...whole, cells }).map(({ sentence }) => sentence),
+    [
+      'A regression, B against A: worse in close mean +60 %, map p99 +40 %, duration +25 %, wait mmap_write total +5.0 %.',
+    ],
+  );
+});
+
+test('operations that failed are named with their errors, on the page too', () => {
+  const sentences = failureSentences([
+    { op: 'map', total: 512, failed: 512, errors: ['enomem'] },
+    { op: 'attach', total: 3, failed: 1, errors: ['einval', 'other_error'] },
+  ]);
+  assert.deepEqual(sentences, [
+    '512 of 512 maps were refused (ENOMEM): it has no latency of map, and its throughput and waits are those of refusals',
+    '1 of 3 attaches were refused (EINVAL, another error): its latencies of attach are those of the others, its throughput and waits of all',
+  ]);
+  const whole = comparison();
+  const cells = whole.cells
+    .filter(({ variant }) => variant === 'A' || variant === 'F')
+    .map((cell) => (cell.variant === 'A' ? { ...cell, failures: sentences, exitCode: 99 } : cell));
+  assert.match(renderExperiment({ ...whole, cells }), /verdict v-fail/);
+  assert.doesNotMatch(
+    renderExperiment({ ...whole, cells: cells.map(({ exitCode: _exitCode, ...cell }) => cell) }),
+    /verdict v-fail/,
+    'expected',
+  );
+  assert.match(renderExperiment({ ...whole, cells }), /<li>A: 512 of 512 maps were refused \(ENOMEM\): /);
 });

@@ -36,7 +36,7 @@ export const command = defineCommand({
       what: 'the same with runs/d-e/report.html',
     },
   ],
-  exits: [EXIT.violated],
+  exits: [EXIT.threshold, EXIT.violated],
   async run({ scenario }, options, interrupts) {
     const example = 'for example --variants A,B,D,E';
     if (options.variants === undefined) throw new UserError(EXIT.invalid, '--variants is missing', example);
@@ -44,14 +44,19 @@ export const command = defineCommand({
     const variants = variantList('--variants', options.variants);
     if (variants.length < 2) throw new UserError(EXIT.invalid, 'compare needs at least two variants', example);
     refuseBeside('--variants', ['variant'], overridesOf(options));
-    const [{ readSource }, { runCells }, { compareCells, compareText }, { stopOnInterrupt }, { simulationProgress }] =
-      await Promise.all([
-        import('../input.ts'),
-        import('../experiment.ts'),
-        import('../compare.ts'),
-        import('../interrupts.ts'),
-        import('../simulation-progress.ts'),
-      ]);
+    const [
+      { readSource },
+      { gravest, repetitionsOf, runCells },
+      { compareCells, compareText },
+      { stopOnInterrupt },
+      { simulationProgress },
+    ] = await Promise.all([
+      import('../input.ts'),
+      import('../experiment.ts'),
+      import('../compare.ts'),
+      import('../interrupts.ts'),
+      import('../simulation-progress.ts'),
+    ]);
     const cells = variants.map((value) => ({
       labels: { variant: value },
       overrides: [
@@ -64,11 +69,11 @@ export const command = defineCommand({
     const source = await readSource(scenario);
     const stop = stopOnInterrupt(interrupts);
     const results = await runCells(source, overridesOf(options), cells, { ...options, progress, stop, remote });
-    const stopped = stop.isSet;
     const repetitions = results[0]?.seeds.length ?? 0;
     if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
+    const planned = repetitionsOf(results, options.repeat);
+    const stopped = repetitions < planned;
     const table = compareCells(results, ({ labels }) => labels['variant'] ?? '');
-    const violated = results.filter(({ violations }) => violations.length > 0);
     if (options.json) {
       const facts = results.map(({ figures: _figures, labels: _labels, ...cell }) => cell);
       print(
@@ -76,9 +81,6 @@ export const command = defineCommand({
       );
     } else {
       print(compareText(table, variants, results, options.minEffect));
-      for (const { variant, violations } of violated) {
-        print(`variant ${variant} violated unexpectedly: ${violations.join(', ')}\n`);
-      }
     }
     if (options.out !== undefined) {
       const { saveExperiment } = await import('../experiment-output.ts');
@@ -93,8 +95,9 @@ export const command = defineCommand({
         minEffect,
       });
     }
-    if (stopped) say(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);
-    if (violated.length > 0) return EXIT.violated;
+    if (stopped) say(`pinstorm: stopped, these are ${repetitions} of ${planned} repetitions\n`);
+    const failed = gravest(results.map(({ exitCode }) => exitCode));
+    if (failed !== EXIT.ok) return failed;
     return stopped ? EXIT.stopped : EXIT.ok;
   },
 });

@@ -43,14 +43,14 @@ export const command = defineCommand({
       what: 'the regression of variant B',
     },
   ],
-  exits: [],
+  exits: [EXIT.threshold, EXIT.violated],
   async run({ scenario }, options, interrupts) {
     const axes: Axis[] = [...options.set];
     if (axes.length === 0)
       throw new UserError(EXIT.invalid, 'sweep needs at least one axis', 'for example --set variant=A,D,E');
     const [
       { readSource },
-      { runCells, summarise, metricsOf },
+      { gravest, repetitionsOf, runCells, summarise, metricsOf },
       { gridOf, kneesOf, sweepCsv, sweepText },
       { stopOnInterrupt },
       { simulationProgress },
@@ -82,9 +82,10 @@ export const command = defineCommand({
     const stop = stopOnInterrupt(interrupts);
     const how = { ...options, progress, stop, remote };
     const cells = await runCells(source, fixed, gridOf(axes), how);
-    const stopped = stop.isSet;
     const repetitions = cells[0]?.seeds.length ?? 0;
     if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
+    const planned = repetitionsOf(cells, options.repeat);
+    const stopped = repetitions < planned;
     const knees = kneesOf(axes, cells, 'throughput');
     if (options.csv !== undefined) writeResult(options.csv, sweepCsv(axes, cells), '--csv FILE');
     if (options.json) {
@@ -94,6 +95,8 @@ export const command = defineCommand({
         variant: cell.variant,
         seeds: cell.seeds,
         violations: cell.violations,
+        failures: cell.failures,
+        exitCode: cell.exitCode,
         setting: cell.setting,
         metrics: Object.fromEntries([...units].map(([metric, unit]) => [metric, { unit, ...summarise(cell, metric) }])),
       }));
@@ -112,8 +115,9 @@ export const command = defineCommand({
         minEffect: options.minEffect,
       });
     }
-    if (!stopped) return EXIT.ok;
-    say(`pinstorm: stopped, these are ${repetitions} of ${options.repeat} repetitions\n`);
-    return EXIT.stopped;
+    if (stopped) say(`pinstorm: stopped, these are ${repetitions} of ${planned} repetitions\n`);
+    const failed = gravest(cells.map(({ exitCode }) => exitCode));
+    if (failed !== EXIT.ok) return failed;
+    return stopped ? EXIT.stopped : EXIT.ok;
   },
 });

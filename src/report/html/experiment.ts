@@ -26,11 +26,13 @@ export function renderExperiment(experiment: Experiment): string {
   const curve = kind === 'sweep' && axes.some(({ numeric, values }) => numeric && values.length > 1);
   const title = `${kind === 'compare' ? 'Comparison' : 'Sweep'} of ${basename(scenario).replace(/\.ya?ml$/, '')}`;
   const findings = findingsOf(experiment);
-  const worst = findings.some(({ change }) => change === 'worse')
-    ? 'fail'
-    : findings.some(({ change }) => change === 'better')
-      ? 'pass'
-      : 'running';
+  const failed = cells.some(({ exitCode = 0 }) => exitCode !== 0);
+  const worst =
+    failed || findings.some(({ change }) => change === 'worse')
+      ? 'fail'
+      : findings.some(({ change }) => change === 'better')
+        ? 'pass'
+        : 'running';
   const random = cells.some(({ setting }) => setting.random);
   const repetitions = `${cells[0]?.seeds.length ?? 0} repetition${cells[0]?.seeds.length === 1 ? '' : 's'} each`;
   const violated = cells.filter(({ violations }) => violations.length > 0);
@@ -47,7 +49,7 @@ export function renderExperiment(experiment: Experiment): string {
       ['reproduce', 'Reproduce'],
     ],
     main: html`<section
-        class="verdict v-${kind === 'compare' ? worst : 'running'}"
+        class="verdict v-${kind === 'compare' || failed ? worst : 'running'}"
         id="verdict"
         aria-labelledby="verdict-title"
       >
@@ -63,6 +65,7 @@ export function renderExperiment(experiment: Experiment): string {
           ${violated.map(
             (cell) => html`<li>${cellName(cell)} violated unexpectedly: ${cell.violations.join(', ')}.</li>`,
           )}
+          ${cells.flatMap((cell) => (cell.failures ?? []).map((text) => html`<li>${cellName(cell)}: ${text}.</li>`))}
         </ul>
         <p class="lead">
           ${
