@@ -10,12 +10,14 @@ import { roundedBytes } from '../base/units-text.ts';
 import type { ActorPlan, GuestPlan, RunPlan } from '../engine/guest-plan.ts';
 import { actualSeries, Op, Outcome, OUTCOMES } from '../metrics/ops.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
+import type { MODEL_COUNTERS } from '../model/env.ts';
 import type { Variant } from '../model/kernels/variant.ts';
-import { FILES_MAX } from '../model/paths/files.ts';
+import { ALIKE, outcomeText, settingParts, type Setting } from '../report/experiment.ts';
+import { explainEntryLimit } from '../report/explanation.ts';
 import { percent, wrap } from '../report/format.ts';
 import type { Override } from '../scenario/overrides.ts';
-import { planRun } from '../scenario/plan.ts';
 import type { ParsedSource } from '../scenario/source.ts';
+import { plansOf, settingOf } from './experiment.ts';
 import { scenarioOf } from './scenario-file.ts';
 import { simulateAll } from '../worker/virtual-pool.ts';
 import type { StopSignal } from '../worker/stop-signal.ts';
@@ -35,9 +37,13 @@ export type Payer = 'mm' | 'user' | 'nobody';
 export interface Probe {
   /** Null: no limit. */
   readonly limitPages: number | null;
-  /** Requests for locked memory, and how many were refused, for whatever reason. */
+  /** Requests for locked memory that were granted or that the limit refused, and how many it refused. */
   readonly requests: number;
   readonly refused: number;
+  /** Requests that something else refused, by outcome (`enospc`): no limit would change that. */
+  readonly otherRefusals: Readonly<Record<string, number>>;
+  /** Of these, mappings beyond dma_entry_limit. */
+  readonly entryLimitRefusals: number;
   /** Most mappings in one container. */
   readonly mappings: number;
   /** Invariants that were violated. */
@@ -46,7 +52,7 @@ export interface Probe {
 
 export interface Advice {
   readonly variant: string;
-  /** Devices of a guest, each in a container of its own that maps what one alone would. */
+  /** Devices of a guest, each in a container of its own; a guest of which the scenario has more has those. */
   readonly devices: number;
   readonly payer: Payer;
   /** The smallest limit in pages; null: none is large enough, or not even the lack of one is. */
@@ -58,6 +64,8 @@ export interface Advice {
   readonly below: Probe | null;
   /** Simulations of the whole fleet it took. */
   readonly simulations: number;
+  readonly seeds: readonly number[];
+  readonly setting: Setting;
 }
 
 export interface AdviseOptions {
@@ -77,6 +85,8 @@ export interface Advised {
   readonly guests: number;
   readonly seeds: readonly number[];
   readonly cells: readonly Advice[];
+  /** Limits that were asked for; fewer `cells`: it was stopped. */
+  readonly wanted: number;
   /** Said below the table. */
   readonly notes: readonly string[];
 }
@@ -90,30 +100,25 @@ export const payerOf = (variant: Variant): Payer =>
       ? 'user'
       : 'nobody';
 
-/** A guest with `devices` devices, each behind containers of its own; whatever names a container is done once for each. */
+/**
+ * A guest with `devices` devices in all, each behind a container of its own. Those that the scenario has count; further ones are
+ * copies of them in turn. A guest that has more stays as it is.
+ */
 export function withDevices(guest: GuestPlan, devices: number): GuestPlan {
-  const containers = guest.containers * devices;
-  if (containers > FILES_MAX) {
-    throw new UserError(
-      EXIT.invalid,
-      `${devices} devices of class ${guest.class} need ${containers} containers, a guest has at most ${FILES_MAX}`,
-      'use a smaller list, for example --devices 1,2,4',
-    );
-  }
-  const further = Array.from({ length: devices - 1 }, (_, i) => i + 1).flatMap((device) =>
-    guest.actors.filter(namesContainer).map((actor): ActorPlan => {
-      const container = Number(actor.options['container']) + device * guest.containers;
-      // There is one main thread.
-      const task = actor.task === 'main' ? 'thread' : actor.task;
-      return {
-        ...actor,
-        name: `${actor.name}-device-${device}`,
-        task,
-        options: { ...actor.options, container },
-      };
-    }),
+  const { containers } = guest;
+  const further = Array.from({ length: Math.max(0, devices - containers) }, (_, i) => containers + i).flatMap(
+    (container) =>
+      guest.actors
+        .filter((actor) => actor.options['container'] === container % containers)
+        .map((actor): ActorPlan => ({
+          ...actor,
+          name: `${actor.name}-device-${container}`,
+          // There is one main thread.
+          task: actor.task === 'main' ? 'thread' : actor.task,
+          options: { ...actor.options, container },
+        })),
   );
-  return { ...guest, containers, actors: [...guest.actors, ...further] };
+  return { ...guest, containers: Math.max(containers, devices), actors: [...guest.actors, ...further] };
 }
 
 const namesContainer = (actor: ActorPlan): boolean => typeof actor.options['container'] === 'number';
@@ -194,9 +199,12 @@ function* smallest(
 }
 
 interface Search {
+  readonly setting: Setting;
   readonly variant: Variant;
   readonly devices: number;
   readonly plans: readonly RunPlan[];
+  /** Guests as the scenario has them. */
+  readonly given: readonly GuestPlan[];
   readonly formula: number;
   readonly steps: ReturnType<typeof smallest>;
   /** The limit to be tried next; undefined when the search is over. */
@@ -205,7 +213,7 @@ interface Search {
   simulations: number;
 }
 
-/** @throws UserError for a faulty scenario, or devices that need more containers than there are. */
+/** @throws UserError for a faulty scenario. */
 export async function advise(
   source: ParsedSource,
   overrides: readonly Override[],
@@ -213,22 +221,33 @@ export async function advise(
 ): Promise<Advised> {
   const ok = (probe: Probe): boolean => shareOf(probe) <= maxFailures;
   const origin = { kind: 'flag', text: '--variants' } as const;
-  const plansOf = (variant: string): RunPlan[] => {
-    const resolved = scenarioOf(source, [...overrides, { path: 'variant', value: variant, origin }]);
-    return Array.from({ length: repeat }, (_, i) => {
-      const seed = (resolved.scenario.seed + i) % 2 ** 32;
-      return planRun({ ...resolved, scenario: { ...resolved.scenario, seed } }, REGISTRY);
-    });
-  };
   const searches = variants.flatMap((name) => {
-    const plans = plansOf(name);
-    return devices.map((n): Search => {
-      const variant = resolveVariant((plans[0] as RunPlan).variant);
+    const resolved = scenarioOf(source, [...overrides, { path: 'variant', value: name, origin }]);
+    const planned = plansOf(resolved, repeat);
+    // Where nothing is drawn, one seed stands for all.
+    const plans = planned.random ? planned.plans : planned.plans.slice(0, 1);
+    const [first] = plans as [RunPlan];
+    const variant = resolveVariant(first.variant);
+    const setting = settingOf(first, planned.random);
+    // Devices that every guest has anyway make no row of their own.
+    const least = Math.min(...first.guests.map(({ containers }) => containers));
+    return [...new Set(devices.map((n) => Math.max(n, least)))].map((n): Search => {
       const own = plans.map((plan) => ({ ...plan, guests: plan.guests.map((guest) => withDevices(guest, n)) }));
       const formula = Math.max(...own.map((plan) => formulaPages(plan.guests, payerOf(variant))));
       const steps = smallest(formula, ok);
       const next = steps.next().value as number | null;
-      return { variant, devices: n, plans: own, formula, steps, next, found: null, simulations: 0 };
+      return {
+        setting,
+        variant,
+        devices: n,
+        plans: own,
+        given: first.guests,
+        formula,
+        steps,
+        next,
+        found: null,
+        simulations: 0,
+      };
     });
   });
   for (;;) {
@@ -247,7 +266,7 @@ export async function advise(
   }
   const over = searches.filter((search) => search.found !== null);
   if (over.length === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a limit was found');
-  const cells = over.map(({ variant, devices: n, formula, found, simulations }): Advice => {
+  const cells = over.map(({ setting, variant, devices: n, plans, formula, found, simulations }): Advice => {
     const { at, below } = found as NonNullable<Search['found']>;
     return {
       variant: variant.id,
@@ -258,11 +277,13 @@ export async function advise(
       at,
       below,
       simulations,
+      seeds: plans.map(({ seed }) => seed),
+      setting,
     };
   });
   const [plan] = searches[0]?.plans ?? [];
   const seeds = searches[0]?.plans.map(({ seed }) => seed) ?? [];
-  const facts = { name: plan?.name ?? '', guests: plan?.guests.length ?? 0, seeds, cells };
+  const facts = { name: plan?.name ?? '', guests: plan?.guests.length ?? 0, seeds, cells, wanted: searches.length };
   return { ...facts, notes: notesOf(cells, searches, ok) };
 }
 
@@ -286,9 +307,16 @@ async function probeAll(
   );
   const hosts = await simulateAll(tasks, { threads, stop });
   return slices.map((runs, i) => {
-    const probes = runs.map(({ plan, from, to }) => probeOf(plan, hosts.slice(from, to)));
+    const limitPages = searches[i]?.next ?? null;
+    const probes = runs.map(({ plan, from, to }) => probeOf(plan, hosts.slice(from, to), limitPages));
+    const otherRefusals: Record<string, number> = {};
+    for (const [outcome, n] of probes.flatMap((p) => Object.entries(p.otherRefusals))) {
+      otherRefusals[outcome] = (otherRefusals[outcome] ?? 0) + n;
+    }
     return {
-      limitPages: searches[i]?.next ?? null,
+      limitPages,
+      otherRefusals,
+      entryLimitRefusals: probes.reduce((n, p) => n + p.entryLimitRefusals, 0),
       requests: probes.reduce((n, p) => n + p.requests, 0),
       refused: probes.reduce((n, p) => n + p.refused, 0),
       mappings: Math.max(...probes.map((p) => p.mappings)),
@@ -297,20 +325,32 @@ async function probeAll(
   });
 }
 
-function probeOf(plan: RunPlan, hosts: readonly HostResult[]): Omit<Probe, 'limitPages'> {
+/**
+ * The limit refuses with ENOMEM, or mlock with EPERM where it is 0; other reasons for ENOMEM, such as injected faults, are told
+ * apart by the model's counter of its refusals. A call that a signal interrupted was neither granted nor refused.
+ */
+function probeOf(plan: RunPlan, hosts: readonly HostResult[], limitPages: number | null): Omit<Probe, 'limitPages'> {
   const broken = hosts.find(({ error }) => error !== null)?.error;
   if (broken !== undefined) throw new UserError(EXIT.inconclusive, `a guest ended with an error: ${broken}`);
   const snapshot = mergedSnapshot(plan, hosts);
   const count = (op: number, outcome: number): number => snapshot.count(actualSeries(op, outcome));
-  let requests = 0;
-  let granted = 0;
-  for (const op of REQUESTS) {
-    for (let outcome = 0; outcome < OUTCOMES.length; outcome += 1) requests += count(op, outcome);
-    granted += count(op, Outcome.ok);
-  }
+  const counter = (name: (typeof MODEL_COUNTERS)[number]): number =>
+    snapshot.counters[snapshot.layout.counterNames.indexOf(name)] ?? 0;
+  const all = (outcome: number): number => REQUESTS.reduce((n, op) => n + count(op, outcome), 0);
+  const granted = all(Outcome.ok);
+  const denied = limitPages === 0 ? count(Op.mlock, Outcome.other_error) : 0;
+  const over = Math.min(all(Outcome.enomem), counter('limit_refusals'));
+  const others = OUTCOMES.flatMap((name, outcome): [string, number][] => {
+    if (outcome === Outcome.ok || outcome === Outcome.interrupted) return [];
+    const ofLimit = outcome === Outcome.enomem ? over : outcome === Outcome.other_error ? denied : 0;
+    const n = all(outcome) - ofLimit;
+    return n === 0 ? [] : [[name, n]];
+  });
   return {
-    requests,
-    refused: requests - granted,
+    requests: granted + over + denied,
+    refused: over + denied,
+    otherRefusals: Object.fromEntries(others),
+    entryLimitRefusals: counter('entry_limit_refusals'),
     mappings: Math.max(0, ...hosts.map(({ mappingsMax }) => mappingsMax)),
     violations: [...new Set(hosts.flatMap(({ violationCounts }) => Object.keys(violationCounts)))],
   };
@@ -346,11 +386,29 @@ function notesOf(cells: readonly Advice[], searches: readonly Search[], ok: (pro
   if (formula > 0 && !searches.some(({ plans: [plan] }) => plan?.guests.some((g) => g.actors.some(namesContainer)))) {
     notes.push('No workload of the scenario names a container, so the number of devices changes nothing.');
   }
+  const given = new Map((searches[0]?.given ?? []).filter(({ containers }) => containers > 1).map((g) => [g.class, g]));
+  for (const { class: name, containers } of given.values()) {
+    notes.push(
+      `Class ${name} has ${containers} containers in the scenario: these are ${containers} devices. ` +
+        'A row of more adds copies of them, a row of fewer leaves them as they are.',
+    );
+  }
   for (const cell of cells) {
     const why = differenceOf(cell, ok);
-    if (why !== null) notes.push(`${cell.variant}, ${plural(cell.devices, 'device')}: ${why}`);
+    const name = `${cell.variant}, ${plural(cell.devices, 'device')}`;
+    if (why !== null) notes.push(`${name}: ${why}`);
+    const others = othersOf(cell.at);
+    if (others !== null) notes.push(`${name}: ${others}`);
   }
   return notes;
+}
+
+/** What no limit would change; null: nothing else was refused. */
+function othersOf({ otherRefusals, entryLimitRefusals }: Probe): string | null {
+  const counts = Object.entries(otherRefusals).map(([name, n]) => `${n} with ${outcomeText(name)}`);
+  if (counts.length === 0) return null;
+  const left = `The limit has no part in refusals of other kinds, which are left out: ${counts.join(', ')}.`;
+  return entryLimitRefusals === 0 ? left : `${left} ${explainEntryLimit(entryLimitRefusals)}`;
 }
 
 const sizeOf = (guest: GuestPlan): number => heldBy(guest).reduce((n, { mapped, mlocked }) => n + mapped + mlocked, 0);
@@ -361,9 +419,7 @@ function differenceOf(cell: Advice, ok: (probe: Probe) => boolean): string | nul
   if (limitPages === null) {
     if (ok(at)) return 'no limit is large enough, only the lack of one: what is charged grows without bound.';
     const share = `${percent(shareOf(at))} of requests fail even with RLIM_INFINITY`;
-    return at.violations.includes('wrap')
-      ? `${share}: locked_vm goes below zero for moments, and then exceeds any limit. Only CAP_IPC_LOCK helps.`
-      : `${share}: something else refuses them.`;
+    return `${share}: locked_vm goes below zero for moments, and then exceeds any limit. Only CAP_IPC_LOCK helps.`;
   }
   const by = limitPages - formula;
   if (by === 0) return null;
@@ -374,6 +430,9 @@ function differenceOf(cell: Advice, ok: (probe: Probe) => boolean): string | nul
   }
   if (at.violations.includes('limit-bypass'))
     return `${pages} less than the formula: updates that wait are not seen by the test, so more is pinned than the limit allows.`;
+  if (Object.keys(at.otherRefusals).length > 0) {
+    return `${pages} less than the formula: what something else refuses is not locked.`;
+  }
   return `${pages} less than the formula: not everything is locked at the same time, or some refusals are allowed.`;
 }
 
@@ -382,8 +441,7 @@ const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' 
 const kib = (pages: number): string => String((pages * PAGE_BYTES) / 1024);
 
 /** The table for people, at most 80 columns. */
-export function adviceText({ name, guests, seeds, cells, notes }: Advised, maxFailures: number): string {
-  const seedText = seeds.length === 1 ? `seed ${seeds[0]}` : `seeds ${seeds[0]} to ${seeds.at(-1)}`;
+export function adviceText({ name, guests, cells, notes }: Advised, maxFailures: number): string {
   const rows = cells.map(({ variant, devices, limitPages, formulaPages: formula, at, below }) => [
     variant,
     String(devices),
@@ -398,13 +456,16 @@ export function adviceText({ name, guests, seeds, cells, notes }: Advised, maxFa
   const line = (cols: readonly string[]): string =>
     cols.map((col, i) => (i === 0 ? col.padEnd(widths[i] as number) : col.padStart(widths[i] as number))).join('  ');
   return [
-    `${name}: ${plural(guests, 'guest')}, ${seedText}`,
+    `${name}: ${plural(guests, 'guest')}`,
     `The smallest limit at which at most ${percent(maxFailures)} of requests for locked memory are`,
     'refused, in KiB; the most mappings of one container; what a page less refuses.',
     '',
     line(head).trimEnd(),
     ...rows.map((row) => line(row).trimEnd()),
     ...notes.flatMap((note) => ['', ...wrap(note, 80)]),
+    '',
+    ...(cells.some(({ setting }) => setting.random) ? [] : [ALIKE]),
+    ...wrap(`${settingParts(cells).join('; ')}.`, 80),
     '',
   ].join('\n');
 }

@@ -143,10 +143,13 @@ export interface Failure {
   readonly errors: readonly string[];
 }
 
+/** An outcome as an error: ENOMEM of `enomem`. */
+export const outcomeText = (name: string): string => (name === 'other_error' ? 'another error' : name.toUpperCase());
+
 /** What an experiment must say of failed operations, a sentence for each. */
 export const failureSentences = (failures: readonly Failure[]): string[] =>
   failures.map(({ op, total, failed, errors }) => {
-    const names = errors.map((name) => (name === 'other_error' ? 'another error' : name.toUpperCase())).join(', ');
+    const names = errors.map(outcomeText).join(', ');
     const ops = `${op}${op.endsWith('ch') ? 'es' : op.endsWith('s') ? '' : 's'}`;
     const what = `${failed} of ${total} ${ops} were refused (${names})`;
     return failed === total

@@ -19,9 +19,13 @@ export function explain(
     refusals > 0
       ? `${times(refusals)} an operation was refused because ${quota(policy)} had reached RLIMIT_MEMLOCK.`
       : updates(accounting, counters, policy);
-  if (full === 0) return first;
+  return full === 0 ? first : `${first} ${explainEntryLimit(full)}`;
+}
+
+/** Why `refusals` mappings were refused with ENOSPC. */
+export function explainEntryLimit(refusals: number): string {
   return (
-    `${first} ${times(full)} a mapping was refused with ENOSPC because its container held ${DMA_ENTRY_LIMIT}, which is ` +
+    `${times(refusals)} a mapping was refused with ENOSPC because its container held ${DMA_ENTRY_LIMIT}, which is ` +
     'dma_entry_limit: map larger pieces, or raise that parameter of the module vfio_iommu_type1.'
   );
 }

@@ -10,8 +10,9 @@ export const command = defineCommand({
     'Says how much memory the guests of a scenario must be allowed to lock (RLIMIT_MEMLOCK, ulimit -l): the smallest limit at ' +
     'which no more than a stated share of their requests for locked memory (map, pin, mlock, attach) is refused, for each ' +
     'variant and number of devices. The limit is searched by simulating the scenario, to the page, with CAP_IPC_LOCK taken ' +
-    'away; beside it stands the formula that explains it, and where the two differ, why. A device is a container of its own ' +
-    'that maps what the scenario maps through one, as each device has behind a vIOMMU.',
+    'away; beside it stands the formula that explains it, and where the two differ, why. Requests that something else refuses are left ' +
+    'out. A device is a container of its own, as each device has behind a vIOMMU: those that the scenario has count, and ' +
+    'further ones map what these map.',
   arguments: { scenario: required('scenario file, - for standard input; for example scenarios/boot-storm.yaml') },
   options: {
     ...SCENARIO_OPTIONS,
@@ -21,7 +22,7 @@ export const command = defineCommand({
     }),
     devices: value({
       placeholder: 'list',
-      help: 'devices of a guest, comma-separated',
+      help: 'devices of a guest in all, comma-separated',
       default: '1,2,4',
       parse(given): string {
         if (/^([1-9]|1[0-6])(,([1-9]|1[0-6]))*$/.test(given)) return given;
@@ -76,7 +77,7 @@ export const command = defineCommand({
     const stop = stopOnInterrupt(interrupts);
     const how = { ...options, variants, devices, maxFailures, onProgress: progress.update, stop };
     const advised = await advise(await readSource(scenario), sets, how);
-    const stopped = stop.isSet;
+    const stopped = advised.cells.length < advised.wanted;
     progress.end();
     if (options.json) {
       const share = (probe: Parameters<typeof shareOf>[0] | null): object | null =>
@@ -93,8 +94,7 @@ export const command = defineCommand({
       print(adviceText(advised, maxFailures));
     }
     if (!stopped) return EXIT.ok;
-    const of = variants.length * devices.length;
-    say(`pinstorm: stopped, these are ${advised.cells.length} of ${of} limits\n`);
+    say(`pinstorm: stopped, these are ${advised.cells.length} of ${advised.wanted} limits\n`);
     return EXIT.stopped;
   },
 });
