@@ -17,7 +17,7 @@ import { REGISTRY } from '../../src/cli/registry.ts';
 import type { ActorPlan } from '../../src/engine/guest-plan.ts';
 import { planRun } from '../../src/scenario/plan.ts';
 import { resolveScenario } from '../../src/scenario/validate.ts';
-import { gridOf, kneesOf, parseAxis, sweepCsv } from '../../src/cli/sweep.ts';
+import { gridOf, kneesOf, parseAxis, sweepCsv, sweepText } from '../../src/cli/sweep.ts';
 import { parsedFile } from '../scenario/read.ts';
 
 const flag = { kind: 'flag' as const, text: 'test' };
@@ -273,6 +273,12 @@ describe('sweep', () => {
         ['E', 2],
       ],
     );
+    const caveat = /Each knee rests on 1 repetition: use --repeat 5/;
+    const textOf = (given: readonly CellResults[]): string =>
+      sweepText(axes, given, ['throughput'], kneesOf(axes, given, 'throughput'));
+    assert.match(textOf(cells), /^variant=E: throughput flattens at guests=2$/m);
+    assert.match(textOf(cells), caveat);
+    assert.doesNotMatch(textOf(cells.map((one) => ({ ...one, seeds: [1, 2] }))), caveat);
   });
 
   it('writes a CSV that other programs read, from the command line too', async () => {

@@ -151,3 +151,14 @@ test('operations that failed are named with their errors, on the page too', () =
   );
   assert.match(renderExperiment({ ...whole, cells }), /<li>A: 512 of 512 maps were refused \(ENOMEM\): /);
 });
+
+test('the plots of a sweep name the settings once and each row by its values, and a knee of one repetition says so', () => {
+  const whole = sweep();
+  assert.match(renderExperiment(whole), /Rows: variant, guests\. /);
+  assert.match(renderExperiment(whole), />E, 4</);
+  assert.doesNotMatch(renderExperiment(whole), /Each knee rests on/);
+  const cells = whole.cells.map((cell) => ({ ...cell, seeds: [1] }));
+  assert.match(renderExperiment({ ...whole, cells }), /Each knee rests on 1 repetition: use --repeat 5/);
+  const alike = cells.map((cell) => ({ ...cell, setting: { ...cell.setting, random: false } }));
+  assert.doesNotMatch(renderExperiment({ ...whole, cells: alike }), /Each knee rests on/);
+});
