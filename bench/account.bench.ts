@@ -8,12 +8,12 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { monotonicMs } from '../src/coordinator/redis.ts';
-import type { GuestPlan, RunPlan } from '../src/engine/guest-plan.ts';
+import type { DeferredUpdate } from '../src/emulator/emulator.ts';
+import { WallEmulator } from '../src/emulator/wall-emulator.ts';
+import type { GuestPlan, RunPlan } from '../src/engine/plan.ts';
 import { DEFAULT_PROFILE } from '../src/engine/profile.ts';
+import { monotonicMs } from '../src/engine/wall/clock.ts';
 import { actualSeries, Op, Outcome } from '../src/metrics/ops.ts';
-import type { DeferredUpdate } from '../src/worker/emulator-api.ts';
-import { WallEmulator } from '../src/worker/emulator.ts';
 
 const ROUNDS = 3;
 const BARE_OPS = 20_000_000;

@@ -6,13 +6,14 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { Direct } from '../src/engine/direct.ts';
 import { buildGuest } from '../src/engine/guest.ts';
-import type { GuestPlan } from '../src/engine/guest-plan.ts';
 import { BUFFER_PAGE } from '../src/engine/machine.ts';
+import type { GuestPlan } from '../src/engine/plan.ts';
 import { Arena, capacityFor } from '../src/model/arena.ts';
+import { MAP_ARGSZ } from '../src/model/ioctl-args.ts';
 import { resolveVariant } from '../src/model/kernels/index.ts';
 import { STRUCT_NAMES, STRUCTS } from '../src/model/layout.ts';
 import { containerOf } from '../src/model/paths/files.ts';
-import { MAP_ARGSZ, vfioDmaDoMap } from '../src/model/paths/map.ts';
+import { vfioDmaDoMap } from '../src/model/paths/map.ts';
 
 const GUESTS = 10_000;
 const MAPPINGS = 100;

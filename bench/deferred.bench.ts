@@ -10,10 +10,10 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { Queue, Worker } from 'bullmq';
 import { startPrivateRedis } from '../src/coordinator/private-redis.ts';
-import { openRedis, type RedisTarget } from '../src/coordinator/redis.ts';
+import type { DeferredPort, DeferredUpdate } from '../src/emulator/emulator.ts';
+import { IdSet } from '../src/emulator/id-set.ts';
+import { openRedis, type RedisTarget } from '../src/wire/redis.ts';
 import { DeferredPipeline, encodeJob } from '../src/worker/deferred.ts';
-import type { DeferredPort, DeferredUpdate } from '../src/worker/emulator-api.ts';
-import { IdSet } from '../src/worker/id-set.ts';
 
 const BATCH = 100;
 const JOBS_IN_FLIGHT = 64;

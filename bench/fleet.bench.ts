@@ -10,12 +10,12 @@ import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { REGISTRY } from '../src/cli/registry.ts';
-import { virtualResults } from '../src/cli/virtual-results.ts';
+import { simulateAll } from '../src/emulator/host-pool.ts';
+import { hostTasks } from '../src/emulator/host-result.ts';
+import { REGISTRY } from '../src/run/registry.ts';
+import { virtualResults } from '../src/run/simulated-results.ts';
 import { planRun } from '../src/scenario/plan.ts';
 import { resolveScenario } from '../src/scenario/validate.ts';
-import { simulateAll } from '../src/worker/virtual-pool.ts';
-import { hostTasks } from '../src/worker/virtual-run.ts';
 import { parsedFile } from '../test/scenario/read.ts';
 
 const SELF = fileURLToPath(import.meta.url);

@@ -7,7 +7,7 @@
  * All is CPU time and counts taken from the kernel and from Redis over the same window, while every worker runs its guests: on a
  * machine with few cores workers slow one another down, but what one of them costs does not change.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
@@ -15,12 +15,12 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Redis } from 'ioredis';
-import { fit, simulate } from './scale-model.ts';
 import { startPrivateRedis } from '../src/coordinator/private-redis.ts';
-import { WorkerMessage } from '../src/coordinator/protocol.ts';
-import { openRedis } from '../src/coordinator/redis.ts';
 import { statsLayout } from '../src/engine/stats-layout.ts';
 import { decodeSnapshot, Snapshot } from '../src/metrics/snapshot.ts';
+import { WorkerMessage } from '../src/wire/messages.ts';
+import { openRedis } from '../src/wire/redis.ts';
+import { fit, simulate } from './scale-model.ts';
 
 const MAIN = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
 const most = Number(process.argv[2] ?? 7);

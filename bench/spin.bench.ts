@@ -5,14 +5,14 @@
  * copy a path and executes every class of interleavings from the start. Writes bench/results/spin.json.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { CASE_DEFAULTS, type ExploreCase } from '../src/engine/case.ts';
-import { Execution } from '../src/engine/explore.ts';
+import { CASE_DEFAULTS, type ExploreCase } from '../src/engine/explore/case.ts';
+import { DfsStrategy } from '../src/engine/explore/dfs.ts';
+import { Execution } from '../src/engine/explore/execution.ts';
+import { search } from '../src/engine/explore/search.ts';
 import { resolveVariant } from '../src/model/kernels/index.ts';
-import { DfsStrategy } from '../src/schedule/dfs.ts';
-import { search } from '../src/schedule/search.ts';
 
 const SIZES = [1, 2, 3] as const;
 const seconds = (start: bigint): number => Number(process.hrtime.bigint() - start) / 1e9;

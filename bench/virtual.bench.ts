@@ -9,18 +9,21 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
-import type { GuestPlan } from '../src/engine/guest-plan.ts';
+import type { HostTask } from '../src/emulator/host-result.ts';
+import { simulateHost } from '../src/emulator/host-run.ts';
+import type { GuestPlan } from '../src/engine/plan.ts';
 import { DEFAULT_PROFILE } from '../src/engine/profile.ts';
-import { simulateHost, type HostTask } from '../src/worker/virtual-run.ts';
 
 const ROUNDS = 5;
 const PYTHON = '/usr/bin/python3';
+
 /** ns before, in and after the lock. */
 type Loop = readonly [before: number, hold: number, after: number];
 const QUIET: Loop = [15_360, 20, 200];
 const BUSY: Loop = [1_000, 200, 100];
 const THREADS = 4;
 const PAGE = 4096;
+
 /** Work, the lock, the hold, its release, work: what SimPy's process goes through as well. */
 const STEPS_PER_CHUNK = 5;
 

@@ -48,7 +48,7 @@ build() {
   # Stamped with the time before the build, so that a file saved meanwhile counts as newer.
   : >"$root/dist/.building"
   # The projects of their own are what runs in the browser and what drives one: they have the DOM.
-  for project in tsconfig.json src/ui test/ui; do
+  for project in tsconfig.json src/report/browser test/ui; do
     (cd "$root" && node_modules/.bin/tsc -p "$project" >&2) ||
       die 70 'the build failed (see above)' 'undo local changes of the sources, or mend them'
   done

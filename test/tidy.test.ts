@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { noCircle, noClimb } from './tidy/circles.ts';
 import * as rules from './tidy/rules.ts';
-import { listFiles, parseSource, readSource, type Finding } from './tidy/source.ts';
+import { type Finding, listFiles, parseSource, readSource } from './tidy/source.ts';
 
 const files = listFiles('.');
 const sources = files.filter((f) => /^(src|test|bench|dashboards)\/.*\.ts$/.test(f)).map(readSource);
@@ -14,6 +15,8 @@ function assertNone(findings: readonly Finding[]): void {
 
 const RULES: Readonly<Record<string, rules.Rule>> = {
   'imports run one way': rules.importDirection,
+  'no circle of files': noCircle,
+  'no folder stands above and below another': noClimb,
   'no real clock and no unseeded randomness below the drivers': rules.noRealClock,
   'Math.random is never used': rules.noUnseededRandom,
   'no unfinished marks, no suppressed type errors': rules.noLooseEnds,
@@ -21,9 +24,14 @@ const RULES: Readonly<Record<string, rules.Rule>> = {
   'no test is left out': rules.noTestLeftOut,
   'every call of a path is driven': rules.pathsAreDriven,
   'no giant files': rules.noGiantFile,
+  'no giant functions': rules.noGiantFunction,
+  'no comment wider than the code': rules.noWideComment,
   'what is printed goes one way': rules.outputHasOneWay,
 };
 for (const [name, rule] of Object.entries(RULES)) test(name, () => assertNone(rule(sources)));
+
+test('no dead file', () => assertNone(rules.noDeadFile(sources)));
+test('no permission that nothing uses', () => assert.deepEqual(rules.unusedPermissions(sources), []));
 
 test('no unfinished marks and no paths of one machine in any text file', () => {
   const binary = /\.(png|jpe?g|gif|ico|woff2?|gz|hlog)$|^package-lock\.json$/;
@@ -48,20 +56,13 @@ test('each rule finds what it is for', () => {
     ['src/model/a.ts', `await import('../engine/b.ts');`, '1 src/model imports src/engine/b.ts'],
     ['src/base/a.ts', `new URL('../model/b.js', import.meta.url);`, '1 src/base imports src/model/b.ts'],
     ['src/base/a.ts', `new URL('../../package.json', import.meta.url);`],
-    [
-      'src/report/a.ts',
-      `import '../engine/guest-plan.ts'; import '../engine/b.ts';`,
-      '1 src/report imports src/engine/b.ts',
-    ],
-    [
-      'src/workload/a.ts',
-      `import '../metrics/ops.ts'; import '../metrics/b.ts';`,
-      '1 src/workload imports src/metrics/b.ts',
-    ],
+    ['src/guest/a.ts', `import '../metrics/ops.ts'; import '../metrics/b.ts';`, '1 src/guest imports src/metrics/b.ts'],
+    ['src/worker/a.ts', `import '../coordinator/b.ts';`, '1 src/worker imports src/coordinator/b.ts'],
+    ['src/coordinator/a.ts', `import '../worker/b.ts';`, '1 src/coordinator imports src/worker/b.ts'],
     ['src/base/a.ts', `import '../../test/b.ts';`, '1 imports test/b.ts'],
     ['src/new/a.ts', '', '1 src/new has no place in the layers'],
-    ['src/worker/a.ts', `import 'bullmq'; import 'piscina';`, '1 imports bullmq'],
-    ['src/coordinator/queue.ts', `import 'bullmq';`],
+    ['src/emulator/a.ts', `import 'bullmq'; import 'piscina';`, '1 imports bullmq'],
+    ['src/wire/queue.ts', `import 'bullmq';`],
     ['src/scenario/a.ts', `import 'node:worker_threads';`, '1 imports node:worker_threads'],
     ['src/model/a.ts', `// Date.now()\nconst Dates = 'performance';\nx.performance; ({ Date: 1 });`],
     [
@@ -73,13 +74,13 @@ test('each rule finds what it is for', () => {
     ],
     ['src/model/a.ts', `process.hrtime.bigint(); ({ performance });`, '1 uses process.hrtime', '1 uses performance'],
     [
-      'src/engine/virtual.ts',
+      'src/engine/virtual/virtual-actor.ts',
       `import { setTimeout } from 'node:timers/promises';`,
       '1 uses setTimeout',
       '1 uses setTimeout',
       '1 imports node:timers/promises',
     ],
-    ['src/engine/wall.ts', `performance.now();`],
+    ['src/engine/wall/wall-loop.ts', `performance.now();`],
     ['src/engine/wall/loop.ts', `performance.now();`],
     ['src/cli/a.ts', `Date.now(); Math.random();`, '1 uses Math.random'],
     ['src/cli/a.ts', `process.exit(1);\nconsole.log(x)`, '1 uses process.exit', '2 uses console.log'],
@@ -97,11 +98,31 @@ test('each rule finds what it is for', () => {
       '4 up never runs',
     ],
     ['src/cli/a.ts', 'f();\n'.repeat(rules.MAX_LINES)],
-    ['src/cli/a.ts', 'f();\n'.repeat(rules.MAX_LINES + 1), '602 601 lines'],
+    ['src/cli/a.ts', 'f();\n'.repeat(rules.MAX_LINES + 1), '402 401 lines'],
+    ['src/cli/a.ts', `const g = () => {\n${'f();\n'.repeat(rules.MAX_FUNCTION_LINES - 2)}};`],
+    ['src/cli/a.ts', `const g = () => {\n${'f();\n'.repeat(rules.MAX_FUNCTION_LINES - 1)}};`, '1 g has 71 lines'],
+    ['src/cli/a.ts', `// ${'x'.repeat(117)}\nf();`],
+    ['src/cli/a.ts', `\n// ${'x'.repeat(118)}\nf();`, '2 a comment of 121 columns'],
     ['src/cli/a.ts', `const x = '/${home}/me/x'; const y = 'a/${home}/b';`, `1 the path /${home}/ of one machine`],
   ];
   for (const [path, text, ...expected] of cases)
     assert.deepEqual(found(path, text).toSorted(), expected.toSorted(), `${path}: ${text.slice(0, 80)}`);
+});
+
+test('circles are found, also by types, and folders that stand above each other', () => {
+  const planted = [
+    parseSource('src/model/a.ts', `import type { B } from './paths/b.ts';`),
+    parseSource('src/model/paths/b.ts', `import './c.ts';`),
+    parseSource('src/model/paths/c.ts', `import '../a.ts';`),
+    parseSource('src/model/paths/d.ts', `import '../kernels/e.ts';`),
+    parseSource('src/model/kernels/e.ts', `import '../paths/b.ts';`),
+  ];
+  const problems = (found: readonly Finding[]): readonly string[] => found.map((f) => f.problem);
+  assert.deepEqual(problems(noCircle(planted)), [
+    'a circle of imports: src/model/a.ts, src/model/paths/b.ts, src/model/paths/c.ts',
+  ]);
+  assert.deepEqual(problems(noClimb(planted)), ['rooms of src/model stand above each other: a.ts, kernels, paths']);
+  assert.deepEqual(noClimb(planted.slice(1, 2)), []);
 });
 
 test('a file that only a dead file imports is dead too', () => {
@@ -116,7 +137,7 @@ test('a file that only a dead file imports is dead too', () => {
   ]);
   assert.deepEqual(
     dead.map((f) => f.path),
-    ['src/model/x.ts', 'src/model/y.ts'],
+    ['src/base/tested.ts', 'src/model/x.ts', 'src/model/y.ts'],
   );
 });
 

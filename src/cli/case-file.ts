@@ -1,7 +1,7 @@
 /** `run` and `simulate` given a case instead of a scenario. */
-import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
+import { EXIT, type ExitCode, UserError } from '../base/errors.ts';
+import type { Interrupts } from '../console/interrupts.ts';
 import type { ParsedSource } from '../scenario/source.ts';
-import type { Interrupts } from './interrupts.ts';
 
 /** Runs a case; of the options of a scenario only the variant and the seed mean something to it. */
 export async function caseFromScenarioOptions(
@@ -28,6 +28,6 @@ export async function caseFromScenarioOptions(
   if (!Number.isInteger(seed) || seed < 0 || seed > 0xffff_ffff) {
     throw new UserError(EXIT.invalid, `--seed: expected a whole number, got ${JSON.stringify(o.seed)}`);
   }
-  const { caseCommand } = await import('./case-run.ts');
+  const { caseCommand } = await import('../run/case-run.ts');
   return caseCommand(parsed, driver, { variant: o.variant, executions: undefined, seed, json: o.json }, interrupts);
 }

@@ -6,8 +6,8 @@
  * src/cli/commands/index.ts. Only the command that was asked for is imported; a library that takes long to load is
  * imported inside `run`, so that `--help` stays fast.
  */
-import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
-import type { Interrupts } from './interrupts.ts';
+import { EXIT, type ExitCode, UserError } from '../base/errors.ts';
+import type { Interrupts } from '../console/interrupts.ts';
 
 /** A positional argument; positions follow the order of the keys. */
 export interface ArgumentSpec<T> {
@@ -71,8 +71,10 @@ export function defineCommand<A, O>(command: Command<A, O>): Command<A, O> {
 const anyText = { choices: undefined, parse: (given: string): string => given };
 export const required = (help: string): ArgumentSpec<string> => ({ kind: 'required', help, ...anyText });
 export const optional = (help: string): ArgumentSpec<string | undefined> => ({ kind: 'optional', help, ...anyText });
+
 /** One or more values; only as the last argument. */
 export const several = (help: string): ArgumentSpec<readonly string[]> => ({ kind: 'several', help, ...anyText });
+
 /** A required argument that is one of a few words. */
 export const oneOf = <const C extends string>(help: string, choices: readonly C[]): ArgumentSpec<C> => ({
   kind: 'required',
@@ -193,8 +195,10 @@ const kebab = (key: string): string => key.replace(/[A-Z]/g, (c) => `-${c.toLowe
 
 /** `metricsPort` -> `--metrics-port` */
 export const flagName = (key: string): string => `--${kebab(key)}`;
+
 /** `metricsPort` -> `PINSTORM_METRICS_PORT` */
 export const variableName = (key: string): string => `PINSTORM_${kebab(key).replaceAll('-', '_').toUpperCase()}`;
+
 /** The default as help and pages show it; undefined when there is none worth showing. */
 export const shownDefault = (spec: OptionSpec<unknown>): string | undefined =>
   typeof spec.default === 'string' || typeof spec.default === 'number' ? String(spec.default) : undefined;

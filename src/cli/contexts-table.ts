@@ -1,5 +1,5 @@
 /** The table of `pinstorm contexts`, 80 columns. */
-import { CONTEXTS, STRATEGIES, type Cell } from '../engine/contexts.ts';
+import { type Cell, CONTEXTS, STRATEGIES } from '../study/contexts.ts';
 
 const LABEL_WIDTH = 24;
 const CELL_WIDTH = 7;

@@ -1,7 +1,7 @@
 /** Options of the commands that can have workers simulate. */
-import type { RedisTarget } from '../coordinator/redis.ts';
 import { EXIT, UserError } from '../base/errors.ts';
 import { MIN_EFFECT } from '../report/experiment.ts';
+import type { RedisTarget } from '../wire/redis.ts';
 import { text, value } from './command.ts';
 import { REDIS_OPTIONS } from './live-options.ts';
 
@@ -38,7 +38,7 @@ export async function remoteOf(options: Given): Promise<RedisTarget | undefined>
   if (options.redis === undefined) return undefined;
   const [{ checkRedis }, { parseRedisUrl }] = await Promise.all([
     import('../coordinator/redis-check.ts'),
-    import('../coordinator/redis.ts'),
+    import('../wire/redis.ts'),
   ]);
   const target = parseRedisUrl(options.redis, options);
   await checkRedis(target);

@@ -1,6 +1,6 @@
 /** The progress line of an experiment, on a terminal only: how many of its runs are done and how long the rest may take. */
+import { stderr } from '../console/output.ts';
 import { duration } from '../report/format.ts';
-import { stderr } from './output.ts';
 
 export function experimentProgress(
   quiet: boolean,

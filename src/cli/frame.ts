@@ -3,14 +3,14 @@
  * then default), prints help, and turns everything that goes wrong into one clear message and an exit status.
  */
 import { Argument, Command as Commander, CommanderError, Option } from 'commander';
-import { EXIT, EXIT_MEANING, UserError, withoutPasswords, type ExitCode } from '../base/errors.ts';
+import { EXIT, EXIT_MEANING, type ExitCode, UserError, withoutPasswords } from '../base/errors.ts';
 import { machineFailure } from '../base/machine-failure.ts';
 import { nearest } from '../base/suggest.ts';
 import { VERSION } from '../base/version.ts';
-import { EVERY_COMMAND, flagName, shownDefault, variableName, type AnyCommand } from './command.ts';
-import { COMMANDS, type CommandRow } from './commands/index.ts';
-import { Interrupts } from './interrupts.ts';
-import { print, say } from './output.ts';
+import { Interrupts } from '../console/interrupts.ts';
+import { print, say } from '../console/output.ts';
+import { type AnyCommand, EVERY_COMMAND, flagName, shownDefault, variableName } from './command.ts';
+import { type CommandRow, COMMANDS } from './commands/index.ts';
 
 export const HELP_COLUMNS = 80;
 const DESCRIPTION = 'Emulates fleets of VFIO guests and stress-tests how the kernel accounts the memory they lock.';
@@ -141,6 +141,7 @@ function resolveOptions(
 
 /** Variables that belong to no option. */
 const OTHER_VARIABLES = ['PINSTORM_DEBUG'];
+
 /** What the tests and the build of pinstorm read, and what Kubernetes sets for a service of that name. */
 const FOREIGN = /^PINSTORM_(UPDATE$|PROPERTY_|(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_))/;
 

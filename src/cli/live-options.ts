@@ -55,6 +55,4 @@ export const LOSS_OPTIONS = {
     default: 'rerun',
   }),
 };
-export const DEFAULT_LEASE_MS = 10_000;
-
 export const LIVE_EXITS: readonly ExitCode[] = [EXIT.threshold, EXIT.violated, EXIT.saturated];

@@ -1,7 +1,7 @@
 import { withoutPasswords } from '../base/errors.ts';
-import { runCommandLine, reportError } from './frame.ts';
-import { Interrupts, SIGNALS } from './interrupts.ts';
-import { deliver } from './output.ts';
+import { Interrupts, SIGNALS } from '../console/interrupts.ts';
+import { deliver } from '../console/output.ts';
+import { reportError, runCommandLine } from './frame.ts';
 
 // Argument lists are public on most machines. Setting the title overwrites what they show from here on.
 const given = process.argv.slice(2).join(' ');

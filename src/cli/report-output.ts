@@ -1,18 +1,18 @@
 /** What `pinstorm report` prints and writes. */
 import { join } from 'node:path';
 import { EXIT, UserError } from '../base/errors.ts';
-import { readExperiment } from '../report/experiment.ts';
+import { print, say, stdout } from '../console/output.ts';
 import { readContents } from '../report/contents.ts';
 import { intervalsCsv } from '../report/csv.ts';
+import { readExperiment } from '../report/experiment.ts';
 import { styleFor } from '../report/format.ts';
 import { hgrmFiles } from '../report/hgrm.ts';
-import { renderReport } from '../report/html/report.ts';
 import { junitXml } from '../report/junit.ts';
 import { loadRun } from '../report/load.ts';
 import { tryDirectory, writeResult as write } from '../report/place.ts';
 import { renderSummary } from '../report/summary.ts';
-import { writeExperimentHtml } from './experiment-output.ts';
-import { print, say, stdout } from './output.ts';
+import { failureOf, writeHtml } from '../run/finish-report.ts';
+import { writeExperimentHtml } from '../study/experiment-output.ts';
 
 export type Format = 'text' | 'html' | 'json' | 'csv' | 'junit' | 'hgrm';
 
@@ -74,28 +74,7 @@ export function writeReport(directory: string, format: Format | undefined, out: 
   }
 }
 
-/** Writes report.html at the end of a run. @returns a line that says where what is, and why the report cannot be written. */
-export function finishReport(directory: string): { readonly written: string; readonly failure: UserError | null } {
-  const failure = failureOf(() => writeHtml(directory, join(directory, 'report.html')));
-  return { written: `run directory ${directory}${failure === null ? ', with report.html' : ''}`, failure };
-}
-
-/** Writes the HTML report of a run directory. @throws UserError */
-function writeHtml(directory: string, file: string): void {
-  write(file, renderReport(readContents(directory)));
-}
-
 function put(out: string | undefined, text: string): void {
   if (out === undefined) print(text);
   else write(out, text);
-}
-
-function failureOf(work: () => void): UserError | null {
-  try {
-    work();
-    return null;
-  } catch (error) {
-    if (error instanceof UserError) return error;
-    throw error;
-  }
 }

@@ -1,6 +1,6 @@
 /** Worker processes on this machine, started by the coordinator's process and never outliving it. */
-import { spawn, type ChildProcess } from 'node:child_process';
-import type { RedisTarget } from './redis.ts';
+import { type ChildProcess, spawn } from 'node:child_process';
+import type { RedisTarget } from '../wire/redis.ts';
 
 export interface ChildOptions {
   /** The script of the command line, which knows `worker`. */

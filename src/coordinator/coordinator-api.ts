@@ -1,7 +1,7 @@
 /** What the coordinator of a run is told, and what it tells. */
-import type { RunPlan } from '../engine/guest-plan.ts';
-import type { GuestOutcome } from '../worker/emulator-api.ts';
-import type { RedisTarget } from './redis.ts';
+import type { GuestOutcome } from '../emulator/emulator.ts';
+import type { RunPlan } from '../engine/plan.ts';
+import type { RedisTarget } from '../wire/redis.ts';
 
 export interface CoordinatorOptions {
   readonly target: RedisTarget;

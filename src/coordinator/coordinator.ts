@@ -10,35 +10,23 @@ import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 import { Interruption } from '../base/interruption.ts';
 import { VERSION } from '../base/version.ts';
+import type { GuestOutcome } from '../emulator/emulator.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
+import { monotonicMs } from '../engine/wall/clock.ts';
 import type { RedisHealth, RunPhase } from '../metrics/run-metrics.ts';
+import { FullMemory } from '../wire/full-memory.ts';
+import { runKeys, type RunKeys } from '../wire/keys.ts';
+import { ControlMessage, type Decision, JournalEntry, orphanMs, WorkerMessage } from '../wire/messages.ts';
+import { planSlices } from '../wire/plan-slices.ts';
+import { guestQueue, type JobProducer, openProducer } from '../wire/queue.ts';
+import { Receipts } from '../wire/receipts.ts';
+import { clockOffset, isConnectionError, openRedis, redisFailure, serverLoad } from '../wire/redis.ts';
+import { bidFarewell, listRuns, publishRun, removeRun } from '../wire/runs.ts';
+import { isBefore, readWhole, StreamReader, tell } from '../wire/streams.ts';
 import type { CoordinatorListener, CoordinatorOptions, RunEnd, Stopper } from './coordinator-api.ts';
-import { FullMemory } from './full-memory.ts';
 import { Handout, type HandoutHost } from './handout.ts';
 import { Lead } from './lead.ts';
 import { Overdue } from './overdue.ts';
-import { planSlices } from './plan-slices.ts';
-import {
-  bidFarewell,
-  ControlMessage,
-  isBefore,
-  JournalEntry,
-  listRuns,
-  orphanMs,
-  publishRun,
-  readWhole,
-  removeRun,
-  runKeys,
-  StreamReader,
-  tell,
-  WorkerMessage,
-  type Decision,
-  type RunKeys,
-} from './protocol.ts';
-import { guestQueue, openProducer, type JobProducer } from './queue.ts';
-import { clockOffset, isConnectionError, monotonicMs, openRedis, redisFailure, serverLoad } from './redis.ts';
-import type { GuestOutcome } from '../worker/emulator-api.ts';
-import { Receipts } from './receipts.ts';
 import { hasAll, RunState } from './run-state.ts';
 import { Slices } from './slices.ts';
 
@@ -46,6 +34,7 @@ import { Slices } from './slices.ts';
 const START_LEAD_MS = 250;
 const START_LEAD_PER_GUEST_MS = 0.5;
 const TICK_MS = 1000;
+
 /** Guests and workers may take so much longer than planned, ms. */
 const GRACE_MS = 60_000;
 

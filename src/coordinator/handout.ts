@@ -2,7 +2,7 @@
  * Keeps every guest that has not ended in somebody's hands: tells workers their shares, sees that each slice waits in the queue or is
  * held by somebody alive, and has the guests of lost workers run again.
  */
-import type { ControlMessage, Decision } from './protocol.ts';
+import type { ControlMessage, Decision } from '../wire/messages.ts';
 import { hasAll, type RunState } from './run-state.ts';
 import type { Slices } from './slices.ts';
 

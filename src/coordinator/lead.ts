@@ -3,8 +3,9 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
-import { orphanMs, type JournalEntry, type RunKeys } from './protocol.ts';
-import type { RedisTarget } from './redis.ts';
+import type { RunKeys } from '../wire/keys.ts';
+import { type JournalEntry, orphanMs } from '../wire/messages.ts';
+import type { RedisTarget } from '../wire/redis.ts';
 
 const BEAT = `
 if redis.call('EXISTS', KEYS[3]) == 0 then return 'gone' end

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
-import { parseRedisUrl, type RedisTarget } from './redis.ts';
+import { parseRedisUrl, type RedisTarget } from '../wire/redis.ts';
 
 export interface PrivateRedis {
   readonly target: RedisTarget;

@@ -2,14 +2,15 @@
  * Whether a Redis can serve pinstorm: one bounded look before anything starts, and one message with the remedy for each way in
  * which it cannot.
  */
+import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { randomUUID } from 'node:crypto';
 import { EXIT, UserError } from '../base/errors.ts';
-import { infoField, isFull, whyRefused, type RedisTarget } from './redis.ts';
+import { infoField, isFull, type RedisTarget, whyRefused } from '../wire/redis.ts';
 
 /** How long all of it may take, ms. */
 const CHECK_MS = 4000;
+
 /** Between looks at a Redis that still loads its data, ms. */
 const LOADING_MS = 100;
 

@@ -1,9 +1,10 @@
 /** What runs left in Redis, and whether somebody still looks after it. */
 import type { Redis } from 'ioredis';
+import { runKeys } from '../wire/keys.ts';
+import { isKeyPart } from '../wire/queue.ts';
+import { openRedis, redisFailure, type RedisTarget, redisTimeMs } from '../wire/redis.ts';
+import { bidFarewell, listRuns, removeRemains, scanKeys } from '../wire/runs.ts';
 import { Lead } from './lead.ts';
-import { bidFarewell, listRuns, removeRemains, runKeys, scanKeys } from './protocol.ts';
-import { isKeyPart } from './queue.ts';
-import { openRedis, redisFailure, redisTimeMs, type RedisTarget } from './redis.ts';
 
 export interface Remains {
   readonly runId: string;

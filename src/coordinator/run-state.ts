@@ -5,13 +5,13 @@
  * A lost worker's figures cannot be told apart by guest. So when its guests run again elsewhere, it is *superseded*: all of
  * them run again, also those that had ended, and nothing it measured counts; the results are as if it had never been there.
  */
+import type { GuestOutcome } from '../emulator/emulator.ts';
+import type { RunPlan } from '../engine/plan.ts';
 import { actualSeries, LATENESS, OPS, OUTCOMES } from '../metrics/ops.ts';
 import type { WorkerHealth } from '../metrics/run-metrics.ts';
-import { Snapshot, decodeSnapshot } from '../metrics/snapshot.ts';
+import { decodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
 import type { StatsLayout } from '../metrics/stats.ts';
-import type { RunPlan } from '../engine/guest-plan.ts';
-import type { GuestOutcome } from '../worker/emulator-api.ts';
-import type { Final, Interval, Registration } from './protocol.ts';
+import type { Final, Interval, Registration } from '../wire/messages.ts';
 
 const ACTUAL_SERIES = OPS.flatMap((_, op) => OUTCOMES.map((_outcome, outcome) => actualSeries(op, outcome)));
 

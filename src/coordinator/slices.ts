@@ -1,10 +1,10 @@
 /** The guests of a run as jobs: cut into slices, each claimed by one worker, handed out by capacity. */
 import type { Redis } from 'ioredis';
-import { holdings, reclaim, type Holding, type Reclaimed } from './claims.ts';
+import type { RunKeys } from '../wire/keys.ts';
+import { sliceGuests } from '../wire/plan-slices.ts';
+import type { JobProducer } from '../wire/queue.ts';
 import type { Lead } from './lead.ts';
-import type { RunKeys } from './protocol.ts';
-import { sliceGuests } from './plan-slices.ts';
-import type { JobProducer } from './queue.ts';
+import { type Holding, holdings, reclaim, type Reclaimed } from './reclaim.ts';
 import type { WorkerState } from './run-state.ts';
 
 export class Slices {

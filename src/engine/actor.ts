@@ -7,9 +7,10 @@ import { Op, type OpName } from '../metrics/ops.ts';
 import type { Ref } from '../model/arena.ts';
 import type { Ctx, Path } from '../model/env.ts';
 import { CONTAINER, FILES, PROCESS, TASK } from '../model/layout.ts';
-import { lockedVm, taskMm } from '../model/mm.ts';
+import { lockedVm } from '../model/locked-vm.ts';
+import { taskMm } from '../model/mm.ts';
 import { S } from '../model/steps.ts';
-import type { ActorPlan, GuestPlan } from './guest-plan.ts';
+import type { ActorPlan, GuestPlan } from './plan.ts';
 
 /** What a driver adds to the model's context so that workloads can live in time. */
 export interface Driver extends Ctx {

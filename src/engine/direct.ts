@@ -2,13 +2,19 @@
  * The direct driver: one operation after the other, each run to its end. No time, no second CPU; a path that would have to
  * wait for a lock is an error, because nobody could ever release it. For replaying recordings and for tests.
  */
-import { AddressSpace } from '../model/address-space.ts';
+import { AddressSpace } from '../model/address-space/address-space.ts';
 import type { Arena, Ref } from '../model/arena.ts';
-import { MODEL_COUNTERS, type Ctx, type FaultSite, type ModelCounter, type Path } from '../model/env.ts';
-import type { Variant } from '../model/kernels/variant.ts';
+import {
+  type Aperture,
+  type Ctx,
+  type FaultSite,
+  MODEL_COUNTERS,
+  type ModelCounter,
+  type Path,
+  type Variant,
+} from '../model/env.ts';
 import { TASK } from '../model/layout.ts';
 import { Oracle } from '../model/oracle.ts';
-import type { Aperture } from '../model/paths/map.ts';
 import { vfioLockAcctBg } from '../model/paths/work.ts';
 import type { StepId } from '../model/steps.ts';
 import { newActor } from './guest.ts';

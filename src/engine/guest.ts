@@ -1,15 +1,15 @@
 /** Builds a guest in an arena: address spaces, processes, tasks, containers, memory. */
-import type { BackingName, GuestPlan } from './guest-plan.ts';
-import type { AddressSpace } from '../model/address-space.ts';
-import { Backing } from '../model/memory.ts';
-import { FaultCost } from '../model/gup-runs.ts';
+import { PAGE_BYTES, RLIM_INFINITY } from '../base/units.ts';
+import type { AddressSpace } from '../model/address-space/address-space.ts';
+import { FaultCost } from '../model/address-space/gup-runs.ts';
+import { Backing } from '../model/address-space/memory.ts';
 import type { Arena, Ref } from '../model/arena.ts';
 import { ACTOR, FILES, MM, PROCESS, TASK, USER } from '../model/layout.ts';
 import { mmdrop, mmget, mmgrab, mmNew, putUser, taskNew } from '../model/mm.ts';
-import { cloneThread, processNew } from '../model/paths/process.ts';
 import { FILES_MAX, filesCopy, filesNew, openContainer } from '../model/paths/files.ts';
-import { PAGE_BYTES, RLIM_INFINITY } from '../base/units.ts';
+import { cloneThread, processNew } from '../model/paths/process.ts';
 import { BUFFER_PAGE, DMA_ENTRY_LIMIT } from './machine.ts';
+import type { BackingName, GuestPlan } from './plan.ts';
 
 export interface BuiltActor {
   readonly actor: Ref;

@@ -1,5 +1,5 @@
 /** The emulated machine, as far as accounting sees it. */
-import type { Aperture } from '../model/paths/map.ts';
+import type { Aperture } from '../model/env.ts';
 
 /** A 48-bit Intel IOMMU: everything but the interrupt window 0xfee00000-0xfeefffff. */
 export const APERTURE_48BIT: Aperture = {

@@ -2,7 +2,7 @@
 import { StatsLayout } from '../metrics/stats.ts';
 import { exactEdgesNs, parseThreshold } from '../metrics/threshold.ts';
 import { MODEL_COUNTERS } from '../model/env.ts';
-import type { RunPlan } from './guest-plan.ts';
+import type { RunPlan } from './plan.ts';
 
 export function statsLayout(plan: Pick<RunPlan, 'thresholds'>): StatsLayout {
   const thresholds = plan.thresholds.map((t) => parseThreshold(t.metric, t.expression, MODEL_COUNTERS));

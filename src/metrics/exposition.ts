@@ -3,18 +3,16 @@
  * nothing. Histograms come from counts between fixed edges, so they are exact at each edge, and a series' count is
  * the sum of its buckets of the same reading.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { collectDefaultMetrics, Registry, type Metric } from 'prom-client';
-import { EXIT, UserError } from '../base/errors.ts';
+import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
+import type { Add, Labels, Value } from './metric.ts';
 import {
   DEFERRED_LOCK_WAIT,
   DEFERRED_SETTLE,
   GUEST_STATES,
+  type GuestState,
   LATENESS,
   SCHEDULE_LAG,
   SERIES,
-  type GuestState,
   type SeriesInfo,
 } from './ops.ts';
 import { addRunMetrics, type RunHealth } from './run-metrics.ts';
@@ -60,13 +58,6 @@ export interface MetricSources {
   gauges(): LiveGauges;
 }
 
-type Labels = Readonly<Record<string, string>>;
-export interface Value {
-  readonly labels: Labels;
-  readonly value: number;
-  readonly metricName?: string;
-}
-
 const COUNTER_HELP: Readonly<Record<string, string>> = {
   trylock_attempts: 'Attempts to take mmap_sem for writing without waiting.',
   trylock_failures: 'Attempts that found mmap_sem taken: each puts an accounting update off.',
@@ -81,6 +72,7 @@ const COUNTER_HELP: Readonly<Record<string, string>> = {
   pages_unpinned: 'Pages of 4 KiB unpinned.',
   values_clamped: 'Latencies outside 0 to 1 h, kept as the nearer end.',
 };
+
 /** Exported as states of deferred_jobs_total instead. */
 const DEFERRED_COUNTERS: Readonly<Record<string, string>> = {
   deferred_queued: 'queued',
@@ -88,6 +80,7 @@ const DEFERRED_COUNTERS: Readonly<Record<string, string>> = {
   deferred_lost: 'lost',
   deferred_discarded: 'discarded',
 };
+
 /** Gauges and histograms of prom-client that break the naming rules `promtool check metrics` knows. */
 const MISNAMED_DEFAULTS = ['active_handles_total', 'active_requests_total', 'active_resources_total'];
 
@@ -167,13 +160,6 @@ export function createRegistry(sources: MetricSources): Registry {
   return registry;
 }
 
-type Add = (
-  type: 'counter' | 'gauge' | 'histogram' | 'summary',
-  name: string,
-  help: string,
-  read: () => Value[],
-) => void;
-
 function addHistograms(stats: StatsView, add: Add): void {
   const { layout } = stats;
   const upTo = [...layout.edgesNs].map((ns) => String(ns / 1e9));
@@ -218,68 +204,4 @@ function addHistograms(stats: StatsView, add: Add): void {
     none,
   );
   histogram('lateness_seconds', 'How late the generator itself resumed its actors.', [LATENESS], none);
-}
-
-export interface MetricsServer {
-  /** The port it listens on, also when 0 was asked for. */
-  readonly port: number;
-  close(): Promise<void>;
-}
-
-/**
- * Serves /metrics and /healthz.
- * @param options.port 0 takes any free port.
- * @param options.host default: only this machine.
- * @throws UserError 104 if the port cannot be had.
- */
-export async function serveMetrics(
-  registry: Registry,
-  options: { readonly port: number; readonly host?: string | undefined },
-): Promise<MetricsServer> {
-  const { port, host = '127.0.0.1' } = options;
-  const server = createServer((request, response) => void answer(registry, request, response));
-  server.maxConnections = 64;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
-    server.listen(port, host, resolve);
-  });
-  return {
-    port: (server.address() as AddressInfo).port,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
-  };
-}
-
-function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
-  const fix = 'choose another with --metrics-port N, or 0 for any free one';
-  switch (error.code ?? '') {
-    case 'EADDRINUSE':
-      return new UserError(EXIT.invalid, `port ${port} on ${host} is in use by another program`, fix);
-    case 'EACCES':
-      return new UserError(EXIT.invalid, `no permission to listen on port ${port}`, fix);
-    case 'EADDRNOTAVAIL':
-    case 'ENOTFOUND':
-      return new UserError(EXIT.invalid, `${host} is not an address of this machine`, 'use 127.0.0.1 or 0.0.0.0');
-    default:
-      return error;
-  }
-}
-
-async function answer(registry: Registry, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const reply = (status: number, type: string, body: string) => {
-    response.writeHead(status, { 'content-type': type });
-    response.end(request.method === 'HEAD' ? undefined : body);
-  };
-  try {
-    const path = (request.url ?? '').split('?', 1)[0];
-    if (request.method !== 'GET' && request.method !== 'HEAD') reply(405, 'text/plain', 'GET only\n');
-    else if (path === '/metrics') reply(200, registry.contentType, await registry.metrics());
-    else if (path === '/healthz') reply(200, 'text/plain', 'ok\n');
-    else reply(404, 'text/plain', 'here are /metrics and /healthz\n');
-  } catch (error) {
-    reply(500, 'text/plain', `${error instanceof Error ? error.message : String(error)}\n`);
-  }
 }

@@ -1,5 +1,5 @@
 /** What only the coordinator of a run can say: phases, the verdict so far, thresholds, workers side by side, Redis. */
-import type { Value } from './exposition.ts';
+import type { Value } from './metric.ts';
 
 export const RUN_PHASES = ['gathering', 'running', 'finishing', 'over'] as const;
 export type RunPhase = (typeof RUN_PHASES)[number];

@@ -8,8 +8,8 @@
  * so committed + in flight + mlocked is an upper bound of what any honest account may show at this moment.
  */
 import type { Arena, Ref } from './arena.ts';
-import { MM, USER } from './layout.ts';
-import { isWrapped, lockedVm } from './mm.ts';
+import { CONTAINER, MM, USER } from './layout.ts';
+import { isWrapped, lockedVm } from './locked-vm.ts';
 
 export const INVARIANTS = [
   'balance',
@@ -211,6 +211,20 @@ export class Oracle {
     this.arena.f64[at] = sum;
     this.arena.unlock(user + USER.oracleLatch);
     return sum;
+  }
+
+  /**
+   * The backend of a container has been released: every reference that was taken for its mappings has been put. Its charges are
+   * the balance's business, which no longer has a mapping to set against what is left of them.
+   */
+  released(container: Ref): void {
+    const a = this.arena;
+    const pages = a.f64[(container + CONTAINER.ledgerPins) >> 1] as number;
+    if (pages === 0) return;
+    const guest = a.i32[container + CONTAINER.ledgerGuest] as number;
+    const mm = a.i32[container + CONTAINER.ledgerMm] as number;
+    const what = pages > 0 ? `${pages} page references were never put` : `${-pages} pages were put that nobody held`;
+    this.reportFor('leak-at-release', guest, mm, `the container is released, ${what}`);
   }
 
   /** An update is put off; from here on it must be applied exactly once. */

@@ -6,22 +6,22 @@ import { z } from 'zod';
 import { suggestion } from '../base/suggest.ts';
 import type { Pages } from '../base/units.ts';
 import { describeValue, zPages } from '../base/zod-units.ts';
-import { CASE_DEFAULTS, type CaseOp, type CaseOpName, type ExploreCase } from '../engine/case.ts';
+import { CASE_DEFAULTS, type CaseOp, type CaseOpName, type ExploreCase } from '../engine/explore/case.ts';
 import { FAULT_SITES, type FaultSite } from '../model/env.ts';
 import { resolveVariant, UnknownVariantError } from '../model/kernels/index.ts';
-import { INVARIANTS, type InvariantName } from '../model/oracle.ts';
+import { type InvariantName, INVARIANTS } from '../model/oracle.ts';
 import { scenarioError } from './faults.ts';
-import { errorMap, problems, type Problem } from './issues.ts';
+import { errorMap, type Problem, problems } from './issues.ts';
 import {
+  type Fault,
   isMapping,
   locate,
-  parseSource,
-  pathText,
-  plain,
-  type Fault,
   type Located,
   type ParsedSource,
+  parseSource,
   type PathPart,
+  pathText,
+  plain,
   type SourceText,
 } from './source.ts';
 

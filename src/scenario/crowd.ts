@@ -1,5 +1,5 @@
 /** How many threads one emulated host of a simulation can have, and how many hosts a scenario needs for its guests. */
-import { HOST_THREADS_MAX } from '../engine/host.ts';
+import { HOST_THREADS_MAX } from '../engine/virtual/host.ts';
 import type { GuestClass } from './schema.ts';
 
 type Guests = readonly Pick<GuestClass, 'count' | 'actors'>[];

@@ -3,11 +3,11 @@
  * bounded as the scenario format bounds it, so that a hostile plan can ask for no more than a scenario can.
  */
 import { z } from 'zod';
-import { BACKINGS, type ActorPlan, type GuestPlan, type RunPlan } from '../engine/guest-plan.ts';
+import { type ActorPlan, BACKINGS, type GuestPlan, type RunPlan } from '../engine/plan.ts';
+import { type Workload, WORKLOADS } from '../guest/workload/index.ts';
 import { FAULT_SITES } from '../model/env.ts';
 import { VARIANTS } from '../model/kernels/index.ts';
 import { INVARIANTS } from '../model/oracle.ts';
-import { WORKLOADS, type Workload } from '../workload/index.ts';
 import { MAX_ACTORS, MAX_GUESTS } from './schema.ts';
 
 const count = z.int().min(0);
@@ -15,6 +15,7 @@ const time = z.number().min(0).max(Number.MAX_SAFE_INTEGER);
 const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,70}$/i);
 const words = z.string().max(1000);
 const rate = z.number().positive().max(Number.MAX_SAFE_INTEGER);
+
 /** Mappings, pieces and pages that one guest's actors may need of the arena together. */
 const MAX_NEEDS = 2 ** 28;
 

@@ -1,7 +1,7 @@
 /** A plan as a table for people, at most 80 columns wide. */
-import { asBytes, asNs, PAGE_BYTES } from '../base/units.ts';
 import { formatBytes, formatDuration, roundedBytes } from '../base/units-text.ts';
-import type { GuestPlan, RunPlan } from '../engine/guest-plan.ts';
+import { asBytes, asNs, PAGE_BYTES } from '../base/units.ts';
+import type { GuestPlan, RunPlan } from '../engine/plan.ts';
 import type { Registry } from './registry.ts';
 
 const COLUMNS = 80;

@@ -8,12 +8,12 @@ import { createHash } from 'node:crypto';
 import { canonicalJson } from '../base/canonical-json.ts';
 import { guestSeed, stream } from '../base/prng.ts';
 import { PAGE_BYTES } from '../base/units.ts';
-import type { ActorPlan, ArrivalPlan, GuestPlan, Json, MemoryPlan, RunPlan, StagePlan } from '../engine/guest-plan.ts';
+import type { ActorPlan, ArrivalPlan, GuestPlan, Json, MemoryPlan, RunPlan, StagePlan } from '../engine/plan.ts';
 import type { Registry } from './registry.ts';
 import {
-  BACKING_PAGE_BYTES,
   type ActorClass,
   type ArrivalSpec,
+  BACKING_PAGE_BYTES,
   type Distribution,
   type GuestClass,
   type Scenario,

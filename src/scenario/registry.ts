@@ -1,8 +1,8 @@
 /** What a scenario may name: variants, profiles, workloads, invariants, fault sites and metrics. Injected, so that the
  * scenario is checked against what this program really has, and tests can bring their own. */
 import type { z } from 'zod';
-import type { GuestSetting, Refusal } from '../workload/workload.ts';
-import type { Json, MemoryPlan, RunPlan } from '../engine/guest-plan.ts';
+import type { Json, MemoryPlan, RunPlan } from '../engine/plan.ts';
+import type { GuestSetting, Refusal } from '../guest/workload/workload.ts';
 
 export interface WorkloadInfo {
   readonly name: string;

@@ -3,11 +3,11 @@
  * Keys are snake_case as people write them; the output carries base units in its names' place (bytes, nanoseconds).
  */
 import { z } from 'zod';
-import type { Bytes, Nanoseconds } from '../base/units.ts';
-import { formatBytes } from '../base/units-text.ts';
 import { nearest } from '../base/suggest.ts';
+import { formatBytes } from '../base/units-text.ts';
+import type { Bytes, Nanoseconds } from '../base/units.ts';
 import { describeValue, zBytes, zDuration, zRate } from '../base/zod-units.ts';
-import { BACKINGS, type BackingName } from '../engine/guest-plan.ts';
+import { type BackingName, BACKINGS } from '../engine/plan.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -16,9 +16,11 @@ const TIB = 1024 * GIB;
 
 /** Guests a scenario may have in all: their indices and seeds are planned one by one. */
 export const MAX_GUESTS = 1_000_000;
+
 /** Actors of all guests together. */
 export const MAX_ACTORS = 10_000_000;
 const MAX_INSTANCES = 4096;
+
 /** Descriptors of containers a modelled process has room for. */
 const MAX_CONTAINERS = 16;
 
@@ -452,6 +454,7 @@ export const scenarioSchema = z
 
 /** A scenario as written. */
 export type ScenarioInput = z.input<typeof scenarioSchema>;
+
 /** A valid scenario with its defaults filled in, in base units. */
 export type Scenario = z.output<typeof scenarioSchema>;
 export type GuestClass = Scenario['guests'][number];

@@ -1,35 +1,35 @@
 /**
  * From a scenario file to a valid scenario: reads, applies overrides, checks everything, and reports every fault at once.
  */
-import type { ActorPlan } from '../engine/guest-plan.ts';
-import type { GuestSetting } from '../workload/workload.ts';
 import { nearest, suggestion } from '../base/suggest.ts';
+import type { ActorPlan } from '../engine/plan.ts';
+import type { GuestSetting } from '../guest/workload/workload.ts';
+import { crowdedHost } from './crowd.ts';
 import { scenarioError } from './faults.ts';
-import { errorMap, problems, type Problem } from './issues.ts';
+import { errorMap, type Problem, problems } from './issues.ts';
 import { applyOverrides, type Override } from './overrides.ts';
 import type { Registry } from './registry.ts';
-import { crowdedHost } from './crowd.ts';
 import {
   BACKING_PAGE_BYTES,
   extremes,
+  type GuestClass,
   MAX_ACTORS,
   MAX_GUESTS,
-  scenarioSchema,
-  type GuestClass,
   type Scenario,
+  scenarioSchema,
 } from './schema.ts';
 import {
+  type Fault,
   isList,
   isMapping,
   locate,
-  parseSource,
-  pathText,
-  plain,
-  type Fault,
   type Located,
   type Origin,
   type ParsedSource,
+  parseSource,
   type PathPart,
+  pathText,
+  plain,
   type SourceText,
 } from './source.ts';
 

@@ -6,19 +6,19 @@
  * again, until every update in it has been settled. When Redis is slow the books fill, the ring fills, and actors wait:
  * nothing is dropped.
  */
+import type { DeferredPort, DeferredUpdate } from '../emulator/emulator.ts';
+import { IdSet } from '../emulator/id-set.ts';
 import {
   DEFAULT_TIMING,
-  openConsumer,
-  openProducer,
-  Refusals,
   type JobConsumer,
   type JobProducer,
+  openConsumer,
+  openProducer,
   type QueueName,
   type QueueTiming,
-} from '../coordinator/queue.ts';
-import type { RedisTarget } from '../coordinator/redis.ts';
-import type { DeferredPort, DeferredUpdate } from './emulator-api.ts';
-import { IdSet } from './id-set.ts';
+  Refusals,
+} from '../wire/queue.ts';
+import type { RedisTarget } from '../wire/redis.ts';
 
 export interface DeferredOptions {
   /** Updates per job at most. */

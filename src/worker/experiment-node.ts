@@ -1,6 +1,10 @@
 /** A worker's part in an experiment: takes hosts from its queue, simulates them on its threads, and gives back what came out. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { machineFailure } from '../base/machine-failure.ts';
+import { StopSignal } from '../base/stop-signal.ts';
+import { openHostPool } from '../emulator/host-pool.ts';
+import { hostTasks } from '../emulator/host-result.ts';
+import type { RunPlan } from '../engine/plan.ts';
 import {
   experimentKeys,
   fetchExperimentPlan,
@@ -8,13 +12,9 @@ import {
   HostJob,
   hostQueue,
   type Outcome,
-} from '../coordinator/experiment.ts';
-import { openConsumer } from '../coordinator/queue.ts';
-import { awaitFound, openRedis, redisFailure, type RedisTarget } from '../coordinator/redis.ts';
-import type { RunPlan } from '../engine/guest-plan.ts';
-import { StopSignal } from './stop-signal.ts';
-import { openHostPool } from './virtual-pool.ts';
-import { hostTasks } from './virtual-run.ts';
+} from '../wire/experiments.ts';
+import { openConsumer } from '../wire/queue.ts';
+import { awaitFound, openRedis, redisFailure, type RedisTarget } from '../wire/redis.ts';
 
 /** Plans kept: the hosts of one plan come one after the other. */
 const PLANS_KEPT = 8;

@@ -3,10 +3,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
-import { fetchPlan, listRuns, runKeys, runsKey, type RunRecord } from '../coordinator/protocol.ts';
-import { awaitFound, type RedisTarget } from '../coordinator/redis.ts';
-import type { RunPlan } from '../engine/guest-plan.ts';
+import type { RunPlan } from '../engine/plan.ts';
 import { planHash } from '../scenario/plan.ts';
+import { runKeys, runsKey } from '../wire/keys.ts';
+import type { RunRecord } from '../wire/messages.ts';
+import { awaitFound, type RedisTarget } from '../wire/redis.ts';
+import { fetchPlan, listRuns } from '../wire/runs.ts';
 
 /** Between looks for a run that is expected. */
 const PUBLISHED_MS = 50;

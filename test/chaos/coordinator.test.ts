@@ -5,7 +5,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { EXIT } from '../../src/base/errors.ts';
-import { runKeys, runsKey } from '../../src/coordinator/protocol.ts';
+import { runKeys, runsKey } from '../../src/wire/keys.ts';
 import { assertWhole, Fleet } from './fleet.ts';
 
 describe('a coordinator', { concurrency: 1 }, () => {

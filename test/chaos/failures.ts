@@ -3,9 +3,9 @@
  * end inconclusive, it must say why.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Prng } from '../../src/base/prng.ts';
 import { EXIT } from '../../src/base/errors.ts';
-import { guestQueue, openProducer } from '../../src/coordinator/queue.ts';
+import type { Prng } from '../../src/base/prng.ts';
+import { guestQueue, openProducer } from '../../src/wire/queue.ts';
 import { until } from '../coordinator/until.ts';
 import type { Fleet } from './fleet.ts';
 

@@ -6,10 +6,10 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXIT } from '../../src/base/errors.ts';
-import { runKeys } from '../../src/coordinator/protocol.ts';
 import type { RunResults } from '../../src/report/results.ts';
+import { runKeys } from '../../src/wire/keys.ts';
 import { until } from '../coordinator/until.ts';
-import { inDirectory, LiveRun, type Ended } from '../worker/live-run.ts';
+import { type Ended, inDirectory, LiveRun } from '../worker/live-run.ts';
 import { Proxy } from './proxy.ts';
 import { Server } from './server.ts';
 
@@ -150,14 +150,6 @@ export class Fleet {
       const said = [this.coordinator, ...this.workers].map(({ stderr }) => stderr).join('; ');
       assert.fail(`${String(error)}: ${said}`);
     });
-  }
-
-  /** What has to come while the run goes on: fails when the run ends before. */
-  async during<T>(what: string, coming: Promise<T>): Promise<T> {
-    const early = this.coordinator.ended.then(({ code, stderr }) =>
-      assert.fail(`the coordinator ended with ${code} before ${what}: ${stderr}`),
-    );
-    return Promise.race([coming, early]);
   }
 
   /** Who runs what: `incarnation:worker` of every slice that was taken. */

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { EXIT } from '../../src/base/errors.ts';
-import { runKeys } from '../../src/coordinator/protocol.ts';
-import { guestQueue, openProducer } from '../../src/coordinator/queue.ts';
+import { runKeys } from '../../src/wire/keys.ts';
+import { guestQueue, openProducer } from '../../src/wire/queue.ts';
 import { until } from '../coordinator/until.ts';
 import { assertWhole, Fleet } from './fleet.ts';
 

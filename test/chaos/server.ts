@@ -1,10 +1,10 @@
 /** A real redis-server of a test's own, which can be stopped, killed and started again with what it kept. */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
-import { parseRedisUrl, type RedisTarget } from '../../src/coordinator/redis.ts';
+import { parseRedisUrl, type RedisTarget } from '../../src/wire/redis.ts';
 import { until } from '../coordinator/until.ts';
 
 export class Server {

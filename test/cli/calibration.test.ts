@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { stringify } from 'yaml';
 import { UserError } from '../../src/base/errors.ts';
-import { calibrate, PUBLISHED_ROWS, readRows, reproduce, type Row, type Rows } from '../../src/cli/calibration.ts';
-import { REGISTRY } from '../../src/cli/registry.ts';
+import { REGISTRY } from '../../src/run/registry.ts';
 import { profilesFrom } from '../../src/scenario/profiles.ts';
+import { calibrate, PUBLISHED_ROWS, readRows, reproduce, type Row, type Rows } from '../../src/study/calibration.ts';
 
 /** What `act` is told when a file is at fault. */
 async function refusal(act: () => unknown): Promise<string> {

@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { ENOMEM } from '../../src/base/errno.ts';
-import { runCase, type CaseRun } from '../../src/cli/case-run.ts';
-import { loadProgram } from '../../src/cli/explore-program.ts';
+import type { Variant } from '../../src/model/env.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
-import type { Variant } from '../../src/model/kernels/variant.ts';
-import { pinstorm as runHere, type Ended } from './in-process.ts';
+import { type CaseRun, runCase } from '../../src/run/case-run.ts';
+import { loadProgram } from '../../src/run/explore-program.ts';
+import { type Ended, pinstorm as runHere } from './in-process.ts';
 
 const CASES = ['cases', 'cases/history'].flatMap((directory) =>
   readdirSync(directory)

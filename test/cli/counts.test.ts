@@ -1,16 +1,17 @@
 /** Every count and sentence of a summary, on every variant, against the guests' own records. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { virtualResults } from '../../src/cli/virtual-results.ts';
-import type { GuestPlan, RunPlan } from '../../src/engine/guest-plan.ts';
+import type { HostResult } from '../../src/emulator/host-result.ts';
+import type { GuestPlan, RunPlan } from '../../src/engine/plan.ts';
 import { actualSeries, Op, Outcome, OUTCOMES } from '../../src/metrics/ops.ts';
+import type { Variant } from '../../src/model/env.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
-import type { Variant } from '../../src/model/kernels/variant.ts';
 import type { RunResults } from '../../src/report/results.ts';
-import type { HostResult } from '../../src/worker/virtual-run.ts';
+import { virtualResults } from '../../src/run/simulated-results.ts';
 import { planOf, simulate } from '../workload/plan.ts';
 
 const PAGE = 4096;
+
 /** Pages of one mapping; each is one physically contiguous chunk, larger than what is left of the limit at the end. */
 const PIECE = 16;
 const BOOT = { workload: 'boot', options: { piece: `${PIECE * PAGE}B` }, iterations: 1 };

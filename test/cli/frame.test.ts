@@ -16,10 +16,10 @@ import {
   text,
   variableName,
 } from '../../src/cli/command.ts';
-import { describe as describeCommand, HELP_COLUMNS, reportError } from '../../src/cli/frame.ts';
 import { COMMANDS } from '../../src/cli/commands/index.ts';
-import { Interrupts } from '../../src/cli/interrupts.ts';
-import { stderr as messages } from '../../src/cli/output.ts';
+import { describe as describeCommand, HELP_COLUMNS, reportError } from '../../src/cli/frame.ts';
+import { Interrupts } from '../../src/console/interrupts.ts';
+import { stderr as messages } from '../../src/console/output.ts';
 import { pinstorm } from './in-process.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));

@@ -4,7 +4,7 @@
  */
 import { tmpdir } from 'node:os';
 import { runCommandLine } from '../../src/cli/frame.ts';
-import { stderr, stdout, type Output } from '../../src/cli/output.ts';
+import { type Output, stderr, stdout } from '../../src/console/output.ts';
 
 export interface Ended {
   readonly status: number;

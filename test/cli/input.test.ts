@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';
-import { readInput, readSource } from '../../src/cli/input.ts';
+import { readInput, readSource } from '../../src/console/input.ts';
 import { MAX_SOURCE_BYTES } from '../../src/scenario/source.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'pinstorm-input-'));

@@ -1,16 +1,16 @@
 // slow: starts processes and waits until they are at work
 /** Ctrl-C while simulating: real processes, real signals. */
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { runCells } from '../../src/cli/experiment.ts';
-import { progressText } from '../../src/cli/simulation-progress.ts';
+import { StopSignal } from '../../src/base/stop-signal.ts';
 import { loadRun } from '../../src/report/load.ts';
-import { StopSignal } from '../../src/worker/stop-signal.ts';
+import { progressText } from '../../src/run/simulation-progress.ts';
+import { runCells } from '../../src/study/experiment.ts';
 import { until } from '../coordinator/until.ts';
 import { parsedFile } from '../scenario/read.ts';
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it, mock } from 'node:test';
 import { runCommandLine } from '../../src/cli/frame.ts';
-import { stderr, stdout } from '../../src/cli/output.ts';
+import { stderr, stdout } from '../../src/console/output.ts';
 
 const HUGE = 'scenarios/huge-guest.yaml';
 const MDEV = [HUGE, '--set', 'mdev=beside'];

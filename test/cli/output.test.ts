@@ -9,12 +9,13 @@ import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { escaped, oneLine } from '../../src/base/printable.ts';
-import { deliver, Output, type OutputStream } from '../../src/cli/output.ts';
+import { deliver, Output, type OutputStream } from '../../src/console/output.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'pinstorm-output-'));
 after(() => rmSync(dir, { recursive: true }));
 
 let pipes = 0;
+
 /** A pipe whose far end is ours to read or to close. */
 function pipe(): { output: Output; reader: number; close: () => void } {
   const path = join(dir, `pipe-${++pipes}`);

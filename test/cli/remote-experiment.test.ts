@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { after, before, describe, it } from 'node:test';
-import { experimentsKey } from '../../src/coordinator/experiment.ts';
-import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { openRedis } from '../../src/coordinator/redis.ts';
+import { type PrivateRedis, startPrivateRedis } from '../../src/coordinator/private-redis.ts';
+import { experimentsKey } from '../../src/wire/experiments.ts';
+import { openRedis } from '../../src/wire/redis.ts';
 import { until } from '../coordinator/until.ts';
 
 const COMPARE = [

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { RunPlan } from '../../src/engine/plan.ts';
 import { planHash } from '../../src/scenario/plan.ts';
-import type { RunPlan } from '../../src/engine/guest-plan.ts';
 import { pinstorm } from './in-process.ts';
 
 test('validate: a line for each good file', async () => {

@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { EXIT, UserError } from '../../src/base/errors.ts';
+import { command } from '../../src/cli/commands/conform.ts';
+import { Interrupts } from '../../src/console/interrupts.ts';
+import { stdout } from '../../src/console/output.ts';
 import {
   conform,
   describeDifference,
   recordedVariant,
   transcriptFiles,
   variantNamed,
-} from '../../src/conform/conform.ts';
-import { parseTranscript, type Transcript } from '../../src/conform/transcript.ts';
-import { Interrupts } from '../../src/cli/interrupts.ts';
-import { stdout } from '../../src/cli/output.ts';
-import { command } from '../../src/cli/commands/conform.ts';
+} from '../../src/study/conform/conform.ts';
+import { parseTranscript, type Transcript } from '../../src/study/conform/transcript.ts';
 
 const RECORDED = 'test/conform/transcripts';
 const HEADER = {

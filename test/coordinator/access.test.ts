@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { it } from 'node:test';
 import { EXIT } from '../../src/base/errors.ts';
 import { TRIED } from '../../src/coordinator/redis-check.ts';
-import { openRedis, parseRedisUrl } from '../../src/coordinator/redis.ts';
 import type { RunResults } from '../../src/report/results.ts';
+import { openRedis, parseRedisUrl } from '../../src/wire/redis.ts';
 import { CONTENTION, inDirectory, LiveRun } from '../worker/live-run.ts';
 import { until } from './until.ts';
 

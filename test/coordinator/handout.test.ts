@@ -3,24 +3,19 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import type { Redis } from 'ioredis';
-import { claimSlice, takeName } from '../../src/coordinator/claims.ts';
 import { Handout } from '../../src/coordinator/handout.ts';
 import { Lead } from '../../src/coordinator/lead.ts';
-import { planSlices } from '../../src/coordinator/plan-slices.ts';
-import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
-import {
-  runKeys,
-  type ControlMessage,
-  type Decision,
-  type Final,
-  type Interval,
-} from '../../src/coordinator/protocol.ts';
-import { guestQueue, openProducer, type JobProducer } from '../../src/coordinator/queue.ts';
-import { openRedis } from '../../src/coordinator/redis.ts';
+import { type PrivateRedis, startPrivateRedis } from '../../src/coordinator/private-redis.ts';
 import { RunState } from '../../src/coordinator/run-state.ts';
 import { Slices } from '../../src/coordinator/slices.ts';
-import type { RunPlan } from '../../src/engine/guest-plan.ts';
+import type { RunPlan } from '../../src/engine/plan.ts';
 import { StatsLayout } from '../../src/metrics/stats.ts';
+import { claimSlice, takeName } from '../../src/wire/claims.ts';
+import { runKeys } from '../../src/wire/keys.ts';
+import type { ControlMessage, Decision, Final, Interval } from '../../src/wire/messages.ts';
+import { planSlices } from '../../src/wire/plan-slices.ts';
+import { guestQueue, type JobProducer, openProducer } from '../../src/wire/queue.ts';
+import { openRedis } from '../../src/wire/redis.ts';
 
 let server: PrivateRedis;
 let redis: Redis;

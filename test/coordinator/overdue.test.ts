@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Overdue } from '../../src/coordinator/overdue.ts';
 import { RunState } from '../../src/coordinator/run-state.ts';
-import type { RunPlan } from '../../src/engine/guest-plan.ts';
+import type { RunPlan } from '../../src/engine/plan.ts';
 import { actualSeries, Op, Outcome } from '../../src/metrics/ops.ts';
 import { encodeSnapshot, Snapshot } from '../../src/metrics/snapshot.ts';
 import { StatsBlock, StatsLayout } from '../../src/metrics/stats.ts';

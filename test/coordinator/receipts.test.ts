@@ -5,8 +5,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it } from 'node:test';
-import { Receipts } from '../../src/coordinator/receipts.ts';
-import { openRedis } from '../../src/coordinator/redis.ts';
+import { Receipts } from '../../src/wire/receipts.ts';
+import { openRedis } from '../../src/wire/redis.ts';
 import { Server } from '../chaos/server.ts';
 
 it('a Redis that comes back without what it had taken is noticed, by what was taken before it went', async () => {

@@ -1,18 +1,18 @@
 // needs: redis-server
 /** What a Redis must be: each server that cannot serve a run is refused before the start, in one message with the remedy. */
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
-import { createServer, type AddressInfo, type Server as NetServer } from 'node:net';
+import { type AddressInfo, createServer, type Server as NetServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { EXIT, UserError } from '../../src/base/errors.ts';
-import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
+import { type PrivateRedis, startPrivateRedis } from '../../src/coordinator/private-redis.ts';
 import { checkRedis } from '../../src/coordinator/redis-check.ts';
-import { openRedis, parseRedisUrl, type RedisTarget } from '../../src/coordinator/redis.ts';
+import { openRedis, parseRedisUrl, type RedisTarget } from '../../src/wire/redis.ts';
 import { until } from './until.ts';
 
 /** Nothing of what Redis or a library says, and no secret. */

@@ -1,6 +1,6 @@
 /** Process for tests: owns a private Redis, says where it is, and stays until it is killed. */
 import { startPrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { openRedis } from '../../src/coordinator/redis.ts';
+import { openRedis } from '../../src/wire/redis.ts';
 
 const redis = await startPrivateRedis();
 const client = openRedis(redis.target, 'finite');

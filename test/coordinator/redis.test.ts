@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline';
 import { describe, it } from 'node:test';
 import { EXIT, UserError } from '../../src/base/errors.ts';
 import { redisServerInstalled, startPrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { awaitFound, clockOffset, openRedis, parseRedisUrl } from '../../src/coordinator/redis.ts';
+import { awaitFound, clockOffset, openRedis, parseRedisUrl } from '../../src/wire/redis.ts';
 import { isAlive, until } from './until.ts';
 
 const invalid = (pattern: RegExp) => (error: unknown) => {

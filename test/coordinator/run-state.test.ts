@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { hasAll, RunState, type WorkerState } from '../../src/coordinator/run-state.ts';
-import type { RunPlan } from '../../src/engine/guest-plan.ts';
+import type { RunPlan } from '../../src/engine/plan.ts';
 import { actualSeries, LATENESS, Op, Outcome } from '../../src/metrics/ops.ts';
 import { encodeSnapshot, Snapshot } from '../../src/metrics/snapshot.ts';
 import { StatsBlock, StatsLayout } from '../../src/metrics/stats.ts';

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import fc from 'fast-check';
-import { planSlices, sliceGuests } from '../../src/coordinator/plan-slices.ts';
 import type { WorkerState } from '../../src/coordinator/run-state.ts';
 import { Slices } from '../../src/coordinator/slices.ts';
+import { planSlices, sliceGuests } from '../../src/wire/plan-slices.ts';
 
 const planOf = (uids: readonly (number | undefined)[], variant = 'D') =>
   planSlices({ variant, guests: uids.map((uid) => ({ uid })) as never });

@@ -4,13 +4,13 @@
  * serves metrics, two workers, Prometheus. What differs is said here: ports, directories, and no container around them.
  */
 import assert from 'node:assert/strict';
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { openRedis, parseRedisUrl } from '../../src/coordinator/redis.ts';
+import { openRedis, parseRedisUrl } from '../../src/wire/redis.ts';
 import { until } from '../coordinator/until.ts';
 import { CONTENTION, inDirectory, LiveRun, resultsOf } from '../worker/live-run.ts';
 import { composeFile, manifests, type Service } from './files.ts';

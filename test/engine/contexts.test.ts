@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { cellText, contextsTable } from '../../src/cli/contexts-table.ts';
-import { CONTEXTS, judgeAll, STRATEGIES, type Cell, type Whose } from '../../src/engine/contexts.ts';
+import { type Cell, CONTEXTS, judgeAll, STRATEGIES, type Whose } from '../../src/study/contexts.ts';
 
 interface Expected {
   readonly cell: string;

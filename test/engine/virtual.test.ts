@@ -2,16 +2,17 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { virtualResults } from '../../src/cli/virtual-results.ts';
-import type { ActorPlan, GuestPlan, RunPlan } from '../../src/engine/guest-plan.ts';
+import { StopSignal } from '../../src/base/stop-signal.ts';
+import { simulateAll } from '../../src/emulator/host-pool.ts';
+import { guestsOfHost, type HostResult } from '../../src/emulator/host-result.ts';
+import { simulateHost } from '../../src/emulator/host-run.ts';
+import type { ActorPlan, GuestPlan, RunPlan } from '../../src/engine/plan.ts';
 import { DEFAULT_PROFILE } from '../../src/engine/profile.ts';
 import { statsLayout } from '../../src/engine/stats-layout.ts';
-import { EventQueue, slotOf } from '../../src/engine/virtual-queue.ts';
+import { EventQueue, slotOf } from '../../src/engine/virtual/event-queue.ts';
 import { decodeSnapshot, Snapshot } from '../../src/metrics/snapshot.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
-import { StopSignal } from '../../src/worker/stop-signal.ts';
-import { simulateAll } from '../../src/worker/virtual-pool.ts';
-import { guestsOfHost, simulateHost, type HostResult } from '../../src/worker/virtual-run.ts';
+import { virtualResults } from '../../src/run/simulated-results.ts';
 
 const MIB = 2 ** 20;
 
@@ -95,6 +96,7 @@ const faulter: Partial<ActorPlan> = {
   arrival: { kind: 'poisson', options: { perSecond: 50_000 } },
   iterations: 30,
 };
+
 /** Every step costs the same, so that steps of several threads end at one instant all the time. */
 const ROUND = Object.fromEntries(Object.keys(DEFAULT_PROFILE.costNs).map((name) => [name, 100]));
 const BUSY: readonly Partial<ActorPlan>[] = [mapper(0, 8), mapper(1, 8), mlocker, faulter];

@@ -5,9 +5,10 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
-import { historyFiles, matrixText, reportOf, runRow, tokenOf, type Row } from '../../src/cli/history.ts';
+import { matrixText } from '../../src/cli/history-table.ts';
+import { decodeToken } from '../../src/engine/explore/codec.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
-import { decodeToken } from '../../src/schedule/codec.ts';
+import { historyFiles, reportOf, type Row, runRow, tokenOf } from '../../src/run/known-defects.ts';
 import { assertGenerated } from '../generated.ts';
 import { historyPage, historyReadme } from './pages.ts';
 

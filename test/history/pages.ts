@@ -1,7 +1,8 @@
 /** docs/history, made from the cases and from what explore finds. */
-import type { Report } from '../../src/cli/explore-program.ts';
-import { matrixText, type Row } from '../../src/cli/history.ts';
-import type { Variant } from '../../src/model/kernels/variant.ts';
+import { matrixText } from '../../src/cli/history-table.ts';
+import type { Variant } from '../../src/model/env.ts';
+import type { Report } from '../../src/run/explore-program.ts';
+import type { Row } from '../../src/run/known-defects.ts';
 
 const fence = (text: string, language = 'text'): string => `\`\`\`${language}\n${text.trimEnd()}\n\`\`\``;
 

@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { ExploreCase } from '../../src/engine/case.ts';
+import type { ExploreCase } from '../../src/engine/explore/case.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
 import { actor, ANY, caseOf, dfs, exec, hold, map, mlock, unmap } from '../schedule/cases.ts';
 

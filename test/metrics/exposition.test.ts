@@ -1,13 +1,14 @@
 // needs: promtool
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { createServer } from 'node:net';
 import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { test } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';
-import { createRegistry, serveMetrics, type LiveGauges, type MetricSources } from '../../src/metrics/exposition.ts';
-import type { RunHealth } from '../../src/metrics/run-metrics.ts';
+import { createRegistry, type LiveGauges, type MetricSources } from '../../src/metrics/exposition.ts';
+import { serveMetrics } from '../../src/metrics/metrics-server.ts';
 import { LATENESS, lockHoldSeries, lockWaitSeries, Op, Outcome, SCHEDULE_LAG } from '../../src/metrics/ops.ts';
+import type { RunHealth } from '../../src/metrics/run-metrics.ts';
 import { liveView } from '../../src/metrics/snapshot.ts';
 import { StatsBlock, StatsLayout } from '../../src/metrics/stats.ts';
 

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { StepActor } from '../../src/engine/stepper.ts';
-import { CONTAINER } from '../../src/model/layout.ts';
+import type { StepActor } from '../../src/engine/explore/stepper.ts';
+import type { Path } from '../../src/model/env.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
+import { CONTAINER } from '../../src/model/layout.ts';
 import { closeBoth } from '../../src/model/paths/files.ts';
 import { downRead, upRead } from '../../src/model/rwsem.ts';
-import type { Path } from '../../src/model/env.ts';
 import { map, unmap, World } from './world.ts';
 
 // Who pays with iommufd is another question: iommufd.test.ts.

@@ -2,11 +2,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { EFAULT, EINVAL, ENOMEM } from '../../src/base/errno.ts';
-import { AddressSpace, LOOKUP_EFAULT, LOOKUP_FAULT, LOOKUP_OK, LOOKUP_PFNMAP } from '../../src/model/address-space.ts';
-import { GUP_5_19, GUP_6_4, GUP_6_18, type GupRules } from '../../src/model/gup-rules.ts';
-import { Backing, Locked, PROT_NONE, PROT_READ, PROT_RW, Residency } from '../../src/model/memory.ts';
-import { FaultCost, GupEntry, type BatchRun } from '../../src/model/gup-runs.ts';
+import {
+  AddressSpace,
+  LOOKUP_EFAULT,
+  LOOKUP_FAULT,
+  LOOKUP_OK,
+  LOOKUP_PFNMAP,
+} from '../../src/model/address-space/address-space.ts';
+import { type BatchRun, FaultCost, GupEntry } from '../../src/model/address-space/gup-runs.ts';
+import { Backing, Locked, PROT_NONE, PROT_READ, PROT_RW, Residency } from '../../src/model/address-space/memory.ts';
 import { Arena, capacityFor } from '../../src/model/arena.ts';
+import { GUP_5_19, GUP_6_18, GUP_6_4, type GupRules } from '../../src/model/gup-rules.ts';
 
 const AT = 2 ** 28;
 

@@ -1,29 +1,30 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { EBADF, EBUSY, EINVAL, EIO, ENOMEM, EPERM } from '../../src/base/errno.ts';
+import type { StepActor } from '../../src/engine/explore/stepper.ts';
 import { DMA_ENTRY_LIMIT } from '../../src/engine/machine.ts';
-import type { StepActor } from '../../src/engine/stepper.ts';
 import { C, type FaultSite, type Path } from '../../src/model/env.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
 import { CONTAINER } from '../../src/model/layout.ts';
-import { lockedVm } from '../../src/model/mm.ts';
+import { lockedVm } from '../../src/model/locked-vm.ts';
 import { doExit } from '../../src/model/paths/exit.ts';
 import { MdevDriver, vfioPinPages } from '../../src/model/paths/external.ts';
 import {
   closeBoth,
   filesOf,
+  type GroupArgs,
   groupOf,
   MDEV_GROUP,
   openGroup,
   setContainer,
   unsetContainer,
-  type GroupArgs,
 } from '../../src/model/paths/files.ts';
 import { downRead, upRead } from '../../src/model/rwsem.ts';
 import { map, pin, unmap, unpin, World, type WorldOptions } from './world.ts';
 
 const withMdev = VARIANTS.filter((v) => v.external !== null).map((v) => v.id);
 const UNWINDS = new Set(VARIANTS.filter((v) => v.replayUnwinds).map((v) => v.id));
+
 /** A free group descriptor of the tests' processes. */
 const GROUP_FD = 1;
 

@@ -1,23 +1,32 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { EACCES, E2BIG, EBUSY, EINVAL, ENODEV, ENOMEM, ENOTTY, EOVERFLOW, EPERM } from '../../src/base/errno.ts';
+import { E2BIG, EACCES, EBUSY, EINVAL, ENODEV, ENOMEM, ENOTTY, EOVERFLOW, EPERM } from '../../src/base/errno.ts';
+import type { StepActor } from '../../src/engine/explore/stepper.ts';
 import { BUFFER_PAGE } from '../../src/engine/machine.ts';
-import type { StepActor } from '../../src/engine/stepper.ts';
-import { Backing, PROT_RW } from '../../src/model/memory.ts';
+import { Backing, PROT_RW } from '../../src/model/address-space/memory.ts';
 import { C, type Path } from '../../src/model/env.ts';
+import {
+  MAP_ARGSZ,
+  MAP_FLAG_READ,
+  MAP_FLAG_VADDR,
+  MAP_FLAG_WRITE,
+  UNMAP_ARGSZ,
+  UNMAP_FLAG_VADDR,
+} from '../../src/model/ioctl-args.ts';
 import { resolveVariant, VARIANTS } from '../../src/model/kernels/index.ts';
 import { CONTAINER, DMA, GROUP, TASK } from '../../src/model/layout.ts';
 import { orders } from '../../src/model/orders.ts';
 import { doExit } from '../../src/model/paths/exit.ts';
 import { MdevDriver, vfioPinPages } from '../../src/model/paths/external.ts';
 import { closeBoth, containerOf, groupOf, MDEV_GROUP } from '../../src/model/paths/files.ts';
-import { MAP_ARGSZ, MAP_FLAG_READ, MAP_FLAG_VADDR, MAP_FLAG_WRITE, vfioDmaDoMap } from '../../src/model/paths/map.ts';
+import { vfioDmaDoMap } from '../../src/model/paths/map.ts';
 import { KernelBug } from '../../src/model/paths/notify.ts';
 import { exec } from '../../src/model/paths/process.ts';
-import { UNMAP_ARGSZ, UNMAP_FLAG_VADDR, vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
+import { vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
 import { map, pin, unmap, unpin, World, type WorldOptions } from './world.ts';
 
 const withMdev = VARIANTS.filter((v) => v.external !== null).map((v) => v.id);
+
 /** Variants whose `external` rules say so; the rules themselves are pinned by name below. */
 const ENTRY = {
   early: ['B', 'C', 'D', '4.10.17'],

@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import type { StepActor } from '../../src/engine/explore/stepper.ts';
 import { buildGuest } from '../../src/engine/guest.ts';
-import type { StepActor } from '../../src/engine/stepper.ts';
+import { BUFFER_PAGE } from '../../src/engine/machine.ts';
 import type { Ref } from '../../src/model/arena.ts';
 import { C, type Path } from '../../src/model/env.ts';
+import { MAP_ARGSZ, UNMAP_ARGSZ, UNMAP_FLAG_ALL } from '../../src/model/ioctl-args.ts';
 import { CONTAINER, MM, TASK, USER } from '../../src/model/layout.ts';
-import { closeBoth, containerOf, filesOf, openGroup, setContainer } from '../../src/model/paths/files.ts';
 import { doExit } from '../../src/model/paths/exit.ts';
-import { exec, fork } from '../../src/model/paths/process.ts';
+import { closeBoth, containerOf, filesOf, openGroup, setContainer } from '../../src/model/paths/files.ts';
 import { iommufdChangeProcess, iommufdCopy, iommufdMap, iommufdSetRlimitMode } from '../../src/model/paths/iommufd.ts';
-import { MAP_ARGSZ } from '../../src/model/paths/map.ts';
-import { UNMAP_ARGSZ, UNMAP_FLAG_ALL, vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
-import { BUFFER_PAGE } from '../../src/engine/machine.ts';
+import { exec, fork } from '../../src/model/paths/process.ts';
+import { vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
 import { map, unmap, World, type WorldOptions } from './world.ts';
 
 const ENOENT = -2;

@@ -1,11 +1,10 @@
 /** Variant J: what a lock-free account does that one under mmap_sem does not. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { StepActor } from '../../src/engine/stepper.ts';
-import { C } from '../../src/model/env.ts';
-import { withReserve } from '../../src/model/kernels/j.ts';
+import type { StepActor } from '../../src/engine/explore/stepper.ts';
+import { C, type Path } from '../../src/model/env.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
-import type { Path } from '../../src/model/env.ts';
+import { withReserve } from '../../src/model/kernels/j-proposed-atomic.ts';
 import { S } from '../../src/model/steps.ts';
 import { map, unmap, World } from './world.ts';
 

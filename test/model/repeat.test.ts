@@ -1,13 +1,12 @@
 // slow: compares long runs with their closed forms
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { StepActor } from '../../src/engine/explore/stepper.ts';
 import { DEFAULT_PROFILE, stepCosts } from '../../src/engine/profile.ts';
-import { StepActor } from '../../src/engine/stepper.ts';
-import { MODEL_COUNTERS } from '../../src/model/env.ts';
+import { MODEL_COUNTERS, type Path } from '../../src/model/env.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
 import { CHUNK, CONTAINER, DMA } from '../../src/model/layout.ts';
 import { orders } from '../../src/model/orders.ts';
-import type { Path } from '../../src/model/env.ts';
 import { map, unmap, World, type WorldOptions } from './world.ts';
 
 const costNs = stepCosts(DEFAULT_PROFILE.costNs);

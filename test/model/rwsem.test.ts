@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { StepActor } from '../../src/engine/stepper.ts';
+import type { StepActor } from '../../src/engine/explore/stepper.ts';
+import { C, type Path } from '../../src/model/env.ts';
 import { TASK } from '../../src/model/layout.ts';
 import {
   downgradeWrite,
@@ -14,7 +15,6 @@ import {
   upWrite,
 } from '../../src/model/rwsem.ts';
 import { World } from './world.ts';
-import { C, type Path } from '../../src/model/env.ts';
 
 function world(variant: string, tasks: number): World {
   return new World(variant, { tasks: ['main', ...Array.from({ length: tasks - 1 }, () => 'thread' as const)] });

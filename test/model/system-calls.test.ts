@@ -5,12 +5,13 @@ import { EFAULT, EINVAL, ENOMEM, EPERM } from '../../src/base/errno.ts';
 import { PAGE_BYTES } from '../../src/base/units.ts';
 import { Direct } from '../../src/engine/direct.ts';
 import { BUFFER_PAGE } from '../../src/engine/machine.ts';
-import { Backing, PROT_NONE, PROT_RW } from '../../src/model/memory.ts';
+import { Backing, PROT_NONE, PROT_RW } from '../../src/model/address-space/memory.ts';
 import { Arena, capacityFor, type Ref } from '../../src/model/arena.ts';
 import type { Ctx, Path } from '../../src/model/env.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
 import { PROCESS, TASK } from '../../src/model/layout.ts';
-import { lockedVm, mmNew, taskMm } from '../../src/model/mm.ts';
+import { lockedVm } from '../../src/model/locked-vm.ts';
+import { mmNew, taskMm } from '../../src/model/mm.ts';
 import { doExit } from '../../src/model/paths/exit.ts';
 import { touch } from '../../src/model/paths/fault.ts';
 import {

@@ -1,22 +1,22 @@
 /** A small world for model tests: one arena, one variant, guests built as a driver builds them, actors stepped by choice. */
-import { buildGuest, type BuiltGuest } from '../../src/engine/guest.ts';
-import type { ActorPlan, GuestPlan } from '../../src/engine/guest-plan.ts';
-import { Stepper, type StepActor } from '../../src/engine/stepper.ts';
 import { stream } from '../../src/base/prng.ts';
-import { AddressSpace } from '../../src/model/address-space.ts';
+import { type StepActor, Stepper } from '../../src/engine/explore/stepper.ts';
+import { buildGuest, type BuiltGuest } from '../../src/engine/guest.ts';
+import { BUFFER_PAGE } from '../../src/engine/machine.ts';
+import type { ActorPlan, GuestPlan } from '../../src/engine/plan.ts';
+import { AddressSpace } from '../../src/model/address-space/address-space.ts';
 import { Arena, capacityFor, type Ref } from '../../src/model/arena.ts';
-import type { FaultSite, Path } from '../../src/model/env.ts';
+import type { FaultSite, Path, Variant } from '../../src/model/env.ts';
 import { checkAtRest } from '../../src/model/invariants/index.ts';
+import { MAP_ARGSZ, UNMAP_ARGSZ } from '../../src/model/ioctl-args.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
-import type { Variant } from '../../src/model/kernels/variant.ts';
 import { FILES, PROCESS, TASK } from '../../src/model/layout.ts';
-import { lockedVm } from '../../src/model/mm.ts';
+import { lockedVm } from '../../src/model/locked-vm.ts';
 import { Oracle } from '../../src/model/oracle.ts';
 import { vfioPinPages, vfioUnpinPages } from '../../src/model/paths/external.ts';
 import { containerOf, groupOf, MDEV_GROUP } from '../../src/model/paths/files.ts';
-import { MAP_ARGSZ, vfioDmaDoMap } from '../../src/model/paths/map.ts';
-import { UNMAP_ARGSZ, vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
-import { BUFFER_PAGE } from '../../src/engine/machine.ts';
+import { vfioDmaDoMap } from '../../src/model/paths/map.ts';
+import { vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
 
 export interface WorldOptions {
   readonly pages?: number;

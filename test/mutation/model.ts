@@ -4,7 +4,7 @@ import type { Mutation } from './mutation.ts';
 export const MODEL_MUTATIONS: readonly Mutation[] = [
   {
     rule: 'the limit is tested again under the lock (5.3+)',
-    file: 'model/kernels/account.js',
+    file: 'model/paths/account-locked-vm.js',
     from: 'if (npage > 0 && !bypass) {',
     to: 'if (false) {',
     tests: ['model/accounting.test.js', 'model/iommufd.test.js'],
@@ -32,7 +32,7 @@ export const MODEL_MUTATIONS: readonly Mutation[] = [
   },
   {
     rule: 'a limit is reached only when it is exceeded',
-    file: 'model/mm.js',
+    file: 'model/locked-vm.js',
     from: 'return ((lockedVmPages + BigInt(npage)) & MASK) > limitPages;',
     to: 'return ((lockedVmPages + BigInt(npage)) & MASK) >= limitPages;',
     tests: ['model/accounting.test.js'],
@@ -46,7 +46,7 @@ export const MODEL_MUTATIONS: readonly Mutation[] = [
   },
   {
     rule: 'reserved pages are never counted',
-    file: 'model/paths/map.js',
+    file: 'model/paths/dma.js',
     from: 'const counted = call.reserved ? 0 : 1;',
     to: 'const counted = 1;',
     tests: ['model/external.test.js', 'conform/conform.test.js'],
@@ -60,14 +60,14 @@ export const MODEL_MUTATIONS: readonly Mutation[] = [
   },
   {
     rule: 'from 6.3 on the mm recorded at map time is charged',
-    file: 'model/kernels/h.js',
+    file: 'model/kernels/h-6.3.js',
     from: "acctDma: (k, dma, npage) => vfioLockAcct(k, dma, npage, true, 'stored')",
     to: "acctDma: (k, dma, npage) => vfioLockAcct(k, dma, npage, true, 'leader')",
     tests: ['model/system-calls.test.js'],
   },
   {
     rule: 'CAP_IPC_LOCK passes the limit and is charged all the same',
-    file: 'model/kernels/account.js',
+    file: 'model/paths/account-locked-vm.js',
     from: 'addLockedVm(a, mm, npage);',
     to: 'addLockedVm(a, mm, bypass ? 0 : npage);',
     tests: ['model/accounting.test.js'],
@@ -88,14 +88,14 @@ export const MODEL_MUTATIONS: readonly Mutation[] = [
   },
   {
     rule: 'J takes back what it added beyond the limit',
-    file: 'model/kernels/j.js',
+    file: 'model/kernels/j-proposed-atomic.js',
     from: 'addLockedVmAtomic(a, mm, -npage);',
     to: '{}',
     tests: ['model/lock-free.test.js'],
   },
   {
     rule: 'iommufd charges a user only by compare and exchange',
-    file: 'model/paths/iommufd-pages.js',
+    file: 'model/paths/iommufd-account.js',
     from: 'if (Atomics.compareExchange(a.u64, word, seen, seen + BigInt(npage)) !== seen)',
     to: 'if (Atomics.store(a.u64, word, seen + BigInt(npage)) < 0n)',
     tests: ['model/iommufd.test.js'],
@@ -130,7 +130,7 @@ export const MODEL_MUTATIONS: readonly Mutation[] = [
   },
   {
     rule: 'A allocates the work item before it takes the mm reference, and puts nothing when that fails',
-    file: 'model/kernels/a.js',
+    file: 'model/kernels/a-3.6.js',
     from: 'if (!(yield* allocateWork(k, mm, npage)))\n        return;',
     to: 'if (!(yield* allocateWork(k, mm, npage))) { if (k.at(S.Mmput, mm)) yield; return; }',
     tests: ['model/accounting-steps.test.js'],
@@ -144,7 +144,7 @@ export const MODEL_MUTATIONS: readonly Mutation[] = [
   },
   {
     rule: 'a pinned huge page is copied whole',
-    file: 'model/address-space.js',
+    file: 'model/address-space/address-space.js',
     from: 'pinned.at(at, (residency & Residency.PMD) === 0 ? 1 : GRANULE)',
     to: 'pinned.at(at, 1)',
     tests: ['model/fork.test.js'],

@@ -11,14 +11,14 @@ export const WORKER_MUTATIONS: readonly Mutation[] = [
   },
   {
     rule: 'a guest is judged only when none of its updates is in the ring',
-    file: 'worker/emulator.js',
+    file: 'emulator/wall-emulator.js',
     from: 'return this.#control.drained < guest.handedOver;',
     to: 'return false;',
     tests: ['worker/at-rest.test.js'],
   },
   {
     rule: 'a guest whose last job was applied is not judged while updates of it are in the ring',
-    file: 'worker/emulator.js',
+    file: 'emulator/wall-emulator.js',
     from: `if (this.#inRing(guest))
             return false;`,
     to: '',
@@ -26,21 +26,21 @@ export const WORKER_MUTATIONS: readonly Mutation[] = [
   },
   {
     rule: 'a guest is judged only when none of its updates is in a job',
-    file: 'worker/emulator.js',
+    file: 'emulator/wall-emulator.js',
     from: 'guest.built.mms.every((mm) => (this.#pendingByMm.get(mm) ?? 0) === 0)',
     to: 'true',
     tests: ['worker/at-rest.test.js'],
   },
   {
     rule: 'deferred_settle is measured from the queueing of the update',
-    file: 'worker/kworker.js',
+    file: 'emulator/kworker.js',
     from: 'now - update.queuedAtNs',
     to: 'now - startNs',
     tests: ['worker/at-rest.test.js'],
   },
   {
     rule: 'an update is applied once however often it is delivered',
-    file: 'worker/emulator.js',
+    file: 'emulator/wall-emulator.js',
     from: `if (!this.#appliedIds.add(update.opId))
             return false;`,
     to: 'this.#appliedIds.add(update.opId);',
@@ -48,21 +48,21 @@ export const WORKER_MUTATIONS: readonly Mutation[] = [
   },
   {
     rule: 'an id above the mark is in the set once',
-    file: 'worker/id-set.js',
+    file: 'emulator/id-set.js',
     from: 'if (id < this.#mark || this.#above.has(id))',
     to: 'if (id < this.#mark)',
     tests: ['worker/deferred.test.js'],
   },
   {
     rule: 'a turn ends after a few milliseconds',
-    file: 'worker/turns.js',
+    file: 'emulator/turns.js',
     from: 'if (performance.now() >= until)',
     to: 'if (false)',
     tests: ['worker/turns.test.js'],
   },
   {
     rule: 'a queue that Redis keeps refusing fails',
-    file: 'coordinator/queue.js',
+    file: 'wire/queue.js',
     from: 'refusals.note(error);\n        if',
     to: 'if',
     tests: ['worker/deferred.test.js'],

@@ -5,12 +5,12 @@
  */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { VARIANTS, resolveVariant } from '../../src/model/kernels/index.ts';
-import type { Variant } from '../../src/model/kernels/variant.ts';
+import type { Variant } from '../../src/model/env.ts';
+import { resolveVariant, VARIANTS } from '../../src/model/kernels/index.ts';
 import type { InvariantName } from '../../src/model/oracle.ts';
 import { soaked } from '../soak.ts';
 import { checker } from './check.ts';
-import { has, programs, run, type Outcome, type Program } from './program.ts';
+import { has, type Outcome, type Program, programs, run } from './program.ts';
 
 const check = checker(soaked(2_000, 10_000), 'programs');
 

@@ -3,28 +3,29 @@
  * step driver. What a program does depends on nothing but its description, the variant and the order of steps.
  */
 import fc from 'fast-check';
-import { buildGuest, type BuiltGuest } from '../../src/engine/guest.ts';
-import type { GuestPlan } from '../../src/engine/guest-plan.ts';
-import { BUFFER_PAGE } from '../../src/engine/machine.ts';
-import { Stepper, type StepActor } from '../../src/engine/stepper.ts';
 import { stream } from '../../src/base/prng.ts';
-import { AddressSpace } from '../../src/model/address-space.ts';
-import { Backing } from '../../src/model/memory.ts';
+import { type StepActor, Stepper } from '../../src/engine/explore/stepper.ts';
+import { buildGuest, type BuiltGuest } from '../../src/engine/guest.ts';
+import { BUFFER_PAGE } from '../../src/engine/machine.ts';
+import type { GuestPlan } from '../../src/engine/plan.ts';
+import { AddressSpace } from '../../src/model/address-space/address-space.ts';
+import { Backing } from '../../src/model/address-space/memory.ts';
 import { Arena, type Ref } from '../../src/model/arena.ts';
-import type { FaultSite, Path } from '../../src/model/env.ts';
+import type { FaultSite, Path, Variant } from '../../src/model/env.ts';
 import { checkAtRest } from '../../src/model/invariants/index.ts';
-import type { Variant } from '../../src/model/kernels/variant.ts';
+import { MAP_ARGSZ, UNMAP_ARGSZ, UNMAP_FLAG_ALL } from '../../src/model/ioctl-args.ts';
 import { CONTAINER, MM, PROCESS, STRUCT_NAMES, TASK } from '../../src/model/layout.ts';
-import { lockedVm, mmdrop, setMemlockBytes, taskMm } from '../../src/model/mm.ts';
-import { Oracle, type InvariantName } from '../../src/model/oracle.ts';
-import { closeBoth, containerOf } from '../../src/model/paths/files.ts';
+import { lockedVm } from '../../src/model/locked-vm.ts';
+import { mmdrop, setMemlockBytes, taskMm } from '../../src/model/mm.ts';
+import { type InvariantName, Oracle } from '../../src/model/oracle.ts';
 import { doExit } from '../../src/model/paths/exit.ts';
-import { MAP_ARGSZ, vfioDmaDoMap } from '../../src/model/paths/map.ts';
+import { closeBoth, containerOf } from '../../src/model/paths/files.ts';
+import { vfioDmaDoMap } from '../../src/model/paths/map.ts';
 import { sysMlock, sysMunlock } from '../../src/model/paths/mlock.ts';
 import { sysMmap } from '../../src/model/paths/mmap.ts';
 import { exec, fork } from '../../src/model/paths/process.ts';
+import { vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
 import { downRead, upRead } from '../../src/model/rwsem.ts';
-import { UNMAP_ARGSZ, UNMAP_FLAG_ALL, vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
 
 /** Pages of the guest's buffer. */
 const PAGES = 16;
@@ -84,6 +85,7 @@ const calm: fc.WeightedArbitrary<Op>[] = [
   { weight: 1, arbitrary: simple('dropCap') },
 ];
 const leaf = fc.oneof(...calm);
+
 /** What makes a mapping outlive its maker's address space, thread or descriptor. */
 const wild: fc.WeightedArbitrary<Op>[] = [
   {

@@ -6,16 +6,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { UserError } from '../../src/base/errors.ts';
 import { errnoName } from '../../src/base/errno.ts';
-import { REGISTRY } from '../../src/cli/registry.ts';
-import { VirtualActor } from '../../src/engine/virtual.ts';
-import { OPS, type OpName } from '../../src/metrics/ops.ts';
+import { UserError } from '../../src/base/errors.ts';
+import { guestsOfHost } from '../../src/emulator/host-result.ts';
+import { simulateHost } from '../../src/emulator/host-run.ts';
+import { VirtualActor } from '../../src/engine/virtual/virtual-actor.ts';
+import { WORKLOADS } from '../../src/guest/workload/index.ts';
+import { type OpName, OPS } from '../../src/metrics/ops.ts';
 import { resolveVariant, VARIANTS } from '../../src/model/kernels/index.ts';
+import { REGISTRY } from '../../src/run/registry.ts';
 import { planRun } from '../../src/scenario/plan.ts';
-import { validateScenario, type ResolvedScenario } from '../../src/scenario/validate.ts';
-import { WORKLOADS } from '../../src/workload/index.ts';
-import { guestsOfHost, simulateHost } from '../../src/worker/virtual-run.ts';
+import { type ResolvedScenario, validateScenario } from '../../src/scenario/validate.ts';
 import { soaked } from '../soak.ts';
 import { checker } from './check.ts';
 

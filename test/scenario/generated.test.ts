@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { REGISTRY } from '../../src/cli/registry.ts';
+import { REGISTRY } from '../../src/run/registry.ts';
 import { scenarioJsonSchema } from '../../src/scenario/json-schema.ts';
 import { planRun } from '../../src/scenario/plan.ts';
-import { referenceText } from '../../src/scenario/reference.ts';
 import { resolveScenario } from '../../src/scenario/validate.ts';
 import { assertGenerated } from '../generated.ts';
 import { parsedFile } from './read.ts';
+import { referenceText } from './reference.ts';
 
 test('schema/scenario.schema.json is what the program checks', async () => {
   await assertGenerated('schema/scenario.schema.json', JSON.stringify(scenarioJsonSchema(REGISTRY)));

@@ -4,11 +4,10 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { canonicalJson } from '../../src/base/canonical-json.ts';
-import type { RunPlan } from '../../src/engine/guest-plan.ts';
+import type { RunPlan } from '../../src/engine/plan.ts';
 import { memlockWarnings, planText } from '../../src/scenario/plan-text.ts';
 import { Planner, planRun } from '../../src/scenario/plan.ts';
-import { sliceOf } from '../../src/scenario/segment.ts';
-import { validateScenario, type ResolvedScenario } from '../../src/scenario/validate.ts';
+import { type ResolvedScenario, validateScenario } from '../../src/scenario/validate.ts';
 import { assertGenerated } from '../generated.ts';
 import { REGISTRY } from './registry.ts';
 
@@ -124,32 +123,13 @@ test('on any number of workers the guests are the same', () => {
     fc.property(fc.integer({ min: 1, max: 300 }), (workers) => {
       const made = Array.from({ length: workers }, (_, k) => {
         const planner = new Planner(scenario);
-        const { first, end } = sliceOf(257, k, workers);
+        const [first, end] = [k, k + 1].map((n) => Math.floor((257 * n) / workers)) as [number, number];
         return Array.from({ length: end - first }, (__, i) => canonicalJson(planner.guest(first + i)));
       }).flat();
       assert.deepEqual(made, expected);
     }),
     { seed: SEED, numRuns: 20 },
   );
-});
-
-test('shares are disjoint, complete and even, whatever the numbers', () => {
-  fc.assert(
-    fc.property(fc.nat(2 ** 40), fc.integer({ min: 1, max: 5000 }), (total, n) => {
-      let end = 0;
-      for (let k = 0; k < n; k++) {
-        const slice = sliceOf(total, k, n);
-        assert.equal(slice.first, end);
-        const size = slice.end - slice.first;
-        assert.ok(size === Math.floor(total / n) || size === Math.ceil(total / n));
-        ({ end } = slice);
-      }
-      assert.equal(end, total);
-    }),
-    { seed: SEED, numRuns: 100 },
-  );
-  assert.throws(() => sliceOf(10, 3, 3), RangeError);
-  assert.throws(() => sliceOf(10, 0, 0), RangeError);
 });
 
 test('what is drawn lies where the scenario says, and in the proportions it says', () => {

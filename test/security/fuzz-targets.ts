@@ -6,15 +6,15 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { EXIT, UserError } from '../../src/base/errors.ts';
 import type { Prng } from '../../src/base/prng.ts';
-import { REGISTRY } from '../../src/cli/registry.ts';
-import { ControlMessage, GuestJob, JournalEntry, WorkerMessage } from '../../src/coordinator/protocol.ts';
+import { decodeToken, encodeToken } from '../../src/engine/explore/codec.ts';
 import { statsLayout } from '../../src/engine/stats-layout.ts';
 import { decodeSnapshot, encodeSnapshot, Snapshot } from '../../src/metrics/snapshot.ts';
+import { REGISTRY } from '../../src/run/registry.ts';
 import { parseCase } from '../../src/scenario/case.ts';
 import { checkPlan } from '../../src/scenario/plan-check.ts';
 import { Planner, planRun } from '../../src/scenario/plan.ts';
 import { validateScenario } from '../../src/scenario/validate.ts';
-import { decodeToken, encodeToken } from '../../src/schedule/codec.ts';
+import { ControlMessage, GuestJob, JournalEntry, WorkerMessage } from '../../src/wire/messages.ts';
 import { decodeJob, encodeJob } from '../../src/worker/deferred.ts';
 import { mutateData, mutateText } from './mutate.ts';
 

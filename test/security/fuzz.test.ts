@@ -3,11 +3,11 @@ import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';
-import { REGISTRY } from '../../src/cli/registry.ts';
+import { REGISTRY } from '../../src/run/registry.ts';
 import { MAX_SOURCE_BYTES } from '../../src/scenario/source.ts';
 import { validateScenario } from '../../src/scenario/validate.ts';
 import { soaked } from '../soak.ts';
-import { TARGETS, type Target } from './fuzz-targets.ts';
+import { type Target, TARGETS } from './fuzz-targets.ts';
 import { fuzz, fuzzTarget } from './fuzz.ts';
 
 /** Inputs of a seed that is drawn. */

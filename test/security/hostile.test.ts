@@ -2,30 +2,24 @@
 /** What anybody who can write to Redis may put there: refused, counted, without effect on guests, files or prototypes. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { gzipSync } from 'node:zlib';
 import { after, before, describe, it } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import type { Redis } from 'ioredis';
-import { REGISTRY } from '../../src/cli/registry.ts';
-import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { claimSlice, takeName } from '../../src/coordinator/claims.ts';
-import {
-  ControlMessage,
-  fetchPlan,
-  GuestJob,
-  listRuns,
-  runKeys,
-  runsKey,
-  StreamReader,
-  WorkerMessage,
-} from '../../src/coordinator/protocol.ts';
-import { guestQueue, openProducer } from '../../src/coordinator/queue.ts';
-import { openRedis } from '../../src/coordinator/redis.ts';
+import { type PrivateRedis, startPrivateRedis } from '../../src/coordinator/private-redis.ts';
+import { REGISTRY } from '../../src/run/registry.ts';
 import { checkPlan } from '../../src/scenario/plan-check.ts';
 import { planHash, planRun } from '../../src/scenario/plan.ts';
 import { resolveScenario, validateScenario } from '../../src/scenario/validate.ts';
+import { claimSlice, takeName } from '../../src/wire/claims.ts';
+import { runKeys, runsKey } from '../../src/wire/keys.ts';
+import { ControlMessage, GuestJob, WorkerMessage } from '../../src/wire/messages.ts';
+import { guestQueue, openProducer } from '../../src/wire/queue.ts';
+import { openRedis } from '../../src/wire/redis.ts';
+import { fetchPlan, listRuns } from '../../src/wire/runs.ts';
+import { StreamReader } from '../../src/wire/streams.ts';
 import { until } from '../coordinator/until.ts';
-import { CONTENTION, inDirectory, LiveRun, resultsOf } from '../worker/live-run.ts';
 import { parsedFile } from '../scenario/read.ts';
+import { CONTENTION, inDirectory, LiveRun, resultsOf } from '../worker/live-run.ts';
 
 /** JSON as an attacker writes it: keys such as __proto__ arrive as own properties. */
 const json = (text: string): unknown => JSON.parse(text) as unknown;

@@ -3,16 +3,16 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { withoutPasswords } from '../../src/base/errors.ts';
 import { startPrivateRedis } from '../../src/coordinator/private-redis.ts';
 import { checkRedis } from '../../src/coordinator/redis-check.ts';
-import { openRedis, parseRedisUrl } from '../../src/coordinator/redis.ts';
-import { withoutPasswords } from '../../src/base/errors.ts';
+import { openRedis, parseRedisUrl } from '../../src/wire/redis.ts';
+import { until } from '../coordinator/until.ts';
 import { CONTENTION, inDirectory, LiveRun } from '../worker/live-run.ts';
 import { argumentsOf } from './sockets.ts';
-import { until } from '../coordinator/until.ts';
 
 const PASSWORD = 'hunter2-s3cret';
 

@@ -6,6 +6,7 @@ import { parseSync } from 'oxc-parser';
 export interface Node {
   readonly type: string;
   readonly start: number;
+  readonly end: number;
   readonly parent: Node | undefined;
   readonly [key: string]: unknown;
 }

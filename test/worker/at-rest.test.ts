@@ -3,13 +3,13 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { REGISTRY } from '../../src/cli/registry.ts';
-import { monotonicMs } from '../../src/coordinator/redis.ts';
+import type { DeferredUpdate } from '../../src/emulator/emulator.ts';
+import { WallEmulator } from '../../src/emulator/wall-emulator.ts';
+import { monotonicMs } from '../../src/engine/wall/clock.ts';
 import { DEFERRED_SETTLE } from '../../src/metrics/ops.ts';
+import { REGISTRY } from '../../src/run/registry.ts';
 import { planRun } from '../../src/scenario/plan.ts';
 import { validateScenario } from '../../src/scenario/validate.ts';
-import type { DeferredUpdate } from '../../src/worker/emulator-api.ts';
-import { WallEmulator } from '../../src/worker/emulator.ts';
 import { until } from '../coordinator/until.ts';
 import { CONTENTION } from './live-run.ts';
 

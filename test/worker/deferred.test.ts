@@ -3,11 +3,11 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import * as fc from 'fast-check';
 import type { Redis } from 'ioredis';
-import { openProducer, type QueueName } from '../../src/coordinator/queue.ts';
-import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { openRedis } from '../../src/coordinator/redis.ts';
-import { DeferredPipeline, decodeJob, encodeJob, type DeferredOptions } from '../../src/worker/deferred.ts';
-import { IdSet } from '../../src/worker/id-set.ts';
+import { type PrivateRedis, startPrivateRedis } from '../../src/coordinator/private-redis.ts';
+import { IdSet } from '../../src/emulator/id-set.ts';
+import { openProducer, type QueueName } from '../../src/wire/queue.ts';
+import { openRedis } from '../../src/wire/redis.ts';
+import { decodeJob, type DeferredOptions, DeferredPipeline, encodeJob } from '../../src/worker/deferred.ts';
 import { until } from '../coordinator/until.ts';
 import { FakeRing } from './fake-ring.ts';
 

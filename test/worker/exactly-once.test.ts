@@ -2,14 +2,14 @@
 /** The real emulator, a real Redis, real jobs: an update delivered twice is applied once, and if it were not, it would show. */
 import assert from 'node:assert/strict';
 import { after, before, it } from 'node:test';
-import { REGISTRY } from '../../src/cli/registry.ts';
-import { startPrivateRedis, type PrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { monotonicMs } from '../../src/coordinator/redis.ts';
+import { type PrivateRedis, startPrivateRedis } from '../../src/coordinator/private-redis.ts';
+import type { DeferredPort } from '../../src/emulator/emulator.ts';
+import { WallEmulator } from '../../src/emulator/wall-emulator.ts';
+import { monotonicMs } from '../../src/engine/wall/clock.ts';
+import { REGISTRY } from '../../src/run/registry.ts';
 import { planRun } from '../../src/scenario/plan.ts';
 import { validateScenario } from '../../src/scenario/validate.ts';
 import { DeferredPipeline } from '../../src/worker/deferred.ts';
-import type { DeferredPort } from '../../src/worker/emulator-api.ts';
-import { WallEmulator } from '../../src/worker/emulator.ts';
 import { until } from '../coordinator/until.ts';
 import { CONTENTION } from './live-run.ts';
 

@@ -1,6 +1,6 @@
 /** Stand-in for the emulator in tests of the deferred pipeline: a ring, and a map for an arena. */
-import type { DeferredPort, DeferredUpdate } from '../../src/worker/emulator-api.ts';
-import { IdSet } from '../../src/worker/id-set.ts';
+import type { DeferredPort, DeferredUpdate } from '../../src/emulator/emulator.ts';
+import { IdSet } from '../../src/emulator/id-set.ts';
 
 export class FakeRing implements DeferredPort {
   /** Pages applied, by mm. */

@@ -2,10 +2,10 @@
 /** What a machine can bear is measured: guests that do a hundred times as much leave room for fewer. */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { REGISTRY } from '../../src/cli/registry.ts';
+import { measureCapacity } from '../../src/emulator/measure.ts';
+import { REGISTRY } from '../../src/run/registry.ts';
 import { planRun } from '../../src/scenario/plan.ts';
 import { validateScenario } from '../../src/scenario/validate.ts';
-import { measureCapacity } from '../../src/worker/measure.ts';
 import { CONTENTION } from './live-run.ts';
 
 it('a worker measures how many guests it can emulate in time', async () => {

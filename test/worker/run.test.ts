@@ -8,10 +8,10 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { startPrivateRedis } from '../../src/coordinator/private-redis.ts';
-import { runKeys, runsKey } from '../../src/coordinator/protocol.ts';
-import { guestQueue, openProducer } from '../../src/coordinator/queue.ts';
-import { openRedis } from '../../src/coordinator/redis.ts';
 import type { RunResults } from '../../src/report/results.ts';
+import { runKeys, runsKey } from '../../src/wire/keys.ts';
+import { guestQueue, openProducer } from '../../src/wire/queue.ts';
+import { openRedis } from '../../src/wire/redis.ts';
 import { until } from '../coordinator/until.ts';
 import { CONTENTION, inDirectory, LiveRun, resultsOf } from './live-run.ts';
 

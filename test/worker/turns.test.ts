@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { Turns } from '../../src/worker/turns.ts';
+import { Turns } from '../../src/emulator/turns.ts';
 
 /** Keeps the processor for at least so long. */
 function spin(ms: number): void {

@@ -1,17 +1,19 @@
 /** A workload that is not marked as drawing does the same under every seed: `compare` and `sweep` run it once and say so. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { GuestPlan } from '../../src/engine/guest-plan.ts';
-import { WORKLOADS } from '../../src/workload/index.ts';
+import type { GuestPlan } from '../../src/engine/plan.ts';
+import { WORKLOADS } from '../../src/guest/workload/index.ts';
 import { planOf, simulate } from './plan.ts';
 
 const LARGE = { bytes: 6 * 2 ** 30, backing: 'hugetlb1g', contiguityPages: 2 ** 18, populated: true } as const;
+
 /** What a workload needs that the plan of these tests does not have. */
 const GUESTS: Readonly<Record<string, Partial<GuestPlan>>> = {
   balloon: { memory: { bytes: 16 * 2 ** 20, backing: 'thp', contiguityPages: 512, populated: true } },
   'huge-guest': { memory: LARGE },
   'mdev-pin': { mdev: 'only' },
 };
+
 /** Options under which it draws, or works at all in a small guest. */
 const OPTIONS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   balloon: { piece: '4KiB' },

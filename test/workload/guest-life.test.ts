@@ -2,7 +2,7 @@
 /** What happens to a guest beside its devices: hotplug, balloon, fork, khugepaged, smaps, live update. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { ActorPlan, GuestPlan } from '../../src/engine/guest-plan.ts';
+import type { ActorPlan, GuestPlan } from '../../src/engine/plan.ts';
 import { lockHoldSeries } from '../../src/metrics/ops.ts';
 import { LockKind } from '../../src/model/env.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';

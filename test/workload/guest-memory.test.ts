@@ -1,8 +1,15 @@
 /** Where a guest's memory lies: as a PC has it, whatever the workload. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { ActorPlan } from '../../src/engine/guest-plan.ts';
-import { ramBelow, ramPage, ramPages, ramPieces, repeatedRam, slotPage } from '../../src/workload/guest-memory.ts';
+import type { ActorPlan } from '../../src/engine/plan.ts';
+import {
+  ramBelow,
+  ramPage,
+  ramPages,
+  ramPieces,
+  repeatedRam,
+  slotPage,
+} from '../../src/guest/workload/guest-memory.ts';
 import { planOf, simulate } from './plan.ts';
 
 const MIB = 256;

@@ -1,7 +1,7 @@
 import { EXIT, UserError } from '../../base/errors.ts';
+import { print, say } from '../../console/output.ts';
 import { defineCommand, flag, integer, required, text, value } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
-import { print, say } from '../output.ts';
 
 const VARIANTS = 'D,E,H2,I,I-mm';
 
@@ -60,9 +60,9 @@ export const command = defineCommand({
   async run({ scenario }, options, interrupts) {
     const [{ readSource }, { advise, adviceText, shareOf }, { stopOnInterrupt }, { experimentProgress }] =
       await Promise.all([
-        import('../input.ts'),
-        import('../advise.ts'),
-        import('../interrupts.ts'),
+        import('../../console/input.ts'),
+        import('../../study/advise.ts'),
+        import('../../console/interrupts.ts'),
         import('../experiment-progress.ts'),
       ]);
     const list = (given: string): string[] => given.split(',').map((v) => v.trim());

@@ -1,6 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
+import { print } from '../../console/output.ts';
 import { defineCommand, flag, required, text } from '../command.ts';
-import { print } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -17,7 +17,7 @@ export const command = defineCommand({
   ],
   exits: [],
   async run({ rows: path }, { profile, json }) {
-    const { calibrate, costsText, readRows, rowsText } = await import('../calibration.ts');
+    const { calibrate, costsText, readRows, rowsText } = await import('../../study/calibration.ts');
     const { costs, table } = await calibrate(await readRows(path), path, profile);
     if (json) print(`${JSON.stringify({ costs, rows: table }, null, 2)}\n`);
     else print(`${costsText(costs)}\n${rowsText(table)}`);

@@ -1,7 +1,7 @@
 import { EXIT, UserError } from '../../base/errors.ts';
+import { print } from '../../console/output.ts';
 import { defineCommand, flag } from '../command.ts';
 import { REDIS_OPTIONS } from '../live-options.ts';
-import { print } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -17,9 +17,9 @@ export const command = defineCommand({
     const [{ checkRedis }, { openRedis, parseRedisUrl, redisFailure }, { findRemains }, { removeRun }] =
       await Promise.all([
         import('../../coordinator/redis-check.ts'),
-        import('../../coordinator/redis.ts'),
+        import('../../wire/redis.ts'),
         import('../../coordinator/remains.ts'),
-        import('../../coordinator/protocol.ts'),
+        import('../../wire/runs.ts'),
       ]);
     const target = parseRedisUrl(options.redis, options);
     await checkRedis(target);

@@ -1,10 +1,10 @@
 import { EXIT, UserError } from '../../base/errors.ts';
-import { tryDirectory } from '../../report/place.ts';
 import { VERSION } from '../../base/version.ts';
+import { print, say } from '../../console/output.ts';
+import { tryDirectory } from '../../report/place.ts';
 import { defineCommand, flag, integer, required, text } from '../command.ts';
 import { EXPERIMENT_OPTIONS, MIN_EFFECT_OPTION, remoteOf } from '../experiment-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
-import { print, say } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -51,11 +51,11 @@ export const command = defineCommand({
       { stopOnInterrupt },
       { simulationProgress },
     ] = await Promise.all([
-      import('../input.ts'),
-      import('../experiment.ts'),
-      import('../compare.ts'),
-      import('../interrupts.ts'),
-      import('../simulation-progress.ts'),
+      import('../../console/input.ts'),
+      import('../../study/experiment.ts'),
+      import('../../study/compare.ts'),
+      import('../../console/interrupts.ts'),
+      import('../../run/simulation-progress.ts'),
     ]);
     const cells = variants.map((value) => ({
       labels: { variant: value },
@@ -83,7 +83,7 @@ export const command = defineCommand({
       print(compareText(table, variants, results, options.minEffect));
     }
     if (options.out !== undefined) {
-      const { saveExperiment } = await import('../experiment-output.ts');
+      const { saveExperiment } = await import('../../study/experiment-output.ts');
       const axes = [{ key: 'variant', values: variants, numeric: false }];
       const { minEffect } = options;
       saveExperiment(options.out, {

@@ -1,7 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
-import { defineCommand, flagName, oneOf, type AnyCommand } from '../command.ts';
-import { COMMANDS } from './index.ts';
-import { print } from '../output.ts';
+import { print } from '../../console/output.ts';
+import { type AnyCommand, defineCommand, flagName, oneOf } from '../command.ts';
 
 /** What a completion script needs to know about one command. */
 interface Completed {
@@ -17,25 +16,31 @@ interface Completed {
   readonly words: readonly string[];
 }
 
-export const command = defineCommand({
-  description:
-    'The script completes commands, options, the values of options that have a fixed set of them, and file names. ' +
-    'It is made from the same descriptions as the help.',
-  arguments: { shell: oneOf('bash, zsh or fish', ['bash', 'zsh', 'fish']) },
-  options: {},
-  examples: [
-    { command: 'eval "$(pinstorm completion bash)"', what: 'for this shell; put it into ~/.bashrc for every one' },
-    { command: 'pinstorm completion fish | source', what: 'the same for fish' },
-  ],
-  exits: [],
-  async run({ shell }) {
-    const commands = await Promise.all(
-      Object.entries(COMMANDS).map(async ([name, row]) => completed(name, row.summary, (await row.load()).command)),
-    );
-    print({ bash, zsh, fish }[shell](commands));
-    return EXIT.ok;
-  },
-});
+/** What can be completed: every command by its name. */
+type Commands = Readonly<
+  Record<string, { readonly summary: string; load(): Promise<{ readonly command: AnyCommand }> }>
+>;
+
+export const completionOf = (all: Commands) =>
+  defineCommand({
+    description:
+      'The script completes commands, options, the values of options that have a fixed set of them, and file names. ' +
+      'It is made from the same descriptions as the help.',
+    arguments: { shell: oneOf('bash, zsh or fish', ['bash', 'zsh', 'fish']) },
+    options: {},
+    examples: [
+      { command: 'eval "$(pinstorm completion bash)"', what: 'for this shell; put it into ~/.bashrc for every one' },
+      { command: 'pinstorm completion fish | source', what: 'the same for fish' },
+    ],
+    exits: [],
+    async run({ shell }) {
+      const commands = await Promise.all(
+        Object.entries(all).map(async ([name, row]) => completed(name, row.summary, (await row.load()).command)),
+      );
+      print({ bash, zsh, fish }[shell](commands));
+      return EXIT.ok;
+    },
+  });
 
 function completed(name: string, summary: string, described: AnyCommand): Completed {
   const options = Object.entries(described.options).map(([key, spec]) => ({

@@ -1,6 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
+import { print } from '../../console/output.ts';
 import { defineCommand, several, text } from '../command.ts';
-import { print } from '../output.ts';
 
 const TRANSCRIPT = {
   what: 'transcript',
@@ -28,9 +28,10 @@ export const command = defineCommand({
   ],
   exits: [EXIT.failed],
   async run({ paths }, { variant }) {
-    const { conform, describeDifference, transcriptFiles, variantNamed } = await import('../../conform/conform.ts');
-    const { parseTranscript } = await import('../../conform/transcript.ts');
-    const { readInput } = await import('../input.ts');
+    const { conform, describeDifference, transcriptFiles, variantNamed } =
+      await import('../../study/conform/conform.ts');
+    const { parseTranscript } = await import('../../study/conform/transcript.ts');
+    const { readInput } = await import('../../console/input.ts');
     const chosen = variant === undefined ? null : variantNamed(variant);
     const files = transcriptFiles(paths);
     let failed = 0;

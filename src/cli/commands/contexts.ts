@@ -1,6 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
+import { print } from '../../console/output.ts';
 import { defineCommand, flag } from '../command.ts';
-import { print } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -18,7 +18,7 @@ export const command = defineCommand({
   ],
   exits: [],
   async run(_arguments, { json }) {
-    const { CONTEXTS, judgeAll, STRATEGIES } = await import('../../engine/contexts.ts');
+    const { CONTEXTS, judgeAll, STRATEGIES } = await import('../../study/contexts.ts');
     const cells = judgeAll();
     if (json) {
       const strategies = STRATEGIES.map(({ id, what, variant }) => ({ id, what, variant: variant.id }));

@@ -35,12 +35,12 @@ export const command = defineCommand({
       throw new UserError(EXIT.invalid, '--redis is missing', 'workers on other machines must reach the same Redis');
     }
     const [{ isKeyPart }, { readSource }, { scenarioOf }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
-      import('../../coordinator/queue.ts'),
-      import('../input.ts'),
-      import('../scenario-file.ts'),
+      import('../../wire/queue.ts'),
+      import('../../console/input.ts'),
+      import('../../run/scenario-file.ts'),
       import('../../scenario/plan.ts'),
-      import('../registry.ts'),
-      import('../live-run.ts'),
+      import('../../run/registry.ts'),
+      import('../../run/live-run.ts'),
     ]);
     if (options.run !== undefined && !isKeyPart(options.run)) {
       throw new UserError(EXIT.invalid, '--run: expected 1 to 64 letters, digits and hyphens');

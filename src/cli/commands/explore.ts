@@ -1,16 +1,17 @@
 import { performance } from 'node:perf_hooks';
 import { EXIT } from '../../base/errors.ts';
-import type { Execution } from '../../engine/explore.ts';
-import type { Report } from '../explore-program.ts';
-import type { SearchResult } from '../../schedule/search.ts';
-import type { Statistics } from '../../schedule/statistics.ts';
-import type { Strategy } from '../../schedule/strategy.ts';
+import { stopOnInterrupt } from '../../console/interrupts.ts';
+import { print, say } from '../../console/output.ts';
+import { unhurried } from '../../console/unhurried.ts';
+import type { Execution } from '../../engine/explore/execution.ts';
+import type { SearchResult } from '../../engine/explore/search.ts';
+import type { Statistics } from '../../engine/explore/statistics.ts';
+import type { Strategy } from '../../engine/explore/strategy.ts';
+import type { Report } from '../../run/explore-program.ts';
 import { choice, defineCommand, flag, integer, required, text } from '../command.ts';
-import { stopOnInterrupt } from '../interrupts.ts';
-import { print, say } from '../output.ts';
-import { unhurried } from '../unhurried.ts';
 
 const STRATEGIES = ['dfs', 'random', 'pct'] as const;
+
 /** Executions when the user gives no number: a search to the end, or a fair try. */
 const MAX_SCHEDULES = { dfs: 1_000_000, random: 1000, pct: 1000 } as const;
 
@@ -70,8 +71,8 @@ export const command = defineCommand({
   exits: [EXIT.violated],
   async run({ case: file }, options, interrupts) {
     if (options.driver !== 'explore') {
-      const { caseCommand } = await import('../case-run.ts');
-      const { readSource } = await import('../input.ts');
+      const { caseCommand } = await import('../../run/case-run.ts');
+      const { readSource } = await import('../../console/input.ts');
       return caseCommand(
         await readSource(file),
         options.driver,
@@ -79,8 +80,9 @@ export const command = defineCommand({
         interrupts,
       );
     }
-    const { loadProgram, makerOf, reportFailure, reportText, variantNamed } = await import('../explore-program.ts');
-    const { searching } = await import('../../schedule/search.ts');
+    const { loadProgram, makerOf, reportFailure, reportText, variantNamed } =
+      await import('../../run/explore-program.ts');
+    const { searching } = await import('../../engine/explore/search.ts');
     const program = await loadProgram(file);
     const variant = variantNamed(options.variant ?? program.plan.variant);
     const expected = new Set<string>(program.plan.expect[variant.id] ?? []);
@@ -133,11 +135,11 @@ interface Chosen {
 }
 
 async function strategyOf(o: Chosen): Promise<{ strategy: Strategy; statistics: Statistics }> {
-  const { DfsStrategy } = await import('../../schedule/dfs.ts');
-  const { RandomStrategy } = await import('../../schedule/random.ts');
-  const { PctStrategy } = await import('../../schedule/pct.ts');
-  const { DeterminismCheck } = await import('../../schedule/determinism-check.ts');
-  const { Statistics: Counted } = await import('../../schedule/statistics.ts');
+  const { DfsStrategy } = await import('../../engine/explore/dfs.ts');
+  const { RandomStrategy } = await import('../../engine/explore/random.ts');
+  const { PctStrategy } = await import('../../engine/explore/pct.ts');
+  const { DeterminismCheck } = await import('../../engine/explore/determinism-check.ts');
+  const { Statistics: Counted } = await import('../../engine/explore/statistics.ts');
   const make = {
     dfs: () => new DfsStrategy({ reduction: !o.full, preemptions: o.preemptions ?? null }),
     random: () => new RandomStrategy(o.seed),

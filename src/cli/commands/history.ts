@@ -1,7 +1,7 @@
 import { EXIT } from '../../base/errors.ts';
+import { print, stderr } from '../../console/output.ts';
+import type { Row } from '../../run/known-defects.ts';
 import { defineCommand, flag } from '../command.ts';
-import type { Row } from '../history.ts';
-import { print, stderr } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -16,7 +16,8 @@ export const command = defineCommand({
   ],
   exits: [EXIT.failed],
   async run(_, { json }) {
-    const { historyFiles, matrixText, runRow, tokenOf } = await import('../history.ts');
+    const { historyFiles, runRow, tokenOf } = await import('../../run/known-defects.ts');
+    const { matrixText } = await import('../history-table.ts');
     const { VARIANTS } = await import('../../model/kernels/index.ts');
     const rows: Row[] = [];
     for (const file of historyFiles()) {

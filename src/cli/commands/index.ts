@@ -36,5 +36,8 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
   explore: { summary: 'run every interleaving of a small case', load: () => import('./explore.ts') },
   replay: { summary: 'repeat the schedule of a token and draw it', load: () => import('./replay.ts') },
   history: { summary: 'run the known defects on every variant', load: () => import('./history.ts') },
-  completion: { summary: 'print a completion script for your shell', load: () => import('./completion.ts') },
+  completion: {
+    summary: 'print a completion script for your shell',
+    load: async () => ({ command: (await import('./completion.ts')).completionOf(COMMANDS) }),
+  },
 };

@@ -1,13 +1,13 @@
-import { EXIT, UserError } from '../../base/errors.ts';
 import { canonicalJson } from '../../base/canonical-json.ts';
-import { readSource } from '../input.ts';
-import { REGISTRY } from '../registry.ts';
+import { EXIT, UserError } from '../../base/errors.ts';
+import { readSource } from '../../console/input.ts';
+import { print } from '../../console/output.ts';
+import { REGISTRY } from '../../run/registry.ts';
+import { scenarioOf } from '../../run/scenario-file.ts';
 import { planText } from '../../scenario/plan-text.ts';
 import { planRun } from '../../scenario/plan.ts';
-import { scenarioOf } from '../scenario-file.ts';
 import { defineCommand, flag, required } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
-import { print } from '../output.ts';
 
 /** A plan of more guests is not written out: as JSON it would be hundreds of megabytes. */
 const MAX_JSON_GUESTS = 100_000;

@@ -1,6 +1,6 @@
 import { EXIT, UserError } from '../../base/errors.ts';
+import { print, say } from '../../console/output.ts';
 import { defineCommand, flag, required } from '../command.ts';
-import { print, say } from '../output.ts';
 
 /** What explore has printed, with a token in it. */
 const PRINTED = {
@@ -28,12 +28,12 @@ export const command = defineCommand({
   ],
   exits: [EXIT.violated],
   async run({ token: word }, options) {
-    const { readInput } = await import('../input.ts');
-    const { checkModel, decodeToken } = await import('../../schedule/codec.ts');
-    const { makerOf, programOf, variantNamed } = await import('../explore-program.ts');
-    const { withoutOps } = await import('../../schedule/shrink.ts');
-    const { traceOf } = await import('../../schedule/trace.ts');
-    const { chart } = await import('../../schedule/chart.ts');
+    const { readInput } = await import('../../console/input.ts');
+    const { checkModel, decodeToken } = await import('../../engine/explore/codec.ts');
+    const { makerOf, programOf, variantNamed } = await import('../../run/explore-program.ts');
+    const { withoutOps } = await import('../../engine/explore/shrink.ts');
+    const { traceOf } = await import('../../engine/explore/trace.ts');
+    const { chart } = await import('../../engine/explore/chart.ts');
     const token = decodeToken(word === '-' ? tokenIn((await readInput('-', PRINTED)).text) : word);
     checkModel(token);
     const program = await programOf(token);

@@ -1,6 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
+import { print } from '../../console/output.ts';
 import { defineCommand, flag, optional } from '../command.ts';
-import { print } from '../output.ts';
 
 export const command = defineCommand({
   description:
@@ -11,7 +11,7 @@ export const command = defineCommand({
   examples: [{ command: 'pinstorm reproduce', what: 'the published figures beside the simulated ones' }],
   exits: [],
   async run({ rows }, { json }) {
-    const { PUBLISHED_ROWS, readRows, reproduce, rowsText } = await import('../calibration.ts');
+    const { PUBLISHED_ROWS, readRows, reproduce, rowsText } = await import('../../study/calibration.ts');
     const file = await readRows(rows ?? PUBLISHED_ROWS);
     const table = await reproduce(file.rows);
     print(json ? `${JSON.stringify({ rows: table }, null, 2)}\n` : rowsText(table));

@@ -34,14 +34,17 @@ export const command = defineCommand({
   ],
   exits: LIVE_EXITS,
   async run({ scenario }, options, interrupts) {
-    const [{ readSource }, { isCase }] = await Promise.all([import('../input.ts'), import('../../scenario/case.ts')]);
+    const [{ readSource }, { isCase }] = await Promise.all([
+      import('../../console/input.ts'),
+      import('../../scenario/case.ts'),
+    ]);
     const parsed = await readSource(scenario);
     if (isCase(parsed.root)) return caseFromScenarioOptions(parsed, 'wall', options, interrupts);
     const [{ scenarioOf }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
-      import('../scenario-file.ts'),
+      import('../../run/scenario-file.ts'),
       import('../../scenario/plan.ts'),
-      import('../registry.ts'),
-      import('../live-run.ts'),
+      import('../../run/registry.ts'),
+      import('../../run/live-run.ts'),
     ]);
     const resolved = scenarioOf(parsed, overridesOf(options));
     const { workers } = options;

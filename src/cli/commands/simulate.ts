@@ -38,14 +38,17 @@ export const command = defineCommand({
   ],
   exits: [EXIT.threshold, EXIT.violated],
   async run({ scenario }, options, interrupts) {
-    const [{ readSource }, { isCase }] = await Promise.all([import('../input.ts'), import('../../scenario/case.ts')]);
+    const [{ readSource }, { isCase }] = await Promise.all([
+      import('../../console/input.ts'),
+      import('../../scenario/case.ts'),
+    ]);
     const parsed = await readSource(scenario);
     if (isCase(parsed.root)) return caseFromScenarioOptions(parsed, 'virtual', options, interrupts);
     const [{ scenarioOf }, { planRun }, { REGISTRY }, { simulateRun }] = await Promise.all([
-      import('../scenario-file.ts'),
+      import('../../run/scenario-file.ts'),
       import('../../scenario/plan.ts'),
-      import('../registry.ts'),
-      import('../simulate-run.ts'),
+      import('../../run/registry.ts'),
+      import('../../run/simulated-run.ts'),
     ]);
     const resolved = scenarioOf(parsed, overridesOf(options));
     return simulateRun(

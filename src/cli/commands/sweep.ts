@@ -1,12 +1,12 @@
 import { EXIT, UserError } from '../../base/errors.ts';
+import { VERSION } from '../../base/version.ts';
+import { print, say } from '../../console/output.ts';
 import { tryDirectory, tryFile, writeResult } from '../../report/place.ts';
 import { parseSet } from '../../scenario/overrides.ts';
-import { VERSION } from '../../base/version.ts';
+import { type Axis, parseAxis } from '../../study/sweep.ts';
 import { defineCommand, flag, integer, repeated, required, text } from '../command.ts';
 import { EXPERIMENT_OPTIONS, MIN_EFFECT_OPTION, remoteOf } from '../experiment-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
-import { parseAxis, type Axis } from '../sweep.ts';
-import { print, say } from '../output.ts';
 
 const { set: _set, ...named } = SCENARIO_OPTIONS;
 
@@ -55,11 +55,11 @@ export const command = defineCommand({
       { stopOnInterrupt },
       { simulationProgress },
     ] = await Promise.all([
-      import('../input.ts'),
-      import('../experiment.ts'),
-      import('../sweep.ts'),
-      import('../interrupts.ts'),
-      import('../simulation-progress.ts'),
+      import('../../console/input.ts'),
+      import('../../study/experiment.ts'),
+      import('../../study/sweep.ts'),
+      import('../../console/interrupts.ts'),
+      import('../../run/simulation-progress.ts'),
     ]);
     for (const { key, values } of axes) {
       for (const value of values) {
@@ -105,7 +105,7 @@ export const command = defineCommand({
       print(sweepText(axes, cells, metrics, knees));
     }
     if (options.out !== undefined) {
-      const { saveExperiment } = await import('../experiment-output.ts');
+      const { saveExperiment } = await import('../../study/experiment-output.ts');
       saveExperiment(options.out, {
         kind: 'sweep',
         scenario: source.source.file,

@@ -1,13 +1,13 @@
 import { EXIT, UserError } from '../../base/errors.ts';
-import { readSource } from '../input.ts';
-import { REGISTRY } from '../registry.ts';
+import { readSource } from '../../console/input.ts';
+import { print } from '../../console/output.ts';
+import { REGISTRY } from '../../run/registry.ts';
+import { scenarioOf } from '../../run/scenario-file.ts';
 import { caseOf, isCase } from '../../scenario/case.ts';
 import { originsOf, type ValueOrigin } from '../../scenario/origins.ts';
 import type { ResolvedScenario } from '../../scenario/validate.ts';
-import { scenarioOf } from '../scenario-file.ts';
 import { defineCommand, flag, several } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
-import { print } from '../output.ts';
 
 export const command = defineCommand({
   description:

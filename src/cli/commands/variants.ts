@@ -1,6 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
+import { print } from '../../console/output.ts';
 import { defineCommand, flag } from '../command.ts';
-import { print } from '../output.ts';
 
 const WIDTH = 80;
 

@@ -47,11 +47,11 @@ export const command = defineCommand({
       { isKeyPart },
     ] = await Promise.all([
       import('../../coordinator/redis-check.ts'),
-      import('../../coordinator/redis.ts'),
-      import('../../worker/node.ts'),
+      import('../../wire/redis.ts'),
+      import('../../worker/worker.ts'),
       import('../../worker/find-run.ts'),
       import('../../worker/experiment-node.ts'),
-      import('../../coordinator/queue.ts'),
+      import('../../wire/queue.ts'),
     ]);
     // The process that started this one is gone: nobody waits for an orderly end.
     const orphaned = new Promise<typeof EXIT.inconclusive>((resolve) => {

@@ -5,10 +5,10 @@
  */
 import type { Arena, Ref } from '../arena.ts';
 import { CONTAINER, DMA, MM, USER, VPFN } from '../layout.ts';
-import { lockedVm } from '../mm.ts';
-import { show, type Oracle } from '../oracle.ts';
+import { lockedVm } from '../locked-vm.ts';
+import { type Oracle, show } from '../oracle.ts';
 import { orders } from '../orders.ts';
-import { countableNodes } from '../paths/external.ts';
+import { countableNodes } from '../pfn-list.ts';
 
 /** Pages `mm` should be charged for the mappings of `container`. */
 export function contribution(a: Arena, mm: Ref, container: Ref): number {

@@ -1,33 +1,13 @@
 /**
  * The accounting call of 4.18 and later: vfio_lock_acct(dma, npage, async) and, from 5.3 on, __account_locked_vm (mm/util.c).
  */
-import { EINTR, ENOMEM, ESRCH } from '../../base/errno.ts';
+import { EINTR, ESRCH } from '../../base/errno.ts';
 import type { Ref } from '../arena.ts';
-import { C, type Ctx, type Path } from '../env.ts';
+import type { Ctx, Path } from '../env.ts';
 import { DMA } from '../layout.ts';
-import { addLockedVm, exceeds, getTaskMm, lockedVm, memlockPages, mmgetNotZero, mmput, taskMm } from '../mm.ts';
+import { getTaskMm, mmgetNotZero, mmput, taskMm } from '../mm.ts';
+import { accountLockedVm } from '../paths/account-locked-vm.ts';
 import { downWriteKillable, upWrite } from '../rwsem.ts';
-import { S } from '../steps.ts';
-
-/**
- * __account_locked_vm: the caller holds mmap_sem for write. An increment is tested against the limit of `task` unless
- * `bypass`; a decrement below zero warns and wraps. 0 or -ENOMEM.
- */
-export function* accountLockedVm(k: Ctx, mm: Ref, npage: number, task: Ref, bypass: boolean): Path<number> {
-  const a = k.arena;
-  if (npage > 0 && !bypass) {
-    const limit = memlockPages(a, task);
-    if (exceeds(lockedVm(a, mm), npage, limit)) {
-      k.count(C.limit_refusals, 1);
-      k.oracle.refused(mm, limit);
-      return -ENOMEM;
-    }
-  }
-  if (k.at(S.LockedVmWrite, mm)) yield;
-  addLockedVm(a, mm, npage);
-  if (npage < 0) k.oracle.decremented(mm);
-  return 0;
-}
 
 /** Where an era finds the mm to charge: through the recorded leader (E2-G), or recorded itself (H). */
 export type MmSource = 'leader' | 'stored';

@@ -5,11 +5,10 @@
  * December 2016.
  */
 import type { Ref } from '../arena.ts';
-import type { Ctx, Path } from '../env.ts';
+import type { Ctx, Path, Variant } from '../env.ts';
 import { DMA } from '../layout.ts';
-import { vfioLockAcct as lockAcctFlagged } from './c.ts';
-import { D } from './d.ts';
-import type { Variant } from './variant.ts';
+import { vfioLockAcct as lockAcctFlagged } from './c-proposed-flag.ts';
+import { D } from './d-4.10.ts';
 
 function* vfioLockAcct(k: Ctx, task: Ref, npage: number, trylockFailed = false): Path<number> {
   yield* lockAcctFlagged(k, task, npage, task === k.current, trylockFailed);

@@ -1,18 +1,18 @@
 /** The variants, oldest first, and how users name them. Adding one: write its file, list it here. */
 import { nearest } from '../../base/suggest.ts';
-import { A } from './a.ts';
-import { B } from './b.ts';
-import { C } from './c.ts';
-import { D } from './d.ts';
-import { E, STABLE_4_10, STABLE_4_14 } from './e.ts';
-import { E2, EARLY_E2 } from './e2.ts';
-import { EARLY_F, F, LATE_F } from './f.ts';
-import { G } from './g.ts';
-import { H, STABLE_6_1 } from './h.ts';
-import { H2 } from './h2.ts';
-import { I, I_COMPAT, I_MM, I_NONE } from './i.ts';
-import { J, J_CACHE, J_CAS } from './j.ts';
-import type { Variant } from './variant.ts';
+import type { Variant } from '../env.ts';
+import { A } from './a-3.6.ts';
+import { B } from './b-4.10-rc1.ts';
+import { C } from './c-proposed-flag.ts';
+import { D } from './d-4.10.ts';
+import { E, STABLE_4_10, STABLE_4_14 } from './e-4.12.ts';
+import { E2, EARLY_E2 } from './e2-4.18.ts';
+import { EARLY_F, F, LATE_F } from './f-5.3.ts';
+import { G } from './g-5.12.ts';
+import { H, STABLE_6_1 } from './h-6.3.ts';
+import { H2 } from './h2-6.18.ts';
+import { I, I_COMPAT, I_MM, I_NONE } from './i-iommufd.ts';
+import { J, J_CACHE, J_CAS } from './j-proposed-atomic.ts';
 
 export const VARIANTS: readonly Variant[] = [
   A,
@@ -87,6 +87,7 @@ const [, NEWEST] = bounds(NEWEST_NAME, NEWEST_NAME);
 
 /** The last release of each series: after 4.20 came 5.0. */
 const LAST_MINOR: Readonly<Record<number, number>> = { 3: 19, 4: 20, 5: 19, 6: 19 };
+
 /** Series go up to 19 or 20, so the one after the newest may begin while this program is in use, but not the next. */
 const MINOR_MAX = 20;
 const MAJOR_MAX = 8;

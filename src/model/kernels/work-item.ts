@@ -4,7 +4,8 @@
  */
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
-import { addLockedVm, mmHandOver, mmput } from '../mm.ts';
+import { addLockedVm } from '../locked-vm.ts';
+import { mmHandOver, mmput } from '../mm.ts';
 import { upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 

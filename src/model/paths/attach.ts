@@ -14,9 +14,11 @@ import { hasCapIpcLock, memlockChanges, memlockPages, mmdrop, mmgrab, taskMm } f
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { NO_LIMIT } from '../oracle.ts';
 import { orders } from '../orders.ts';
+import { countableNodes, countExternal } from '../pfn-list.ts';
 import { S } from '../steps.ts';
-import { countableNodes, countExternal, MdevDriver } from './external.ts';
-import { entries, iommuMap, recordChunk, startPin } from './map.ts';
+import { entries, iommuMap, recordChunk } from './dma.ts';
+import { MdevDriver } from './external.ts';
+import { startPin } from './map.ts';
 import { waitForVaddr } from './vaddr.ts';
 
 /** 0 or a negative errno. The caller is the process that owns the group's descriptor. */

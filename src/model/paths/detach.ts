@@ -9,9 +9,10 @@ import type { Ctx, Path } from '../env.ts';
 import { CONTAINER, DMA, GROUP, VPFN } from '../layout.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { orders } from '../orders.ts';
+import { countableNodes } from '../pfn-list.ts';
 import { S } from '../steps.ts';
 import { domainGroups } from './attach.ts';
-import { countableNodes, MdevDriver } from './external.ts';
+import { MdevDriver } from './external.ts';
 import { removeDma, unmapUnpin } from './unmap.ts';
 
 export function* vfioDetachGroup(k: Ctx, container: Ref, group: Ref): Path<void> {

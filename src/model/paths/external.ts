@@ -6,29 +6,22 @@
  * domain, because otherwise its mapping has been charged whole; then each page costs a write acquisition of its own.
  */
 import { E2BIG, EACCES, EBUSY, EINVAL, ENODEV, ENOMEM, ENOTTY, EOVERFLOW, EPERM } from '../../base/errno.ts';
-import type { BatchRun } from '../gup-runs.ts';
+import type { BatchRun } from '../address-space/gup-runs.ts';
 import type { Arena, Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
+import type { ExternalRules } from '../external-rules.ts';
 import { CONTAINER, DMA, GROUP, VPFN } from '../layout.ts';
 import { holdPages, putPages, setLedgerMm } from '../ledger.ts';
-import {
-  exceeds,
-  getTaskMm,
-  hasCapIpcLock,
-  lockedVm,
-  memlockChanges,
-  memlockPages,
-  mmdrop,
-  mmgetNotZero,
-  mmgrab,
-  mmput,
-} from '../mm.ts';
+import { exceeds, lockedVm } from '../locked-vm.ts';
+import { getTaskMm, hasCapIpcLock, memlockChanges, memlockPages, mmdrop, mmgetNotZero, mmgrab, mmput } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { NO_LIMIT } from '../oracle.ts';
 import { orders } from '../orders.ts';
+import { findNode, freeNode } from '../pfn-list.ts';
+import { newPinCall } from '../pin-call.ts';
 import { S } from '../steps.ts';
-import { findDma } from './map.ts';
-import { isLocal, newPinCall, refill, vaddrGetPfn } from './pin.ts';
+import { findDma } from './dma.ts';
+import { isLocal, refill, vaddrGetPfn } from './pin.ts';
 import { waitForVaddr } from './vaddr.ts';
 
 /** VFIO_PIN_PAGES_MAX_ENTRIES. */
@@ -46,62 +39,6 @@ export const MdevDriver = {
   Unregistered: 3,
 } as const;
 export type MdevDriver = (typeof MdevDriver)[keyof typeof MdevDriver];
-
-/** How an era pins single pages for mdev drivers. */
-export interface ExternalRules {
-  /** Mappings are looked up with a size of zero, which misses the first page of each (4.10-rc1). */
-  readonly zeroSizeLookup: boolean;
-  /**
-   * Where the limit is tested: ahead of the accounting, even if nothing will be accounted, with the capability of `current`
-   * (4.10-rc1) or of the mapping's task (4.10 and its stable line); or only in the `accounting` call (4.12).
-   */
-  readonly limitTest: 'current' | 'task' | 'accounting';
-  /** In the owner's own context GUP may be fast. */
-  readonly localGup: boolean;
-  /** The test for a pfnmap happens in the read section of GUP (5.6). */
-  readonly pfnmapInSection: boolean;
-  /** A page that cannot be recorded for want of memory stays pinned and charged for ever (to 5.9 at the latest). */
-  readonly nodeFailureLeaks: boolean;
-  /** Pages without a struct page are refused (6.18). */
-  readonly structPagesOnly: boolean;
-}
-
-/** How many of `pages` pages from `iovaPage` a driver has pinned already: those are counted elsewhere. */
-export function countExternal(a: Arena, dma: Ref, iovaPage: number, pages: number): number {
-  if (a.i32[dma + DMA.vpfnCount] === 0) return 0;
-  const index = orders(a).vpfn;
-  const root = dma + DMA.vpfnRoot;
-  let n = 0;
-  let node = index.atOrAfter(root, iovaPage);
-  while (node !== 0 && (a.f64[(node + VPFN.iovaPage) >> 1] as number) < iovaPage + pages) {
-    n += 1;
-    node = index.next(root, node);
-  }
-  return n;
-}
-
-/** The nodes of pfn_list that count, by iova. */
-export function* countableNodes(a: Arena, dma: Ref): Iterable<Ref> {
-  const index = orders(a).vpfn;
-  const root = dma + DMA.vpfnRoot;
-  for (let node = index.first(root); node !== 0; node = index.next(root, node)) {
-    if (a.i32[node + VPFN.reserved] === 0) yield node;
-  }
-}
-
-/** A mapping goes while pages of it are still pinned: their nodes are forgotten, their references are not. */
-export function freeNodes(a: Arena, dma: Ref): void {
-  const index = orders(a).vpfn;
-  const root = dma + DMA.vpfnRoot;
-  for (let node = index.first(root); node !== 0; node = index.first(root)) freeNode(a, dma, node);
-}
-
-function freeNode(a: Arena, dma: Ref, node: Ref): void {
-  orders(a).vpfn.remove(dma + DMA.vpfnRoot, node);
-  a.i32[dma + DMA.vpfnCount] = (a.i32[dma + DMA.vpfnCount] as number) - 1;
-  setLedgerMm(a, 'vpfn', node, 0);
-  a.free('vpfn', node);
-}
 
 /** What vfio.c tests for both calls: the group's container, or a negative errno. */
 function containerOfGroup(k: Ctx, group: Ref, pages: number): Ref {
@@ -168,12 +105,6 @@ function findForPin(k: Ctx, container: Ref, iovaPage: number): Ref {
   const dma = findDma(k.arena, container, iovaPage, 1);
   if (dma === 0 || k.variant.external?.zeroSizeLookup !== true) return dma;
   return k.arena.f64[(dma + DMA.iovaPage) >> 1] === iovaPage ? 0 : dma;
-}
-
-function findNode(a: Arena, dma: Ref, iovaPage: number): Ref {
-  if (a.i32[dma + DMA.vpfnCount] === 0) return 0;
-  const node = orders(a).vpfn.atOrBefore(dma + DMA.vpfnRoot, iovaPage);
-  return node !== 0 && a.f64[(node + VPFN.iovaPage) >> 1] === iovaPage ? node : 0;
 }
 
 /** 5.12 to 6.2: every mapping that is asked for must have its vaddr before the first page is pinned. */

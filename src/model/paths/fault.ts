@@ -3,7 +3,7 @@
  * model contends for. Source: arch/x86/mm/fault.c, mm/memory.c.
  */
 import { EFAULT } from '../../base/errno.ts';
-import { FaultCost } from '../gup-runs.ts';
+import { FaultCost } from '../address-space/gup-runs.ts';
 import type { Ctx, Path } from '../env.ts';
 import { taskMm } from '../mm.ts';
 import { downRead, upRead } from '../rwsem.ts';

@@ -9,115 +9,23 @@
  * differs: the fast path takes a stretch of memory that is all there or all missing at a time, so a batch ends where it
  * changes; the kernel starts over without the lock for each batch.
  */
-import { EFAULT, EINVAL, ENOMEM } from '../../base/errno.ts';
-import { FaultCost, type BatchRun, type PageRun } from '../gup-runs.ts';
+import { EFAULT, ENOMEM } from '../../base/errno.ts';
+import { type BatchRun, FaultCost, type PageRun } from '../address-space/gup-runs.ts';
 import type { Arena, Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
-import { CHUNK, CONTAINER, DMA, MM, PAGES, TASK, USER } from '../layout.ts';
-import {
-  getTask,
-  hasCapIpcLock,
-  memlockChanges,
-  memlockPages,
-  mmdrop,
-  mmgetNotZero,
-  mmgrab,
-  mmput,
-  putTask,
-  putUser,
-  taskMm,
-} from '../mm.ts';
+import { CHUNK, CONTAINER, DMA, PAGES } from '../layout.ts';
+import { memlockChanges, memlockPages, mmgetNotZero, mmput, taskMm } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { orders } from '../orders.ts';
-import { linkHolder, PAGES_HOLDER, unlinkHolder } from '../pins.ts';
-import { downRead, downWrite, upRead, upWrite } from '../rwsem.ts';
+import { downRead, upRead } from '../rwsem.ts';
 import { S } from '../steps.ts';
-import { accountLockedVm } from '../kernels/account.ts';
-import { entries, iommuMap } from './map.ts';
+import { entries, iommuMap } from './dma.ts';
+import { updatePinned } from './iommufd-account.ts';
+import { AccountMode, endOf, expense, mmOf, modeOf, npinned, type Reader, startOf } from './iommufd-object.ts';
 import { chargeBatch, chargeFaults } from './pin.ts';
-
-/** Who pays for pinned pages: iopt_pages.account_mode. */
-export const AccountMode = { User: 0, Mm: 1, None: 2 } as const;
-export type AccountMode = (typeof AccountMode)[keyof typeof AccountMode];
 
 /** Pages one GUP call is asked for at most. */
 export const BATCH_PAGES = 8192;
-
-const mmOf = (a: Arena, object: Ref): Ref => a.i32[object + PAGES.sourceMm] as number;
-const modeOf = (a: Arena, object: Ref): AccountMode => a.i32[object + PAGES.mode] as AccountMode;
-const npinned = (a: Arena, object: Ref): number => a.f64[(object + PAGES.npinned) >> 1] as number;
-const startOf = (a: Arena, area: Ref): number => a.f64[(area + DMA.pagesStart) >> 1] as number;
-const endOf = (a: Arena, area: Ref): number => startOf(a, area) + (a.f64[(area + DMA.sizePages) >> 1] as number);
-
-/** The user of an address space. One that was built without gets one here. */
-function userOf(a: Arena, mm: Ref): Ref {
-  let user = a.i32[mm + MM.user] as number;
-  if (user === 0) {
-    user = a.alloc('user');
-    a.i32[user + USER.refs] = 1;
-    a.i32[user + USER.guests] = 1;
-    a.i32[mm + MM.user] = user;
-  }
-  return user;
-}
-
-/** Takes the identity of `current` into an object, with references. */
-function recordOwner(k: Ctx, object: Ref): void {
-  const a = k.arena;
-  const mm = taskMm(a, k.current);
-  const leader = a.i32[k.current + TASK.groupLeader] as number;
-  const user = userOf(a, mm);
-  mmgrab(a, mm);
-  getTask(a, leader);
-  Atomics.add(a.i32, user + USER.refs, 1);
-  a.i32[object + PAGES.sourceMm] = mm;
-  a.i32[object + PAGES.sourceTask] = leader;
-  a.i32[object + PAGES.sourceUser] = user;
-}
-
-function dropOwner(a: Arena, mm: Ref, task: Ref, user: Ref): void {
-  mmdrop(a, mm);
-  putTask(a, task);
-  putUser(a, user);
-}
-
-/** iopt_alloc_pages, with one reference. A creator with CAP_IPC_LOCK pays nothing, nor does anybody else for it. */
-export function pagesNew(
-  k: Ctx,
-  startPage: number,
-  pages: number,
-  o: { readonly writable: boolean; readonly file: boolean; readonly mode: AccountMode },
-): Ref {
-  const a = k.arena;
-  const rules = k.variant.iommufd;
-  const object = a.alloc('pages');
-  a.f64[(object + PAGES.startPage) >> 1] = startPage;
-  a.f64[(object + PAGES.sizePages) >> 1] = pages;
-  a.i32[object + PAGES.writable] = o.writable ? 1 : 0;
-  a.i32[object + PAGES.file] = o.file ? 1 : 0;
-  a.i32[object + PAGES.refs] = 1;
-  const free = hasCapIpcLock(a, k.current) || rules?.account === 'none';
-  a.i32[object + PAGES.mode] = free ? AccountMode.None : rules?.account === 'mm' ? AccountMode.Mm : o.mode;
-  recordOwner(k, object);
-  if (!o.file) linkHolder(a, PAGES_HOLDER, mmOf(a, object), object);
-  return object;
-}
-
-export function pagesPut(k: Ctx, object: Ref): void {
-  const a = k.arena;
-  if (Atomics.sub(a.i32, object + PAGES.refs, 1) !== 1) return;
-  if (a.i32[object + PAGES.file] === 0) unlinkHolder(a, PAGES_HOLDER, mmOf(a, object), object);
-  dropOwner(a, mmOf(a, object), a.i32[object + PAGES.sourceTask] as number, a.i32[object + PAGES.sourceUser] as number);
-  a.free('pages', object);
-}
-
-/** A fill in progress: whether mmap_sem of a foreign source is held, and its mm reference. */
-interface Reader {
-  readonly mm: Ref;
-  readonly remote: boolean;
-  entered: boolean;
-  locked: boolean;
-}
 
 /**
  * iopt_area_fill_domain: every page the area shows is pinned unless another area has it already, and mapped; then what was
@@ -243,12 +151,6 @@ function* pinBatch(k: Ctx, object: Ref, at: number, max: number, reader: Reader)
   k.count(C.pages_pinned, taken);
   k.oracle.iommufdPinned(mm, ...expense(a, object), taken);
   return taken;
-}
-
-/** Whose expense an object's pages are: the user to charge, and whether they belong in locked_vm. */
-function expense(a: Arena, object: Ref): [user: Ref, inLockedVm: boolean] {
-  const mode = modeOf(a, object);
-  return [mode === AccountMode.User ? (a.i32[object + PAGES.sourceUser] as number) : 0, mode === AccountMode.Mm];
 }
 
 /** Notes physically contiguous runs as pinned; runs of equal length are one record. */
@@ -397,120 +299,4 @@ export function* unfillArea(k: Ctx, area: Ref): Path<void> {
   yield* updatePinned(k, object, null);
   if (inLockedVm) k.oracle.endRelease(mm, pages);
   yield* mutexUnlock(k, object, PAGES);
-}
-
-/** pfn_reader_user_update_pinned and update_unpinned: the difference since the last time, in one action. */
-function* updatePinned(k: Ctx, object: Ref, reader: Reader | null): Path<number> {
-  const a = k.arena;
-  const last = (object + PAGES.lastNpinned) >> 1;
-  const npage = npinned(a, object) - (a.f64[last] as number);
-  if (npage === 0) return 0;
-  const mm = mmOf(a, object);
-  const ret = yield* charge(k, object, npage, reader);
-  if (ret !== 0) return ret;
-  a.f64[last] = npinned(a, object);
-  yield* addPinnedVm(k, mm, npage);
-  return 0;
-}
-
-function* addPinnedVm(k: Ctx, mm: Ref, npage: number): Path<void> {
-  if (k.at(S.PinnedVmAtomic, mm)) yield;
-  Atomics.add(k.arena.u64, (mm + MM.pinnedVm) >> 1, BigInt.asUintN(64, BigInt(npage)));
-}
-
-/** do_update_pinned without pinned_vm, for the object's owner. 0, -ENOMEM over the limit, -EINVAL where the mm is gone. */
-function* charge(k: Ctx, object: Ref, npage: number, reader: Reader | null): Path<number> {
-  const a = k.arena;
-  const mode = modeOf(a, object);
-  if (mode === AccountMode.None) return 0;
-  const task = a.i32[object + PAGES.sourceTask] as number;
-  if (mode === AccountMode.User) {
-    return yield* chargeUser(k, a.i32[object + PAGES.sourceUser] as number, mmOf(a, object), task, npage);
-  }
-  return yield* chargeMm(k, mmOf(a, object), task, npage, reader);
-}
-
-/** incr_user_locked_vm and decr_user_locked_vm: a compare-and-exchange loop against the limit of the source task. */
-function* chargeUser(k: Ctx, user: Ref, mm: Ref, task: Ref, npage: number): Path<number> {
-  const a = k.arena;
-  const word = (user + USER.lockedVm) >> 1;
-  if (npage < 0) {
-    if (k.at(S.LockedVmAtomic, user)) yield;
-    // The kernel warns and leaves the count alone when it would go below zero.
-    if (Atomics.load(a.u64, word) < BigInt(-npage)) return 0;
-    Atomics.sub(a.u64, word, BigInt(-npage));
-    k.oracle.userCharged(user, mm, npage, 0n);
-    return 0;
-  }
-  const limit = memlockPages(a, task);
-  for (;;) {
-    if (k.at(S.LockedVmRead, user)) yield;
-    const seen = Atomics.load(a.u64, word);
-    if (seen + BigInt(npage) > limit) {
-      k.count(C.limit_refusals, 1);
-      k.oracle.userRefused(user, mm, npage, limit);
-      return -ENOMEM;
-    }
-    if (k.at(S.LockedVmCmpxchg, user)) yield;
-    if (Atomics.compareExchange(a.u64, word, seen, seen + BigInt(npage)) !== seen) continue;
-    k.oracle.userCharged(user, mm, npage, limit);
-    return 0;
-  }
-}
-
-/** update_mm_locked_vm: mmap_sem for write, not killable; a read lock the reader holds is given up first. */
-function* chargeMm(k: Ctx, mm: Ref, task: Ref, npage: number, reader: Reader | null): Path<number> {
-  const a = k.arena;
-  let put = false;
-  if (reader?.locked === true) {
-    yield* upRead(k, mm);
-    reader.locked = false;
-  } else if (reader?.entered !== true && mm !== taskMm(a, k.current)) {
-    if (!(yield* mmgetNotZero(k, mm))) return -EINVAL;
-    put = true;
-  }
-  yield* downWrite(k, mm);
-  const ret = yield* accountLockedVm(k, mm, npage, task, false);
-  yield* upWrite(k, mm);
-  if (put) {
-    yield* mmput(k, mm);
-  }
-  return ret;
-}
-
-/** IOMMU_IOAS_CHANGE_PROCESS: all objects charged to `current`, then taken from their owners. 0 or -ENOMEM, undone. */
-export function* changeOwners(k: Ctx, objects: readonly Ref[]): Path<number> {
-  const a = k.arena;
-  const mm = taskMm(a, k.current);
-  const task = a.i32[k.current + TASK.groupLeader] as number;
-  const user = userOf(a, mm);
-  const moving = objects.filter((o) => modeOf(a, o) !== AccountMode.None && mmOf(a, o) !== mm);
-  const chargeCurrent = (o: Ref, npage: number): Path<number> =>
-    modeOf(a, o) === AccountMode.User ? chargeUser(k, user, mm, task, npage) : chargeMm(k, mm, task, npage, null);
-  const charged: Ref[] = [];
-  for (const o of moving) {
-    const ret = yield* chargeCurrent(o, npinned(a, o));
-    if (ret !== 0) {
-      for (const c of charged) yield* chargeCurrent(c, -npinned(a, c));
-      return ret;
-    }
-    charged.push(o);
-  }
-  for (const o of moving) {
-    const n = npinned(a, o);
-    const [from, fromTask, fromUser] = [
-      mmOf(a, o),
-      a.i32[o + PAGES.sourceTask] as number,
-      a.i32[o + PAGES.sourceUser] as number,
-    ];
-    yield* charge(k, o, -n, null);
-    yield* addPinnedVm(k, from, -n);
-    k.oracle.iommufdPinned(from, ...expense(a, o), -n);
-    recordOwner(k, o);
-    yield* addPinnedVm(k, mm, n);
-    k.oracle.iommufdPinned(mm, ...expense(a, o), n);
-    if (modeOf(a, o) === AccountMode.Mm) k.oracle.move(from, mm, n);
-    dropOwner(a, from, fromTask, fromUser);
-  }
-  return 0;
 }

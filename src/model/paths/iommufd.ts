@@ -12,14 +12,25 @@
 import { EBUSY, EEXIST, EINVAL, ENOENT, ENOMEM, EOVERFLOW, EPERM } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
+import {
+  lastByte,
+  MAP_ARGSZ,
+  MAP_FLAG_READ,
+  MAP_FLAG_WRITE,
+  type MapArgs,
+  UNMAP_ARGSZ,
+  UNMAP_FLAG_ALL,
+  type UnmapArgs,
+} from '../ioctl-args.ts';
 import { CONTAINER, DMA, FILES, PAGES } from '../layout.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { orders } from '../orders.ts';
 import { S } from '../steps.ts';
+import { findDma } from './dma.ts';
 import { FILES_MAX, filesOf } from './files.ts';
-import { AccountMode, changeOwners, fillArea, pagesNew, pagesPut, unfillArea } from './iommufd-pages.ts';
-import { findDma, lastByte, MAP_ARGSZ, MAP_FLAG_READ, MAP_FLAG_WRITE, type MapArgs } from './map.ts';
-import { UNMAP_ARGSZ, UNMAP_FLAG_ALL, type UnmapArgs } from './unmap.ts';
+import { changeOwners } from './iommufd-account.ts';
+import { AccountMode, pagesNew, pagesPut } from './iommufd-object.ts';
+import { fillArea, unfillArea } from './iommufd-pages.ts';
 
 const PAGE_MASK = 0xfffn;
 const LAST_PAGE = 2 ** 52;

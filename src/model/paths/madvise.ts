@@ -4,11 +4,11 @@
  *
  * differs: from 6.16 on DONTNEED of a single area takes the lock of the area instead.
  */
-import { FaultCost } from '../gup-runs.ts';
+import { FaultCost } from '../address-space/gup-runs.ts';
 import type { Ctx, Path } from '../env.ts';
 import { taskMm } from '../mm.ts';
-import { downRead, upRead } from '../rwsem.ts';
 import { gaveBack } from '../pins.ts';
+import { downRead, upRead } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { chargeFaults } from './pin.ts';
 

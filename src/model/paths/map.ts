@@ -3,58 +3,31 @@
  * Source: drivers/vfio/vfio_iommu_type1.c, 4.8 to 6.12; the checks in their order there and in the recordings.
  */
 import { EEXIST, EINVAL, ENOMEM, ENOSPC, EOVERFLOW } from '../../base/errno.ts';
-import type { Arena, Ref } from '../arena.ts';
+import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
-import { CHUNK, CONTAINER, DMA, TASK } from '../layout.ts';
-import { recordPinned, setLedgerMm } from '../ledger.ts';
-import { NO_LIMIT } from '../oracle.ts';
-import { getTask, hasCapIpcLock, memlockChanges, memlockPages, mmgrab, taskMm } from '../mm.ts';
+import {
+  lastByte,
+  MAP_ARGSZ,
+  MAP_FLAG_READ,
+  MAP_FLAG_VADDR,
+  MAP_FLAG_WRITE,
+  type MapArgs,
+  U64,
+} from '../ioctl-args.ts';
+import { CONTAINER, DMA } from '../layout.ts';
+import { setLedgerMm } from '../ledger.ts';
+import { hasCapIpcLock, memlockChanges, memlockPages, taskMm } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
-import { orders } from '../orders.ts';
+import { NO_LIMIT } from '../oracle.ts';
+import { BATCH_PAGES, type PinCall } from '../pin-call.ts';
 import { S } from '../steps.ts';
-import { BATCH_PAGES, pinCallFor, type PinCall } from './pin.ts';
+import { type Checked, findDma, iommuMap, linkDma, newDma, recordChunk } from './dma.ts';
+import { pinCallFor } from './pin.ts';
 import { Repeater } from './repeat.ts';
 import { removeDma } from './unmap.ts';
 import { updateVaddr } from './vaddr.ts';
 
-export const MAP_FLAG_READ = 1;
-export const MAP_FLAG_WRITE = 2;
-export const MAP_FLAG_VADDR = 4;
-/** sizeof(struct vfio_iommu_type1_dma_map). */
-export const MAP_ARGSZ = 32;
-
-/** struct vfio_iommu_type1_dma_map: any 64-bit values. */
-export interface MapArgs {
-  readonly argsz: number;
-  readonly flags: number;
-  readonly vaddr: bigint;
-  readonly iova: bigint;
-  readonly size: bigint;
-}
-
-/** The IOVA space a container may use: inclusive byte ranges. */
-export interface Aperture {
-  readonly ranges: readonly (readonly [first: bigint, last: bigint])[];
-}
-
-const U64 = 0xffff_ffff_ffff_ffffn;
 const PAGE_MASK = 0xfffn;
-
-/** The last byte of a range, or null where the sum wraps past 2^64. */
-export function lastByte(start: bigint, size: bigint): bigint | null {
-  const last = (start + size - 1n) & U64;
-  return last < start ? null : last;
-}
-
-/** A mapping that shares a page with [page, page + pages), or 0. vfio_find_dma. */
-export function findDma(a: Arena, container: Ref, page: number, pages: number): Ref {
-  const index = orders(a).dma;
-  const dma = index.atOrBefore(container + CONTAINER.dmaRoot, page + Math.max(pages, 1) - 1);
-  if (dma === 0) return 0;
-  const first = a.f64[(dma + DMA.iovaPage) >> 1] as number;
-  const size = a.f64[(dma + DMA.sizePages) >> 1] as number;
-  return first + size > page ? dma : 0;
-}
 
 /** 0 or a negative errno. */
 export function* vfioDmaDoMap(k: Ctx, container: Ref, args: MapArgs): Path<number> {
@@ -79,16 +52,6 @@ export function* vfioDmaDoMap(k: Ctx, container: Ref, args: MapArgs): Path<numbe
   const ret = yield* mapLocked(k, container, { prot, setVaddr, iovaPage, vaddrPage, pages, lastIova, iova: args.iova });
   yield* mutexUnlock(k, container);
   return ret;
-}
-
-interface Checked {
-  readonly prot: number;
-  readonly setVaddr: boolean;
-  readonly iovaPage: number;
-  readonly vaddrPage: number;
-  readonly pages: number;
-  readonly iova: bigint;
-  readonly lastIova: bigint;
 }
 
 function* mapLocked(k: Ctx, container: Ref, m: Checked): Path<number> {
@@ -132,39 +95,6 @@ function* mapLocked(k: Ctx, container: Ref, m: Checked): Path<number> {
     k.oracle.end(owner, m.pages, held, limit, bypass || changed, began);
   }
   return ret;
-}
-
-/** The node as vfio_dma_do_map fills it: size 0, and of the caller's identity what the era records. */
-function newDma(k: Ctx, container: Ref, m: Checked): Ref {
-  const a = k.arena;
-  const v = k.variant;
-  const dma = a.alloc('dma');
-  a.f64[(dma + DMA.iovaPage) >> 1] = m.iovaPage;
-  a.f64[(dma + DMA.vaddrPage) >> 1] = m.vaddrPage;
-  a.i32[dma + DMA.prot] = m.prot;
-  a.i32[dma + DMA.container] = container;
-  recordIdentity(k, dma);
-  if (v.recordsMm) mmgrab(a, a.i32[dma + DMA.mm] as number);
-  return dma;
-}
-
-/** Task, capability and mm of `current`, as far as the era keeps them. References to the task are taken. */
-export function recordIdentity(k: Ctx, dma: Ref): void {
-  const a = k.arena;
-  const v = k.variant;
-  if (v.recordsTask !== 'none') {
-    const task = v.recordsTask === 'leader' ? (a.i32[k.current + TASK.groupLeader] as number) : k.current;
-    getTask(a, task);
-    a.i32[dma + DMA.task] = task;
-  }
-  if (v.recordsCap) a.i32[dma + DMA.lockCap] = hasCapIpcLock(a, k.current) ? 1 : 0;
-  if (v.recordsMm) a.i32[dma + DMA.mm] = taskMm(a, k.current);
-}
-
-function linkDma(a: Arena, container: Ref, dma: Ref): void {
-  orders(a).dma.insert(container + CONTAINER.dmaRoot, dma);
-  a.i32[container + CONTAINER.dmaCount] = (a.i32[container + CONTAINER.dmaCount] as number) + 1;
-  a.i32[container + CONTAINER.dmaAvail] = (a.i32[container + CONTAINER.dmaAvail] as number) - 1;
 }
 
 /** vfio_pin_map_dma: pin a chunk, map it, until the mapping is whole. 0 or a negative errno; the caller unwinds. */
@@ -242,47 +172,4 @@ function* batchInit(k: Ctx, call: PinCall): Path<void> {
   if (!k.variant.batched) return;
   if (k.at(S.BatchAlloc, 0)) yield;
   call.batch = { capacityPages: k.inject('batch_array') ? 1 : BATCH_PAGES, runs: [], next: 0, used: 0 };
-}
-
-/** vfio_iommu_map: `pages` pages at `iovaPage` into so many domains, in the largest entries that fit. */
-export function* iommuMap(k: Ctx, domains: number, iovaPage: number, pages: number): Path<number> {
-  if (k.inject('iommu_map')) return -ENOMEM;
-  for (let d = 0; d < domains; d += 1) {
-    const { small, large } = entries(iovaPage, pages);
-    if (large > 0 && k.atMany(S.IommuMap2M, 0, large)) yield;
-    if (small > 0 && k.atMany(S.IommuMap4K, 0, small)) yield;
-  }
-  return 0;
-}
-
-/** How many 4 KiB and 2 MiB entries a physically contiguous, aligned run needs. */
-export function entries(iovaPage: number, pages: number): { small: number; large: number } {
-  const head = Math.min(pages, (512 - (iovaPage % 512)) % 512);
-  const large = Math.floor((pages - head) / 512);
-  return { small: pages - large * 512, large };
-}
-
-/** What the IOMMU now translates, and with it what an unmap will find; merged with its neighbour where alike. */
-export function recordChunk(a: Arena, call: PinCall, pages: number): void {
-  const { dma } = call;
-  const index = orders(a).chunk;
-  const counted = call.reserved ? 0 : 1;
-  if (counted === 1) recordPinned(a, dma, call.mm, pages);
-  const last = index.atOrBefore(dma + DMA.chunks, call.iovaPage);
-  if (last !== 0 && a.i32[last + CHUNK.counted] === counted) {
-    const lastPages = (last + CHUNK.pages) >> 1;
-    const have = a.f64[lastPages] as number;
-    const run = a.i32[last + CHUNK.runPages] as number;
-    // Alike when every run so far had this length; the last run of a mapping may be shorter.
-    if (have % run === 0 && (pages === run || (pages < run && pages === call.remaining))) {
-      a.f64[lastPages] = have + pages;
-      return;
-    }
-  }
-  const chunk = a.alloc('chunk');
-  a.f64[(chunk + CHUNK.startPage) >> 1] = call.iovaPage;
-  a.f64[(chunk + CHUNK.pages) >> 1] = pages;
-  a.i32[chunk + CHUNK.runPages] = pages;
-  a.i32[chunk + CHUNK.counted] = counted;
-  index.insert(dma + DMA.chunks, chunk);
 }

@@ -7,22 +7,13 @@
  * hugetlb and device memory are never counted, yet their size is part of the test.
  */
 import { EINTR, EINVAL, ENOMEM, EPERM } from '../../base/errno.ts';
-import { Locked } from '../memory.ts';
-import { FaultCost } from '../gup-runs.ts';
+import { FaultCost } from '../address-space/gup-runs.ts';
+import { Locked } from '../address-space/memory.ts';
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { MM } from '../layout.ts';
-import {
-  addLockedVm,
-  addLockedVmAtomic,
-  exceeds,
-  hasCapIpcLock,
-  lockedVm,
-  memlockBytes,
-  memlockChanges,
-  memlockPages,
-  taskMm,
-} from '../mm.ts';
+import { addLockedVm, addLockedVmAtomic, exceeds, lockedVm } from '../locked-vm.ts';
+import { hasCapIpcLock, memlockBytes, memlockChanges, memlockPages, taskMm } from '../mm.ts';
 import { NO_LIMIT } from '../oracle.ts';
 import { downRead, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';

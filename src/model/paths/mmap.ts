@@ -4,13 +4,13 @@
  * Ranges are whole pages. 0 or a negative errno.
  */
 import { EINTR, EINVAL } from '../../base/errno.ts';
-import type { MmapArgs } from '../memory.ts';
-import { FaultCost } from '../gup-runs.ts';
+import { FaultCost } from '../address-space/gup-runs.ts';
+import type { MmapArgs } from '../address-space/memory.ts';
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';
 import { taskMm } from '../mm.ts';
-import { downgradeWrite, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
 import { gaveBack } from '../pins.ts';
+import { downgradeWrite, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { putMapped } from './files.ts';
 import { addMlocked } from './mlock.ts';

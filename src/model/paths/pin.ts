@@ -7,55 +7,17 @@
  * `k.pagesPerStep`, which explore sets to 1.
  */
 import { EFAULT, ENODEV, ENOMEM } from '../../base/errno.ts';
-import { LOOKUP_FAULT, LOOKUP_OK, LOOKUP_PFNMAP, type Lookup } from '../address-space.ts';
-import { FaultCost, GupEntry, type BatchRun, type PageRun } from '../gup-runs.ts';
+import { type Lookup, LOOKUP_FAULT, LOOKUP_OK, LOOKUP_PFNMAP } from '../address-space/address-space.ts';
+import { type BatchRun, type FaultCost, GupEntry } from '../address-space/gup-runs.ts';
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
 import { DMA } from '../layout.ts';
-import { allowance, exceeds, lockedVm, taskMm } from '../mm.ts';
+import { allowance, exceeds, lockedVm } from '../locked-vm.ts';
+import { taskMm } from '../mm.ts';
+import { countExternal } from '../pfn-list.ts';
+import { type Batch, newPinCall, type PinCall } from '../pin-call.ts';
 import { downRead, upRead } from '../rwsem.ts';
 import { S, type StepId } from '../steps.ts';
-import { countExternal } from './external.ts';
-
-/** What one batched GUP call holds: runs of pinned pages, consumed from the front (vfio_batch, 5.12+). */
-export interface Batch {
-  readonly capacityPages: number;
-  readonly runs: BatchRun[];
-  /** The runs to be consumed next, and how many of their pages are gone. */
-  next: number;
-  used: number;
-}
-
-/** The state of one pin loop: a MAP_DMA ioctl or a replay over one mapping. */
-export interface PinCall {
-  readonly dma: Ref;
-  /** The address space pages are pinned from and (until E2) charged to. */
-  mm: Ref;
-  /** Whether that is `current`'s own. */
-  local: boolean;
-  readonly write: boolean;
-  vaddrPage: number;
-  iovaPage: number;
-  /** Pages not yet pinned. */
-  remaining: number;
-  /** RLIMIT_MEMLOCK in pages, and CAP_IPC_LOCK, as sampled by the variant: per ioctl or per chunk. */
-  limitPages: bigint;
-  lockCap: boolean;
-  /** Result of the last chunk: its pages are reserved, so nothing was counted. */
-  reserved: boolean;
-  /** Result of the last chunk: pages accounted. */
-  counted: number;
-  /** When the accounting of the last chunk began, on the clock of `usedNs`. */
-  accountNs: number;
-  /** The fast form of the loop has tried the trylock for the next charge, and it has failed (A-D). */
-  trylockFailed: boolean;
-  /** Pages charged ahead and not yet used (J-cache). */
-  reserve: number;
-  batch: Batch | null;
-  /** What the last look-up found, and what the last fault cost. */
-  readonly run: PageRun;
-  readonly fault: FaultCost;
-}
 
 /**
  * How a per-page kernel differs in its loop (A to F).
@@ -217,9 +179,6 @@ export function* vfioPinPagesRemotePerPage(k: Ctx, call: PinCall, loop: PerPageL
   return err < 0 ? err : pages;
 }
 
-/** The pages a batched kernel asks for at a time: one page of pointers. */
-export const BATCH_PAGES = 512;
-
 /**
  * vfio_pin_pages_remote of G and H: one chunk out of batches of up to 512 pages that live as long as the ioctl. Pages come from
  * the caller; the variant says who is charged. `byRun` is H2: the limit test and the lookup of external pages go by contiguous
@@ -316,28 +275,6 @@ export function* refill(k: Ctx, call: PinCall, batch: Batch, page: number, max: 
 /** Whether the mapping's pages come from the caller's own address space. */
 export function isLocal(k: Ctx, mm: Ref): boolean {
   return taskMm(k.arena, k.current) === mm;
-}
-
-export function newPinCall(dma: Ref, prot: number): PinCall {
-  return {
-    dma,
-    mm: 0,
-    local: true,
-    write: (prot & 2) !== 0,
-    vaddrPage: 0,
-    iovaPage: 0,
-    remaining: 0,
-    limitPages: 0n,
-    lockCap: false,
-    reserved: false,
-    counted: 0,
-    accountNs: 0,
-    trylockFailed: false,
-    reserve: 0,
-    batch: null,
-    run: { pages: 0, reserved: false, blockEnd: 0 },
-    fault: new FaultCost(),
-  };
 }
 
 export function pinCallFor(k: Ctx, dma: Ref): PinCall {

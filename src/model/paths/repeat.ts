@@ -7,63 +7,22 @@
  *
  * test/model/repeat.test.ts proves both forms equal.
  */
-import { GupEntry } from '../gup-runs.ts';
+import { GupEntry } from '../address-space/gup-runs.ts';
 import type { Ref } from '../arena.ts';
-import { C, LockKind, type Ctx } from '../env.ts';
+import type { ChunkLoop, ChunkUnit, Unit } from '../chunk-loop.ts';
+import { C, type Ctx, LockKind } from '../env.ts';
 import { CHUNK, CONTAINER, DMA } from '../layout.ts';
 import { recordPinned } from '../ledger.ts';
-import { addLockedVm, chargeRepeatedly, exceeds, isWrapped, lockedVm } from '../mm.ts';
+import { addLockedVm, chargeRepeatedly, exceeds, isWrapped, lockedVm } from '../locked-vm.ts';
 import { orders } from '../orders.ts';
+import { type Batch, BATCH_PAGES, type PinCall } from '../pin-call.ts';
 import { accountRepeatedly, isFree, readRepeatedly } from '../rwsem.ts';
-import { BATCH_PAGES, type Batch, type PinCall } from './pin.ts';
 
 /** Units done in one go at most, so that stop requests are seen. */
 const UNITS_MAX = 4096;
+
 /** What a unit cost in earlier calls of a driver that owns its arena, by everything its cost depends on. */
 const knownUnits = new WeakMap<object, Map<string, Unit | ChunkUnit>>();
-
-/** An undisturbed unit: its cost, and how long it held mmap_sem for write and read, ns. */
-interface Unit {
-  readonly ns: number;
-  readonly writeHoldNs: number;
-  readonly readHoldNs: number;
-}
-
-/** When the steps that matter in a chunk are, ns. */
-export interface ChunkTimes {
-  /** The last test of the limit without the lock is made. */
-  readonly testNs: number;
-  /** The step that takes mmap_sem for write begins. */
-  readonly lockNs: number;
-  /** mmap_sem has been released. */
-  readonly releaseNs: number;
-}
-
-/** A unit that is one chunk with one write section: what a driver must know to repeat it. Times from its start, ns. */
-export interface ChunkUnit extends Unit, ChunkTimes {
-  /** Its accounting begins. */
-  readonly accountNs: number;
-}
-
-/** Alike chunks that the driver may repeat, each one write section of mmap_sem that adds `pages` to locked_vm. */
-export interface ChunkLoop {
-  readonly mm: Ref;
-  readonly pages: number;
-  readonly unit: ChunkUnit;
-  /** Where a chunk is refused, pages; Infinity without a limit. */
-  readonly limitPages: number;
-  /** Chunks still to do. */
-  left: number;
-  /** Chunks done and not yet written down, apart from locked_vm. */
-  done: number;
-  /**
-   * How it ended: all done; at the lock of a chunk that is pinned, to be accounted by the path; or at the start of a chunk
-   * that the path must do itself.
-   */
-  end: 'whole' | 'locked' | 'rewound';
-  /** Writes down what is done: counters, ledger and mapping. */
-  settle(): void;
-}
 
 export class Repeater {
   /** Page the current step-by-step unit began at; -1 none. */

@@ -5,31 +5,24 @@
 import { EBUSY, EINVAL, EOVERFLOW } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
+import {
+  lastByte,
+  UNMAP_ARGSZ,
+  UNMAP_FLAG_ALL,
+  UNMAP_FLAG_GET_DIRTY_BITMAP,
+  UNMAP_FLAG_VADDR,
+  type UnmapArgs,
+} from '../ioctl-args.ts';
 import { CHUNK, CONTAINER, DMA, TASK } from '../layout.ts';
 import { putPages, setLedgerMm } from '../ledger.ts';
 import { mmdrop, putTask, taskMm } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { orders } from '../orders.ts';
+import { freeNodes } from '../pfn-list.ts';
 import { S } from '../steps.ts';
-import { freeNodes } from './external.ts';
-import { entries, findDma, lastByte } from './map.ts';
-import { invalidateVaddr, wakeVaddrWaiters } from './vaddr.ts';
+import { entries, findDma } from './dma.ts';
 import { notifyUnmap } from './notify.ts';
-
-export const UNMAP_FLAG_GET_DIRTY_BITMAP = 1;
-export const UNMAP_FLAG_ALL = 2;
-export const UNMAP_FLAG_VADDR = 4;
-/** offsetofend(struct vfio_iommu_type1_dma_unmap, size). */
-export const UNMAP_ARGSZ = 24;
-
-/** struct vfio_iommu_type1_dma_unmap. `unmapped` receives the bytes removed; on an error it is left alone. */
-export interface UnmapArgs {
-  readonly argsz: number;
-  readonly flags: number;
-  readonly iova: bigint;
-  readonly size: bigint;
-  unmapped: bigint;
-}
+import { invalidateVaddr, wakeVaddrWaiters } from './vaddr.ts';
 
 const PAGE_MASK = 0xfffn;
 const LAST_PAGE = 2 ** 52;

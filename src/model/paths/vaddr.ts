@@ -4,27 +4,16 @@
  */
 import { EFAULT, EINVAL, ENOENT, ENOMEM } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';
-import { C, LockKind, type Ctx, type Path } from '../env.ts';
+import { C, type Ctx, LockKind, type Path } from '../env.ts';
 import { ACTOR, CONTAINER, DMA } from '../layout.ts';
 import { setLedgerMm } from '../ledger.ts';
-import {
-  addLockedVm,
-  exceeds,
-  hasCapIpcLock,
-  lockedVm,
-  memlockPages,
-  mmdrop,
-  mmgetNotZero,
-  mmgrab,
-  mmput,
-  putTask,
-  taskMm,
-} from '../mm.ts';
+import { addLockedVm, exceeds, lockedVm } from '../locked-vm.ts';
+import { hasCapIpcLock, memlockPages, mmdrop, mmgetNotZero, mmgrab, mmput, putTask, taskMm } from '../mm.ts';
 import { mutexLock, mutexUnlock } from '../mutex.ts';
 import { downWriteKillable, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { dequeueHead, enqueue, WaitMode } from '../wait-queue.ts';
-import { recordIdentity } from './map.ts';
+import { recordIdentity } from './dma.ts';
 
 /**
  * Marks one mapping; `done` collects the marked ones so that a mapping that is invalid already takes the whole request

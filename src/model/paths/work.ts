@@ -3,12 +3,12 @@
  * applies the count with no limit and no floor, drops its mm reference.
  */
 import type { Ref } from '../arena.ts';
-import { C, type Ctx, type Path } from '../env.ts';
-import { LockKind } from '../env.ts';
-import { addLockedVm, mmputLasting } from '../mm.ts';
-import { putMapped } from './files.ts';
+import { C, type Ctx, LockKind, type Path } from '../env.ts';
+import { addLockedVm } from '../locked-vm.ts';
+import { mmputLasting } from '../mm.ts';
 import { downWriteSlow, tryWriteFast, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
+import { putMapped } from './files.ts';
 
 export function* vfioLockAcctBg(k: Ctx, mm: Ref, npage: number): Path<void> {
   if (k.at(S.WorkStart, mm)) yield;

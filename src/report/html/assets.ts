@@ -11,7 +11,7 @@ const EXPORT = /^export (?=(?:async function|function|const|class) (\w+))/gm;
 
 const pages = new Map<string, string>();
 
-/** All scripts of a page. @param entry its module in src/ui, without extension. */
+/** All scripts of a page. @param entry its module in src/report/browser, without extension. */
 export function pageScript(entry: 'report' | 'live' | 'experiment'): string {
   const known = pages.get(entry);
   if (known !== undefined) return known;
@@ -32,7 +32,7 @@ export function pageScript(entry: 'report' | 'live' | 'experiment'): string {
     if (left !== null) throw new Error(`${url.pathname}: cannot join ${left[0]}`);
     parts.push(`const { ${names.join(', ')} } = (() => {\n${source}return { ${names.join(', ')} };\n})();\n`);
   };
-  visit(new URL(`../../ui/${entry}.js`, import.meta.url));
+  visit(new URL(`../browser/${entry}.js`, import.meta.url));
   const text = `${packageFile('uPlot.iife.min.js')}\n(() => {\n'use strict';\n${parts.join('')}})();\n`;
   // A script ends at the first such tag, wherever it stands.
   if (/<\/script|<!--/i.test(text)) throw new Error('a script of the page holds the end of a script');

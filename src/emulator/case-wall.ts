@@ -1,0 +1,122 @@
+/**
+ * A case under the wall driver: every actor of it on a thread of its own, all on one shared arena, in real time. What is put off
+ * goes through the hand-over ring to kworkers of the main thread, as in a worker process, but not through Redis: nobody here is
+ * on another machine.
+ */
+import { once } from 'node:events';
+import { setTimeout as pause } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import type { ExploreCase } from '../engine/explore/case.ts';
+import { Execution, outcomeText } from '../engine/explore/execution.ts';
+import { statsLayout } from '../engine/stats-layout.ts';
+import type { CaseExecution } from '../engine/virtual/case-virtual.ts';
+import { type DeferredUpdate, WallControl } from '../engine/wall/wall-control.ts';
+import { StatsBlock } from '../metrics/stats.ts';
+import type { Variant } from '../model/env.ts';
+import { ACTOR } from '../model/layout.ts';
+import { Oracle } from '../model/oracle.ts';
+import type { CaseThreadData, CaseThreadDone, CaseThreadGo } from './case-thread.ts';
+import { KWorkers } from './kworker.ts';
+
+const RING_CELLS = 1 << 10;
+const KWORKERS = 64;
+
+/** An execution that takes longer waits for ever. */
+const EXECUTION_MAX_MS = 20_000;
+
+/** Runs the case `executions` times, with the seeds from `seed` on; ends early where the actors wait for ever. */
+export async function* runCaseOnThreads(
+  plan: ExploreCase,
+  variant: Variant,
+  { executions, seed }: { readonly executions: number; readonly seed: number },
+): AsyncGenerator<CaseExecution, void, void> {
+  const x = new Execution(plan, variant, null, true);
+  const { arena } = x;
+  const threads = plan.actors.length;
+  const control = WallControl.create(threads + 1, RING_CELLS);
+  const layout = statsLayout({ thresholds: [] });
+  const oracle = new Oracle(arena, 0);
+  oracle.onViolation = (v) => x.fail(v.invariant, v.detail);
+  x.rewind();
+  const kworkers = new KWorkers(
+    {
+      arena,
+      control,
+      thread: threads,
+      stats: new StatsBlock(layout, new ArrayBuffer(layout.bytes)),
+      variant,
+      oracle,
+      addressSpace: x.addressSpace,
+      costNs: new Float64Array(256),
+      pace: 1,
+      epochMs: performance.now(),
+      onMark: () => {},
+    },
+    KWORKERS,
+  );
+  for (const [id, { actor }] of x.built.entries()) arena.i32[actor + ACTOR.thread] = id;
+  // With the kworkers in it.
+  const template = arena.i32.slice();
+  const gate = new SharedArrayBuffer(4);
+  const workers = plan.actors.map((_, id) => {
+    const data: CaseThreadData = {
+      plan,
+      variant: variant.id,
+      built: x.built,
+      id,
+      arena: arena.buffer as SharedArrayBuffer,
+      capacity: x.capacity,
+      control: { buffer: control.buffer, threads: threads + 1, ringCells: RING_CELLS },
+      start: gate,
+    };
+    return new Worker(new URL('./case-thread.js', import.meta.url), { workerData: data });
+  });
+  let pending = 0;
+  const drain = (): void => {
+    const updates: DeferredUpdate[] = [];
+    control.drain(RING_CELLS, updates);
+    for (const update of updates) {
+      pending += 1;
+      void Promise.resolve(kworkers.apply(update)).then(() => (pending -= 1));
+    }
+  };
+  try {
+    for (let n = 0; n < executions; n += 1) {
+      x.rewind();
+      control.collect(arena, threads, () => {});
+      arena.i32.set(template);
+      const go: CaseThreadGo = { seed: seed + n, gate: (n + 1) * threads };
+      let left = threads;
+      const done = workers.map(async (worker, id) => {
+        // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+        worker.postMessage(go);
+        const [message] = (await once(worker, 'message')) as [CaseThreadDone];
+        const standing = x.standings[id];
+        if (standing !== undefined) standing.results = message.results;
+        for (const [kind, detail] of message.failures) x.fail(kind, detail);
+        left -= 1;
+        control.nudge();
+      });
+      const all = Promise.all(done);
+      all.catch(() => {});
+      const lateMs = performance.now() + EXECUTION_MAX_MS;
+      for (;;) {
+        const bell = control.ringBell();
+        drain();
+        if (left === 0 && pending === 0 && control.drained === control.pushed) break;
+        if (performance.now() > lateMs) {
+          x.fail('deadlock', `not over after ${EXECUTION_MAX_MS / 1000} s`);
+          yield { outcome: outcomeText(x.outcome()), failures: x.failures };
+          return;
+        }
+        // An update that waits for its lock rings another bell than the ring's.
+        await (left === 0 ? pause(1) : Promise.race([control.ringFilled(bell), all, pause(100)]));
+      }
+      x.finish();
+      yield { outcome: outcomeText(x.outcome()), failures: x.failures };
+    }
+  } finally {
+    kworkers.close();
+    await Promise.all(workers.map((worker) => worker.terminate()));
+  }
+}

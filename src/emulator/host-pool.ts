@@ -1,0 +1,73 @@
+/** Emulated hosts on threads: as many at a time as the machine has cores, results in the order of the tasks. */
+import { availableParallelism } from 'node:os';
+import { Piscina } from 'piscina';
+import { StopSignal } from '../base/stop-signal.ts';
+import type { HostResult, HostTask } from './host-result.ts';
+
+export interface PoolProgress {
+  /** Tasks that are done. */
+  readonly done: number;
+  /** How far each task is, ns of simulated time. */
+  readonly simulatedNs: Float64Array;
+}
+
+export interface PoolOptions {
+  /** Threads; default: one per core. */
+  readonly threads?: number | undefined;
+  /** Called a few times a second, and after each task that is done. */
+  readonly onProgress?: ((progress: PoolProgress) => void) | undefined;
+  readonly stop?: StopSignal | undefined;
+}
+
+const PROGRESS_MS = 200;
+
+export interface HostPool {
+  run(task: HostTask): Promise<HostResult>;
+  close(): Promise<void>;
+}
+
+/** Threads that simulate hosts; the calling one stays free to hear signals. */
+export function openHostPool(threads: number): HostPool {
+  const pool = new Piscina({
+    filename: new URL('./host-thread.js', import.meta.url).href,
+    name: 'run',
+    minThreads: threads,
+    maxThreads: threads,
+    concurrentTasksPerWorker: 1,
+    atomics: 'disabled',
+  });
+  return {
+    run: async (task) => (await pool.run(task)) as HostResult,
+    close: () => pool.destroy(),
+  };
+}
+
+/** Runs the tasks; result i is that of task i, whatever the number of threads. */
+export async function simulateAll(tasks: readonly HostTask[], options: PoolOptions = {}): Promise<HostResult[]> {
+  if (tasks.length === 0) return [];
+  const { onProgress, stop = new StopSignal() } = options;
+  const threads = Math.min(options.threads ?? availableParallelism(), tasks.length);
+  const simulatedNs = new Float64Array(new SharedArrayBuffer(tasks.length * 8));
+  let done = 0;
+  const tell = (): void => onProgress?.({ done, simulatedNs });
+  const pool = openHostPool(threads);
+  const timer = setInterval(tell, PROGRESS_MS);
+  try {
+    const results: HostResult[] = [];
+    let next = 0;
+    // A lane per thread takes the tasks in order, which the pool's own queue does not promise.
+    const lane = async (): Promise<void> => {
+      for (let index = next++; index < tasks.length; index = next++) {
+        const control = { stop: stop.word, simulatedNs: simulatedNs.subarray(index, index + 1) };
+        results[index] = await pool.run({ ...(tasks[index] as HostTask), control });
+        done += 1;
+        tell();
+      }
+    };
+    await Promise.all(Array.from({ length: threads }, lane));
+    return results;
+  } finally {
+    clearInterval(timer);
+    await pool.close();
+  }
+}

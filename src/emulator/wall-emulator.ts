@@ -1,0 +1,459 @@
+/**
+ * The emulator of a worker process: owns the arena and the pool of driver threads, starts and ends guests, applies deferred
+ * updates, and judges the accounting of each guest when it is at rest.
+ */
+import { performance } from 'node:perf_hooks';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { Piscina } from 'piscina';
+import { buildGuest, type BuiltGuest, containersOf, freeGuest } from '../engine/guest.ts';
+import type { GuestPlan, RunPlan } from '../engine/plan.ts';
+import { statsLayout } from '../engine/stats-layout.ts';
+import type { WallShared } from '../engine/wall/wall-actor.ts';
+import { WallControl } from '../engine/wall/wall-control.ts';
+import { Snapshot } from '../metrics/snapshot.ts';
+import { StatsBlock } from '../metrics/stats.ts';
+import { AddressSpace } from '../model/address-space/address-space.ts';
+import { Arena, type Ref } from '../model/arena.ts';
+import { checkAtRest } from '../model/invariants/index.ts';
+import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
+import { resolveVariant } from '../model/kernels/index.ts';
+import { ACTOR, MM } from '../model/layout.ts';
+import { lockedVm } from '../model/locked-vm.ts';
+import { Oracle, type Violation } from '../model/oracle.ts';
+import { KWORKERS, planCapacity } from './capacity.ts';
+import type { AccountingReport, DeferredUpdate, Emulator, EmulatorOptions, GuestOutcome } from './emulator.ts';
+import { IdSet } from './id-set.ts';
+import { KWorkers } from './kworker.ts';
+import type { FromThread, ThreadTask, ToThread } from './thread-messages.ts';
+import { Turns } from './turns.ts';
+
+const RING_CELLS = 1 << 16;
+
+/** Violations kept whole, of each invariant; the rest are counted. */
+const VIOLATIONS_KEPT = 10;
+
+type GuestState = 'running' | 'settling' | 'exiting';
+
+interface LiveGuest {
+  readonly plan: GuestPlan;
+  readonly incarnation: number;
+  readonly built: BuiltGuest;
+  readonly resolve: (outcome: GuestOutcome) => void;
+  state: GuestState;
+  /** Actors that have not parked (running) or not exited (exiting). */
+  left: number;
+  /** How many updates had been handed over when its actors were at rest: its own are among them. */
+  handedOver: number;
+  operations: number;
+  failedOperations: number;
+  error: string | undefined;
+  lockedVmAfter: bigint;
+  /** The run's start on this process' monotonic clock; when its actors were at rest, and its updates applied, after it. */
+  readonly runStartMs: number;
+  restMs: number;
+  settledMs: number;
+}
+
+/** Something a guest wants kept in the run's events. */
+export interface Mark {
+  readonly guest: number;
+  readonly incarnation: number;
+  readonly label: string;
+  readonly value: string;
+}
+
+export class WallEmulator implements Emulator {
+  readonly threads: number;
+  readonly pool: Piscina;
+  /** Called for each mark of a guest. */
+  onMark: (mark: Mark) => void = () => {};
+  readonly #plan: RunPlan;
+  readonly #arena: Arena;
+  readonly #addressSpace: AddressSpace;
+  readonly #control: WallControl;
+  readonly #blocks: StatsBlock[];
+  readonly #ports: MessagePort[] = [];
+  readonly #tasks: Promise<unknown>[] = [];
+  readonly #ready: Promise<void>;
+  readonly #oracle: Oracle;
+  readonly #kworkers: KWorkers;
+  readonly #guests = new Map<number, LiveGuest>();
+  readonly #appliedIds = new IdSet(1);
+  readonly #violations: Violation[] = [];
+  readonly #violationCounts = new Map<string, number>();
+  /** Deferred updates not yet applied or discarded, per guest. */
+  readonly #pendingByMm = new Map<Ref, number>();
+  #checked = 0;
+  #nextThread = 0;
+  #finished = 0;
+  #failed = 0;
+  #stopping = false;
+  /** Guests at rest that wait for the ring, in the order in which they came to rest. */
+  #behindRing: LiveGuest[] = [];
+  readonly #byMm = new Map<Ref, LiveGuest>();
+  /** Guests are built, judged and taken down in turns: thousands may begin or end at once. */
+  readonly #turns = new Turns();
+
+  /** Resolves when all threads are warm. Rejects when one dies before. */
+  static async create(options: EmulatorOptions): Promise<WallEmulator> {
+    const emulator = new WallEmulator(options);
+    await Promise.race([emulator.#ready, emulator.failure]);
+    return emulator;
+  }
+
+  private constructor({ plan, threads }: EmulatorOptions) {
+    this.threads = threads;
+    this.#plan = plan;
+    const variant = resolveVariant(plan.variant);
+    const capacity = planCapacity(plan.guests, KWORKERS, variant);
+    this.#arena = Arena.create(capacity, true);
+    this.#addressSpace = new AddressSpace(this.#arena, variant.gup);
+    this.#control = WallControl.create(threads + 1, RING_CELLS);
+    const layout = statsLayout(plan);
+    const stats = new SharedArrayBuffer(layout.bytes * (threads + 1));
+    this.#blocks = Array.from({ length: threads + 1 }, (_, i) => new StatsBlock(layout, stats, i * layout.bytes));
+    this.#oracle = new Oracle(this.#arena);
+    this.#oracle.onViolation = (v) => {
+      this.#countViolations(v.invariant, 1);
+      this.#keepViolation(v);
+    };
+    this.#kworkers = new KWorkers(this.#mainShared(variant), KWORKERS);
+    this.pool = new Piscina({
+      filename: new URL('./wall-thread.js', import.meta.url).href,
+      name: 'run',
+      minThreads: threads,
+      maxThreads: threads,
+      concurrentTasksPerWorker: 1,
+      maxQueue: threads,
+      atomics: 'disabled',
+    });
+    const { guests: _guests, ...head } = plan;
+    let warm = 0;
+    let allWarm = (): void => {};
+    this.#ready = new Promise((resolve) => (allWarm = resolve));
+    for (let thread = 0; thread < threads; thread += 1) {
+      const { port1, port2 } = new MessageChannel();
+      port1.on('message', (m: FromThread) => {
+        if (m.type !== 'ready') this.#receive(m);
+        else if ((warm += 1) === threads) allWarm();
+      });
+      this.#ports.push(port1);
+      const task: ThreadTask = {
+        thread,
+        plan: head,
+        arena: this.#arena.buffer as SharedArrayBuffer,
+        capacity,
+        control: { buffer: this.#control.buffer, threads: threads + 1, ringCells: RING_CELLS },
+        stats: { buffer: stats, byteOffset: thread * layout.bytes },
+        port: port2,
+      };
+      this.#tasks.push(this.pool.run(task, { transferList: [port2] }));
+    }
+  }
+
+  #mainShared(variant: ReturnType<typeof resolveVariant>): WallShared {
+    return {
+      arena: this.#arena,
+      control: this.#control,
+      thread: this.threads,
+      stats: this.#blocks[this.threads] as StatsBlock,
+      variant,
+      oracle: this.#oracle,
+      addressSpace: this.#addressSpace,
+      costNs: new Float64Array(256),
+      pace: 1,
+      epochMs: performance.now(),
+      onMark: () => {},
+    };
+  }
+
+  /** Rejects when a driver thread dies. */
+  get failure(): Promise<unknown> {
+    return Promise.race(this.#tasks);
+  }
+
+  startGuest(plan: GuestPlan, incarnation: number, startAtMs: number): Promise<GuestOutcome> {
+    return new Promise((resolve, reject) => {
+      this.#turns.add(() => {
+        try {
+          this.#build(plan, incarnation, startAtMs, resolve);
+        } catch (error) {
+          reject(error instanceof Error ? error : new Error(String(error)));
+        }
+      });
+    });
+  }
+
+  #build(plan: GuestPlan, incarnation: number, startAtMs: number, resolve: (outcome: GuestOutcome) => void): void {
+    // Actors of one guest sit on different threads, so that they really contend.
+    const first = this.#nextThread;
+    this.#nextThread = (this.#nextThread + 1) % this.threads;
+    const built = buildGuest(this.#arena, this.#addressSpace, plan, (i) => (first + i) % this.threads);
+    // Guests that begin later than planned may go on past the planned end of the run: their own duration is the limit then.
+    const asPlanned = incarnation === 1 && plan.startNs === this.#plan.guests[plan.index]?.startNs;
+    const runEndNs = asPlanned ? this.#plan.durationNs : null;
+    const guest: LiveGuest = {
+      plan,
+      incarnation,
+      built,
+      resolve,
+      state: 'running',
+      left: built.actors.length,
+      handedOver: 0,
+      operations: 0,
+      failedOperations: 0,
+      error: undefined,
+      lockedVmAfter: 0n,
+      runStartMs: performance.now() + startAtMs - Number(process.hrtime.bigint()) / 1e6,
+      restMs: 0,
+      settledMs: 0,
+    };
+    this.#guests.set(plan.index, guest);
+    for (const mm of built.mms) this.#byMm.set(mm, guest);
+    const byThread = new Map<number, { index: number; actor: Ref; task: Ref }[]>();
+    built.actors.forEach(({ actor, task }, index) => {
+      const thread = this.#arena.i32[actor + ACTOR.thread] as number;
+      const list = byThread.get(thread) ?? [];
+      list.push({ index, actor, task });
+      byThread.set(thread, list);
+    });
+    for (const [thread, actors] of byThread) {
+      this.#send(thread, {
+        type: 'start',
+        guest: plan,
+        incarnation,
+        runEndNs,
+        runStartMs: startAtMs,
+        guestMm: built.mms[0] as Ref,
+        bufferPage: built.bufferPage,
+        bufferPages: built.bufferPages,
+        actors,
+      });
+    }
+  }
+
+  #send(thread: number, message: ToThread): void {
+    this.#ports[thread]?.postMessage(message);
+    this.#control.announceMessage(thread);
+  }
+
+  #receive(message: Exclude<FromThread, { type: 'ready' }>): void {
+    if (message.type === 'mark') {
+      this.onMark(message);
+      return;
+    }
+    if (message.type === 'violation') {
+      this.#keepViolation(message.violation);
+      return;
+    }
+    for (const [name, n] of Object.entries(message.violations)) this.#countViolations(name, n);
+    const guest = this.#guests.get(message.guest);
+    if (guest === undefined) return;
+    guest.left -= 1;
+    if (message.type === 'parked') {
+      guest.operations += message.operations;
+      guest.failedOperations += message.failedOperations;
+      guest.error ??= message.error ?? undefined;
+    }
+    if (guest.left > 0) return;
+    if (message.type === 'parked') {
+      guest.state = 'settling';
+      guest.restMs = performance.now() - guest.runStartMs;
+      guest.handedOver = this.#control.pushed;
+      if (this.#inRing(guest)) this.#behindRing.push(guest);
+      else this.#settle(guest);
+    } else {
+      this.#turns.add(() => this.#end(guest));
+    }
+  }
+
+  #settle(guest: LiveGuest): void {
+    this.#turns.add(() => this.#settleIfQuiet(guest));
+  }
+
+  /**
+   * The guest's actors are at rest. When its last deferred update has been applied, its account is judged and its processes
+   * exit; until then it waits, as the kernel's mm would wait for its work items.
+   */
+  #settleIfQuiet(guest: LiveGuest): void {
+    if (guest.state !== 'settling' || !this.#quiet(guest)) return;
+    const a = this.#arena;
+    this.#checked += guest.built.mms.length;
+    checkAtRest(a, this.#oracle, guest.built.mms, containersOf(a, guest.built));
+    guest.lockedVmAfter = lockedVm(a, guest.built.mms[0] as Ref);
+    guest.state = 'exiting';
+    guest.settledMs = performance.now() - guest.runStartMs;
+    guest.left = guest.built.actors.length;
+    const byThread = new Map<number, Ref[]>();
+    for (const { actor } of guest.built.actors) {
+      const thread = a.i32[actor + ACTOR.thread] as number;
+      byThread.set(thread, [...(byThread.get(thread) ?? []), actor]);
+    }
+    for (const [thread, actors] of byThread) this.#send(thread, { type: 'exit', guest: guest.plan.index, actors });
+  }
+
+  /** Updates in the ring are of unknown owners: those that were there when the guest came to rest may be its own. */
+  #inRing(guest: LiveGuest): boolean {
+    return this.#control.drained < guest.handedOver;
+  }
+
+  /** Nothing of the guest is in the ring, in a job, or being applied. */
+  #quiet(guest: LiveGuest): boolean {
+    if (this.#inRing(guest)) return false;
+    return guest.built.mms.every((mm) => (this.#pendingByMm.get(mm) ?? 0) === 0);
+  }
+
+  #end(guest: LiveGuest): void {
+    for (const mm of guest.built.mms) checkMmOutlives(this.#arena, this.#oracle, mm);
+    freeGuest(this.#arena, guest.built);
+    for (const mm of guest.built.mms) {
+      this.#pendingByMm.delete(mm);
+      this.#byMm.delete(mm);
+    }
+    this.#guests.delete(guest.plan.index);
+    if (guest.error !== undefined) this.#failed += 1;
+    else this.#finished += 1;
+    guest.resolve({
+      guest: guest.plan.index,
+      incarnation: guest.incarnation,
+      state: guest.error !== undefined ? 'failed' : this.#stopping ? 'stopped' : 'completed',
+      operations: guest.operations,
+      failedOperations: guest.failedOperations,
+      ...(guest.error === undefined ? {} : { error: guest.error }),
+      lockedVmAfterPages: `${guest.lockedVmAfter}`,
+      phasesMs: { rest: guest.restMs, settled: guest.settledMs, ended: performance.now() - guest.runStartMs },
+    });
+  }
+
+  stopGuests(): void {
+    this.#stopping = true;
+    this.#control.setStop(1);
+  }
+
+  drainDeferred(max: number, out: DeferredUpdate[]): number {
+    const from = out.length;
+    const n = this.#control.drain(max, out);
+    for (let i = from; i < out.length; i += 1) {
+      const { mm } = out[i] as DeferredUpdate;
+      this.#pendingByMm.set(mm, (this.#pendingByMm.get(mm) ?? 0) + 1);
+    }
+    const { drained } = this.#control;
+    const waiting = this.#behindRing.findIndex(({ handedOver }) => handedOver > drained);
+    for (const guest of this.#behindRing.splice(0, waiting < 0 ? Infinity : waiting)) this.#settle(guest);
+    return n;
+  }
+
+  onDeferred(callback: () => void): void {
+    const listen = async (): Promise<void> => {
+      for (;;) {
+        const bell = this.#control.ringBell();
+        if (this.#control.pushed > this.#control.drained) callback();
+        if (this.#control.stopLevel === 2) return;
+        await this.#control.ringFilled(bell);
+      }
+    };
+    void listen();
+  }
+
+  applyDeferred(update: DeferredUpdate): boolean | Promise<boolean> {
+    if (!this.#appliedIds.add(update.opId)) return false;
+    return this.#apply(update);
+  }
+
+  #apply(update: DeferredUpdate): boolean | Promise<boolean> {
+    const later = this.#kworkers.apply(update);
+    if (later === undefined) {
+      this.#settledOne(update);
+      return true;
+    }
+    return later.then(() => {
+      this.#settledOne(update);
+      return true;
+    });
+  }
+
+  /** A second application beside the one that settles it: what skipping the id check would do. For the planted-bug test. */
+  async applyUnchecked(update: DeferredUpdate): Promise<void> {
+    // The second application would drop a reference it does not own.
+    Atomics.add(this.#arena.i32, update.mm + MM.mmUsers, 1);
+    await this.#kworkers.apply(update);
+  }
+
+  discardDeferred(update: DeferredUpdate): void {
+    if (!this.#appliedIds.add(update.opId)) return;
+    const block = this.#blocks[this.threads] as StatsBlock;
+    block.count(block.layout.counter('deferred_discarded'), 1);
+    this.#settledOne(update);
+  }
+
+  #settledOne(update: DeferredUpdate): void {
+    const left = (this.#pendingByMm.get(update.mm) ?? 1) - 1;
+    this.#pendingByMm.set(update.mm, left);
+    const guest = left > 0 ? undefined : this.#byMm.get(update.mm);
+    if (guest?.state === 'settling') this.#settle(guest);
+  }
+
+  snapshot(): Snapshot {
+    return Snapshot.take((this.#blocks[0] as StatsBlock).layout, this.#blocks);
+  }
+
+  /** The live statistics blocks, for a scrape. */
+  get blocks(): readonly StatsBlock[] {
+    return this.#blocks;
+  }
+
+  async quiesce(): Promise<AccountingReport> {
+    await Promise.resolve();
+    let violationCount = 0;
+    for (const n of this.#violationCounts.values()) violationCount += n;
+    return { checked: this.#checked, violationCount, violations: this.#violations };
+  }
+
+  /** Violations so far, by invariant. */
+  get violationCounts(): ReadonlyMap<string, number> {
+    return this.#violationCounts;
+  }
+
+  #countViolations(invariant: string, n: number): void {
+    this.#violationCounts.set(invariant, (this.#violationCounts.get(invariant) ?? 0) + n);
+  }
+
+  /** The first few of each invariant are kept whole. */
+  #keepViolation(v: Violation): void {
+    if (this.#violations.filter((x) => x.invariant === v.invariant).length < VIOLATIONS_KEPT) this.#violations.push(v);
+  }
+
+  states(): { [state: string]: number } {
+    const out: { [state: string]: number } = {
+      pending: this.#plan.guests.length - this.#guests.size - this.#finished - this.#failed,
+      running: 0,
+      finished: this.#finished,
+      failed: this.#failed,
+    };
+    out['running'] = this.#guests.size;
+    return out;
+  }
+
+  /** Pages by which locked_vm differs from what finished operations hold, summed over live guests. */
+  driftPages(): bigint {
+    let drift = 0n;
+    const a = this.#arena;
+    for (const { built } of this.#guests.values()) {
+      for (const mm of built.mms) {
+        const held =
+          BigInt(a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
+        drift += BigInt.asIntN(64, lockedVm(a, mm)) - held;
+      }
+    }
+    return drift;
+  }
+
+  async close(): Promise<void> {
+    this.#control.setStop(2);
+    this.#control.nudge();
+    this.#kworkers.close();
+    await Promise.allSettled(this.#tasks);
+    for (const port of this.#ports) port.close();
+    await this.pool.destroy();
+  }
+}

@@ -1,0 +1,446 @@
+/**
+ * The virtual driver: actors of one emulated host in simulated time. Same plan, same seed: the same results to the byte,
+ * because nothing here reads a clock and everything happens in the total order of the host's queue.
+ */
+import type { Prng } from '../../base/prng.ts';
+import {
+  DEFERRED_LOCK_WAIT,
+  DEFERRED_SETTLE,
+  lockHoldSeries,
+  lockWaitSeries,
+  Op,
+  outcomeOf,
+  SCHEDULE_LAG,
+} from '../../metrics/ops.ts';
+import type { StatsBlock } from '../../metrics/stats.ts';
+import type { AddressSpace } from '../../model/address-space/address-space.ts';
+import type { Arena, Ref } from '../../model/arena.ts';
+import type { ChunkLoop, ChunkTimes } from '../../model/chunk-loop.ts';
+import { type Aperture, C, type FaultSite, LockKind, type Path, type Variant } from '../../model/env.ts';
+import { ACTOR, MM } from '../../model/layout.ts';
+import { taskMm } from '../../model/mm.ts';
+import type { Oracle } from '../../model/oracle.ts';
+import { vfioLockAcctBg } from '../../model/paths/work.ts';
+import { S, STEP_NAMES, type StepId } from '../../model/steps.ts';
+import type { Driver } from '../actor.ts';
+import { newActor } from '../guest.ts';
+import type { HostOptions } from '../host-options.ts';
+import { APERTURE_48BIT } from '../machine.ts';
+import { ChunkLoops } from './chunk-loops.ts';
+import { Ask, HostThread } from './host-thread.ts';
+import { Host } from './host.ts';
+
+/** The rwsem's hand-off time, 4 ms since 5.2 (kernel/locking/rwsem.c). */
+const HANDOFF_NS = 4e6;
+const LOCK_KINDS = 4;
+
+/** Costs are multiples of this, so that sums of them are exact in a double up to 39 hours, in whatever order. */
+const TICKS_PER_NS = 64;
+
+/** Steps that need something the CPUs of a host share. */
+const Shares = { Nothing: 0, LockWord: 1, Invalidations: 2, Memory: 3, Test: 4 } as const;
+const shares = new Uint8Array(STEP_NAMES.length);
+for (const step of [
+  S.DownRead,
+  S.DownReadTrylock,
+  S.UpRead,
+  S.DownWrite,
+  S.DownWriteKillable,
+  S.DownWriteTrylock,
+  S.UpWrite,
+  S.DowngradeWrite,
+  S.LockedVmAtomic,
+  S.LockedVmCmpxchg,
+])
+  shares[step] = Shares.LockWord;
+shares[S.LockedVmRead] = Shares.Test;
+shares[S.IotlbSync] = Shares.Invalidations;
+
+/** 4 KiB pages that a clearing step writes. */
+const clearedPages = new Map<StepId, number>([
+  [S.ZeroPage4K, 1],
+  [S.ZeroPage2M, 512],
+  [S.ZeroPage1G, 512 * 512],
+]);
+for (const step of clearedPages.keys()) shares[step] = Shares.Memory;
+
+/** The nearest time on the grid of exact sums, ns. */
+const exact = (ns: number): number => Math.round(ns * TICKS_PER_NS) / TICKS_PER_NS;
+
+/** Costs per step id on the grid of exact sums. */
+export function exactCosts(costNs: Float64Array): Float64Array {
+  return costNs.map(exact);
+}
+
+export interface VirtualOptions {
+  readonly arena: Arena;
+  readonly stats: StatsBlock;
+  readonly variant: Variant;
+  readonly oracle: Oracle;
+  readonly addressSpace: AddressSpace;
+  /** Cost per step id, ns; see `exactCosts`. */
+  readonly costNs: Float64Array;
+  readonly host: HostOptions;
+  onMark(guest: number, atNs: number, label: string, value: string): void;
+  /** A guest has mapped something. */
+  onMapped(guest: number): void;
+  /** An actor's path has ended. */
+  onEnd(actor: VirtualActor): void;
+  /** The last deferred update of an address space under way has been applied. */
+  onSettled(mm: Ref): void;
+}
+
+export interface ActorFaults {
+  readonly rate: ReadonlyMap<FaultSite, number>;
+  readonly random: Prng;
+}
+
+/** What the actors of a host share. */
+export class VirtualHost {
+  readonly host: Host;
+  readonly #byIndex: (VirtualActor | undefined)[] = [];
+  readonly #kworkers: VirtualActor[] = [];
+  /** Updates queued and not yet applied, per address space. */
+  readonly #pending = new Map<Ref, number>();
+  /** By guest. */
+  readonly #groups = new Map<number, ChunkLoops>();
+  deferredBacklog = 0;
+  deferredBacklogMax = 0;
+
+  constructor(readonly options: VirtualOptions) {
+    this.host = new Host(options.host, (thread) => {
+      if (thread instanceof VirtualActor) this.#ended(thread);
+    });
+  }
+
+  add(actor: VirtualActor, path: Path<void>, startNs: number): void {
+    this.#byIndex[this.options.arena.indexOf('actor', actor.actor)] = actor;
+    if (actor.guest >= 0) actor.group = this.#group(actor.guest);
+    this.host.add(actor, path, exact(startNs));
+  }
+
+  /** Writes down what pin loops have done and not told yet: before statistics are read. */
+  settle(): void {
+    for (const group of this.#groups.values()) group.settle();
+  }
+
+  /** The guest is gone. */
+  forget(guest: number): void {
+    this.#groups.delete(guest);
+  }
+
+  #group(guest: number): ChunkLoops {
+    let group = this.#groups.get(guest);
+    if (group === undefined) this.#groups.set(guest, (group = new ChunkLoops(this.options.arena, this.host)));
+    return group;
+  }
+
+  actor(ref: Ref): VirtualActor | undefined {
+    return this.#byIndex[this.options.arena.indexOf('actor', ref)];
+  }
+
+  /** Deferred updates of an address space under way. */
+  pending(mm: Ref): number {
+    return this.#pending.get(mm) ?? 0;
+  }
+
+  queueWork(from: VirtualActor, mm: Ref, npage: number): void {
+    const queuedNs = from.localNs;
+    this.#pending.set(mm, this.pending(mm) + 1);
+    this.deferredBacklog += 1;
+    if (this.deferredBacklog > this.deferredBacklogMax) this.deferredBacklogMax = this.deferredBacklog;
+    const group = this.#group(this.options.arena.i32[mm + MM.guest] as number);
+    group.queuedWork += 1;
+    this.host.queueWork(
+      from,
+      () => {
+        group.queuedWork -= 1;
+        const worker =
+          this.#kworkers.pop() ?? new VirtualActor(this, newActor(this.options.arena, 0, 0), 0, -1, 0, null);
+        this.#byIndex[this.options.arena.indexOf('actor', worker.actor)] = worker;
+        worker.group = group;
+        return { thread: worker, path: this.#work(worker, mm, npage, queuedNs) };
+      },
+      queuedNs,
+    );
+  }
+
+  *#work(worker: VirtualActor, mm: Ref, npage: number, queuedNs: number): Path<void> {
+    const startNs = worker.localNs;
+    yield* vfioLockAcctBg(worker, mm, npage);
+    const { stats } = this.options;
+    stats.record(DEFERRED_SETTLE, worker.localNs - queuedNs, 1);
+    stats.record(DEFERRED_LOCK_WAIT, worker.localNs - startNs, 1);
+    this.deferredBacklog -= 1;
+    const left = this.pending(mm) - 1;
+    if (left > 0) {
+      this.#pending.set(mm, left);
+    } else {
+      this.#pending.delete(mm);
+      this.options.onSettled(mm);
+    }
+  }
+
+  #ended(actor: VirtualActor): void {
+    if (actor.guest < 0) this.#kworkers.push(actor);
+    else this.options.onEnd(actor);
+  }
+}
+
+/** An actor in simulated time: the model's context, its workload's driver and a thread of the host in one. */
+export class VirtualActor extends HostThread implements Driver {
+  override group: ChunkLoops | null = null;
+  readonly arena: Arena;
+  readonly variant: Variant;
+  readonly oracle: Oracle;
+  readonly addressSpace: AddressSpace;
+  readonly aperture: Aperture = APERTURE_48BIT;
+  readonly pagesPerStep = Number.MAX_SAFE_INTEGER;
+  readonly exclusive = true;
+  disturbances = 0;
+  operations = 0;
+  failedOperations = 0;
+  readonly #host: Host;
+  readonly #stats: StatsBlock;
+  readonly #costNs: Float64Array;
+  readonly #stepByStep: boolean;
+  /** What the last announced step touches. */
+  #object: Ref = 0;
+  readonly #acquiredNs = new Float64Array(LOCK_KINDS);
+  readonly #lastHoldNs = new Float64Array(LOCK_KINDS);
+  #waiting = false;
+  #waitStartNs = 0;
+  /** When it last tested the limit, came to a lock, and had released mmap_sem. */
+  #testNs = 0;
+  #lockStepNs = 0;
+  #releaseNs = 0;
+
+  constructor(
+    readonly shared: VirtualHost,
+    readonly actor: Ref,
+    public current: Ref,
+    /** Index of its guest, -1 for a kworker. */
+    readonly guest: number,
+    /** The guest's first address space: carries its stop request; 0 for a kworker. */
+    private readonly guestMm: Ref,
+    private readonly faults: ActorFaults | null,
+  ) {
+    super();
+    const { options } = shared;
+    this.arena = options.arena;
+    this.variant = options.variant;
+    this.oracle = options.oracle;
+    this.addressSpace = options.addressSpace;
+    this.#host = shared.host;
+    this.#stats = options.stats;
+    this.#costNs = options.costNs;
+    this.#stepByStep = options.host.stepByStep ?? false;
+  }
+
+  at(step: number, object: Ref): boolean {
+    if (this.group !== null && this.group.looping > 0) this.group.announced(step, this.localNs);
+    this.#object = object;
+    if (shares[step] === Shares.Nothing) this.localNs += this.#costNs[step] as number;
+    else this.#share(step, object, 1);
+    return this.localNs >= this.horizonNs || this.#stepByStep;
+  }
+
+  atMany(step: number, object: Ref, count: number): boolean {
+    if (this.group !== null && this.group.looping > 0) this.group.announced(step, this.localNs);
+    this.#object = object;
+    if (shares[step] === Shares.Nothing) this.localNs += (this.#costNs[step] as number) * count;
+    else this.#share(step, object, count);
+    return this.localNs >= this.horizonNs || this.#stepByStep;
+  }
+
+  /** A step whose time depends on what the other CPUs do. Steps begin in the order of time, so it knows all before it. */
+  #share(step: StepId, object: Ref, count: number): void {
+    const ns = (this.#costNs[step] as number) * count;
+    const start = this.localNs;
+    switch (shares[step]) {
+      case Shares.Test:
+        this.localNs = start + ns;
+        this.#testNs = this.localNs;
+        break;
+      case Shares.LockWord:
+        if (step === S.UpWrite) {
+          if (this.group !== null && this.group.looping > 0) this.group.charged(this, object, start);
+        } else this.#lockStepNs = start;
+        this.localNs = this.#host.lockWord(this, object, start) + ns;
+        if (this.localNs > start + ns) this.disturbances += 1;
+        break;
+      case Shares.Invalidations:
+        this.#inOrder();
+        this.localNs = this.#host.invalidate(start, ns);
+        break;
+      default:
+        this.#inOrder();
+        this.localNs = Math.max(start + ns, this.#host.memory(start, (clearedPages.get(step) as number) * count));
+    }
+    // An operation of a large guest may take minutes to simulate: it is left in the middle.
+    if (this.#host.mayHalt()) this.horizonNs = Number.NEGATIVE_INFINITY;
+  }
+
+  /**
+   * A closed form, of which there is none where faults are injected, may have gone past what other guests do. The first step after it
+   * is one of its own guest, and yields.
+   */
+  #inOrder(): void {
+    if (this.faults === null && this.localNs > this.horizonNs)
+      throw new Error('a step that CPUs share begins out of the order of time');
+  }
+
+  startChunks(loop: ChunkLoop): boolean {
+    if (this.group === null || this.faults !== null || this.#stepByStep) return false;
+    if (!this.group.start(this, loop)) return false;
+    this.ask = Ask.Chunks;
+    return true;
+  }
+
+  override chunkDue(): boolean {
+    return this.group !== null && this.group.due(this);
+  }
+
+  override leaveChunks(nowNs: number): void {
+    this.group?.leave(this, nowNs);
+  }
+
+  chunkTimes(): ChunkTimes {
+    return { testNs: this.#testNs, lockNs: this.#lockStepNs, releaseNs: this.#releaseNs };
+  }
+
+  aheadNs(): number {
+    // Injected faults are drawn step by step, and what comes from another CPU's cache is paid for step by step.
+    if (this.faults !== null || this.#stepByStep) return 0;
+    if (!this.#host.hasLockWord(this, taskMm(this.arena, this.current))) return 0;
+    const untilNs = this.group === null ? this.horizonNs : this.#host.undisturbedNs(this, this.group);
+    return Math.max(0, Math.max(this.horizonNs, untilNs) - this.localNs);
+  }
+
+  usedNs(): number {
+    return this.localNs;
+  }
+
+  spend(ns: number): void {
+    this.localNs += ns;
+  }
+
+  lastHoldNs(kind: LockKind): number {
+    return this.#lastHoldNs[kind] as number;
+  }
+
+  heldAgain(kind: LockKind, times: number, ns: number): void {
+    this.#stats.record(lockHoldSeries(kind), ns, times);
+  }
+
+  spin(mm: Ref, kind: LockKind): boolean {
+    const owner = this.arena.i32[mm + MM.semOwner] as Ref;
+    if (!this.#host.maySpin(this, mm, owner === 0 ? undefined : this.shared.actor(owner))) return false;
+    this.#startWait(kind);
+    return true;
+  }
+
+  block(kind: LockKind): void {
+    this.ask = Ask.Block;
+    this.#startWait(kind);
+  }
+
+  #startWait(_kind: LockKind): void {
+    this.disturbances += 1;
+    if (this.#waiting) return;
+    this.#waiting = true;
+    this.#waitStartNs = this.localNs;
+    this.arena.f64[(this.actor + ACTOR.waitSince) >> 1] = this.localNs;
+  }
+
+  unblock(kind: LockKind): void {
+    if (!this.#waiting) return;
+    this.#waiting = false;
+    this.#stats.record(lockWaitSeries(kind), this.localNs - this.#waitStartNs, 1);
+  }
+
+  acquired(kind: LockKind): void {
+    this.#acquiredNs[kind] = this.localNs;
+    if (kind !== LockKind.MmapWrite) return;
+    this.ownedMm = this.#object;
+    this.spinFirst = false;
+  }
+
+  releasing(kind: LockKind): void {
+    const held = this.localNs - (this.#acquiredNs[kind] as number);
+    this.#lastHoldNs[kind] = held;
+    this.#stats.record(lockHoldSeries(kind), held, 1);
+    if (kind !== LockKind.MmapWrite) return;
+    this.ownedMm = 0;
+    this.#releaseNs = this.localNs;
+    this.#host.released(this.#object, this.localNs);
+  }
+
+  wake(actor: Ref): void {
+    const thread = this.shared.actor(actor);
+    if (thread !== undefined && this.#host.wake(thread, this.localNs)) this.arena.i32[actor + ACTOR.wakePending] = 1;
+  }
+
+  override resumed(): void {
+    this.arena.i32[this.actor + ACTOR.wakePending] = 0;
+  }
+
+  override preempted(): void {
+    this.disturbances += 1;
+  }
+
+  handoffDue(actor: Ref): boolean {
+    return this.localNs - (this.arena.f64[(actor + ACTOR.waitSince) >> 1] as number) > HANDOFF_NS;
+  }
+
+  defer(mm: Ref, npage: number): boolean {
+    this.shared.queueWork(this, mm, npage);
+    return true;
+  }
+
+  inject(site: FaultSite): boolean {
+    const rate = this.faults?.rate.get(site);
+    return rate !== undefined && this.faults !== null && this.faults.random.float() < rate;
+  }
+
+  count(counter: number, by: number): void {
+    this.#stats.count(counter, by);
+    if (counter === C.trylock_failures) this.disturbances += by;
+  }
+
+  nowNs(): number {
+    return this.localNs;
+  }
+
+  startNs(): number {
+    return this.localNs;
+  }
+
+  sleepUntil(ns: number): void {
+    const untilNs = exact(ns);
+    if (untilNs <= this.localNs) return;
+    this.ask = Ask.Sleep;
+    this.sleepUntilNs = untilNs;
+  }
+
+  stopping(): boolean {
+    return this.guestMm !== 0 && this.arena.i32[this.guestMm + MM.stop] !== 0;
+  }
+
+  stopGuest(): void {
+    this.arena.i32[this.guestMm + MM.stop] = 1;
+  }
+
+  recordOp(op: number, ret: number, actualNs: number, late: number): void {
+    const lagNs = exact(late);
+    this.operations += 1;
+    if (ret < 0) this.failedOperations += 1;
+    else if (op === Op.map) this.shared.options.onMapped(this.guest);
+    this.#stats.recordOp(op, outcomeOf(ret), actualNs, actualNs + lagNs);
+    this.#stats.record(SCHEDULE_LAG, lagNs, 1);
+  }
+
+  mark(label: string, value: string): void {
+    this.shared.options.onMark(this.guest, this.localNs, label, value);
+  }
+}

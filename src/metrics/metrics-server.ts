@@ -1,0 +1,67 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Registry } from 'prom-client';
+import { EXIT, UserError } from '../base/errors.ts';
+
+export interface MetricsServer {
+  /** The port it listens on, also when 0 was asked for. */
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/**
+ * Serves /metrics and /healthz.
+ * @param options.port 0 takes any free port.
+ * @param options.host default: only this machine.
+ * @throws UserError 104 if the port cannot be had.
+ */
+export async function serveMetrics(
+  registry: Registry,
+  options: { readonly port: number; readonly host?: string | undefined },
+): Promise<MetricsServer> {
+  const { port, host = '127.0.0.1' } = options;
+  const server = createServer((request, response) => void answer(registry, request, response));
+  server.maxConnections = 64;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
+    server.listen(port, host, resolve);
+  });
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  const fix = 'choose another with --metrics-port N, or 0 for any free one';
+  switch (error.code ?? '') {
+    case 'EADDRINUSE':
+      return new UserError(EXIT.invalid, `port ${port} on ${host} is in use by another program`, fix);
+    case 'EACCES':
+      return new UserError(EXIT.invalid, `no permission to listen on port ${port}`, fix);
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+      return new UserError(EXIT.invalid, `${host} is not an address of this machine`, 'use 127.0.0.1 or 0.0.0.0');
+    default:
+      return error;
+  }
+}
+
+async function answer(registry: Registry, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const reply = (status: number, type: string, body: string) => {
+    response.writeHead(status, { 'content-type': type });
+    response.end(request.method === 'HEAD' ? undefined : body);
+  };
+  try {
+    const path = (request.url ?? '').split('?', 1)[0];
+    if (request.method !== 'GET' && request.method !== 'HEAD') reply(405, 'text/plain', 'GET only\n');
+    else if (path === '/metrics') reply(200, registry.contentType, await registry.metrics());
+    else if (path === '/healthz') reply(200, 'text/plain', 'ok\n');
+    else reply(404, 'text/plain', 'here are /metrics and /healthz\n');
+  } catch (error) {
+    reply(500, 'text/plain', `${error instanceof Error ? error.message : String(error)}\n`);
+  }
+}

@@ -1,0 +1,1 @@
+export const DEFAULT_LEASE_MS = 10_000;

@@ -1,0 +1,176 @@
+import { z } from 'zod';
+import { oneLine } from '../base/printable.ts';
+import { MAX_SNAPSHOT_CHARS } from '../metrics/snapshot.ts';
+import { INVARIANTS } from '../model/oracle.ts';
+import { isKeyPart } from './queue.ts';
+
+const id = z.string().refine(isKeyPart, 'not an identifier');
+const count = z.int().min(0);
+
+/** Text that may reach a terminal: control characters and those that turn the direction of writing become spaces. */
+const shown = (most: number) =>
+  z
+    .string()
+    .max(most)
+    .transform((text) => text.split('\n').map(oneLine).join('\n'));
+const line = shown(2000);
+
+/** The latest instant that counts as a time: the end of the year 9999, epoch milliseconds. */
+const instantMs = z.number().positive().max(253_402_300_799_999);
+
+export const RunRecord = z.strictObject({
+  version: z.string().max(64),
+  planHash: z.string().length(64),
+  /** A worker silent for this long is lost, ms. */
+  leaseMs: z.number().min(500).max(3_600_000),
+});
+export type RunRecord = z.infer<typeof RunRecord>;
+
+/** Workers wait this long for a coordinator that is away, and a run without one this long is dead, ms. */
+export const orphanMs = ({ leaseMs }: Pick<RunRecord, 'leaseMs'>): number => 6 * leaseMs;
+
+/** A job of the guest queue: the guests of a slice. */
+export const GuestJob = z.strictObject({
+  v: z.literal(1),
+  slice: count,
+  incarnation: count,
+  /** What counts as the run's start for guests that run again, ms of the Redis clock. Left out: the start of the run. */
+  epochMs: instantMs.optional(),
+});
+export type GuestJob = z.infer<typeof GuestJob>;
+
+/** Guests a worker can be told to run at a time. */
+const concurrency = z.int().min(0).max(1_000_000);
+
+export const ControlMessage = z.discriminatedUnion('t', [
+  z.strictObject({
+    t: z.literal('start'),
+    /** Epoch milliseconds on the Redis clock. */
+    startAtMs: instantMs,
+  }),
+  /** Jobs at a time, by worker. Sent again when workers come or go. */
+  z.strictObject({ t: z.literal('share'), jobs: z.record(id, concurrency) }),
+  z.strictObject({ t: z.literal('stop') }),
+  z.strictObject({ t: z.literal('finish') }),
+  z.strictObject({ t: z.literal('exit') }),
+]);
+export type ControlMessage = z.infer<typeof ControlMessage>;
+const Outcome = z.strictObject({
+  guest: count,
+  incarnation: count,
+  state: z.enum(['completed', 'stopped', 'failed']),
+  operations: count,
+  failedOperations: count,
+  error: line.optional(),
+  lockedVmAfterPages: z.string().regex(/^\d{1,20}$/),
+  phasesMs: z.strictObject({ rest: z.number(), settled: z.number(), ended: z.number() }).optional(),
+  /** It began so much later than planned, ms, because no worker had taken it in time. */
+  lateMs: z.number().min(0).optional(),
+});
+const byInvariant = z.partialRecord(z.enum(INVARIANTS), count);
+const byState = z.partialRecord(z.enum(['pending', 'running', 'finished', 'failed']), z.int());
+const positive = z.number().min(0);
+const Interval = z.strictObject({
+  t: z.literal('interval'),
+  worker: id,
+  seq: count,
+  states: byState,
+  /** Guests whose outcomes it had told when it took these figures. */
+  ended: count,
+  /** Statistics since the worker's start, encoded: the newest replaces the older ones, so nothing counts twice. */
+  snapshot: z.string().max(MAX_SNAPSHOT_CHARS),
+  violations: byInvariant,
+  driftPages: z.string().regex(/^-?\d{1,25}$/),
+  backlog: z.int(),
+  oldestAgeSeconds: positive,
+  eventLoopDelayP99Ns: positive,
+  residentBytes: count,
+  /** CPU time of the process since its start. */
+  cpuSeconds: positive,
+  /** What to add to the worker's clock to get the Redis clock, now. */
+  clockOffsetMs: z.number(),
+});
+export type Interval = z.infer<typeof Interval>;
+const decision = z.discriminatedUnion('d', [
+  z.strictObject({ d: z.literal('start'), startAtMs: instantMs }),
+  z.strictObject({ d: z.literal('lost'), worker: id, why: line }),
+  /** The guests of a lost worker run again: nothing it said counts. */
+  z.strictObject({
+    d: z.literal('rerun'),
+    worker: id,
+    epochMs: instantMs,
+    /** Slices it held, and slices nobody held; with their new incarnation. */
+    held: z.array(z.tuple([count, count])),
+    free: z.array(z.tuple([count, count])),
+  }),
+  /** No guest of a lost worker is open: it never had one, or its last interval has all that they did. That interval counts. */
+  z.strictObject({ d: z.literal('accounted'), worker: id, last: Interval.nullable() }),
+  z.strictObject({ d: z.literal('stop'), by: z.enum(['user', 'threshold', 'failure']) }),
+  z.strictObject({ d: z.literal('finish') }),
+  z.strictObject({ d: z.literal('reason'), text: line }),
+]);
+export type Decision = z.infer<typeof decision>;
+
+/** A decision and the last event that was known when it was made. */
+export const JournalEntry = z.strictObject({ after: z.string().regex(/^\d+(-\d+)?$/), decision });
+export type JournalEntry = z.infer<typeof JournalEntry>;
+
+export const WorkerMessage = z.discriminatedUnion('t', [
+  /** The stream's first entry. Workers do not write to a stream that is gone. */
+  z.strictObject({ t: z.literal('open') }),
+  z.strictObject({
+    t: z.literal('register'),
+    worker: id,
+    host: shown(255),
+    pid: count,
+    version: z.string().max(64),
+    planHash: z.string().max(64),
+    /** Guests at a time. */
+    capacity: z.int().min(1).max(1_000_000),
+    threads: z.int().min(1).max(1024),
+    /** Difference of the worker's clock to the Redis clock, and the round trip that bounds its error. */
+    clockOffsetMs: z.number(),
+    roundTripMs: z.number(),
+  }),
+  z.strictObject({ t: z.literal('outcomes'), worker: id, outcomes: z.array(Outcome).max(100_000) }),
+  z.strictObject({
+    t: z.literal('mark'),
+    worker: id,
+    /** Of all the worker's marks, from 1: one that comes twice counts once. */
+    seq: count,
+    guest: count,
+    incarnation: count,
+    label: line,
+    value: line,
+  }),
+  Interval,
+  z.strictObject({
+    t: z.literal('final'),
+    worker: id,
+    checked: count,
+    violationCount: count,
+    violations: z.array(z.strictObject({ invariant: z.enum(INVARIANTS), guest: z.int(), detail: line })).max(1000),
+    deferred: z.strictObject({
+      queued: count,
+      applied: count,
+      discarded: count,
+      duplicates: count,
+      jobs: count,
+      resent: count,
+      refused: count,
+      missingCount: z.int(),
+      missing: z.array(z.tuple([count, count])).max(1000),
+    }),
+    /** Guest jobs refused as malformed, and those delivered again. */
+    refusedJobs: count,
+    repeatedJobs: count,
+    /** The last interval, because those in their own stream are trimmed. */
+    last: Interval,
+  }),
+  /** The worker ends before its guests do. */
+  z.strictObject({ t: z.literal('leave'), worker: id }),
+  z.strictObject({ t: z.literal('trouble'), worker: id, error: line }),
+]);
+export type WorkerMessage = z.infer<typeof WorkerMessage>;
+export type Final = Extract<WorkerMessage, { t: 'final' }>;
+export type Registration = Extract<WorkerMessage, { t: 'register' }>;

@@ -1,0 +1,209 @@
+/**
+ * The job queues of a run, on BullMQ: the only module that knows it.
+ *
+ * BullMQ delivers at least once: a job whose lock could not be renewed in time is handed out again. Handlers must be
+ * idempotent. A job is never given up because it stalled, and its data is untrusted input to the handler.
+ */
+import { type Job, type JobJson, Queue, Worker } from 'bullmq';
+import { isRefusal, openRedis, type RedisTarget } from './redis.ts';
+
+export interface QueueName {
+  /** Prefix of all keys of the queue; its {hash tag} keeps them in one slot of a Redis Cluster. */
+  readonly prefix: string;
+  readonly name: string;
+}
+
+const RUN_ID = /^[A-Za-z0-9-]{1,64}$/;
+
+/** Whether a text can name a run or a worker: it becomes part of Redis keys. */
+export const isKeyPart = (text: string): boolean => RUN_ID.test(text);
+
+/** Hash tag of the control keys and of the guest queue of a run. */
+export const runTag = (prefix: string, runId: string): string => `{${prefix}:${runId}}`;
+export const guestQueue = (prefix: string, runId: string): QueueName => ({
+  prefix: runTag(prefix, runId),
+  name: 'guests',
+});
+
+/** Each worker's deferred queue has a hash tag of its own: in a cluster they spread over the shards. */
+export const deferredQueue = (prefix: string, runId: string, workerId: string): QueueName => ({
+  prefix: `{${prefix}:${runId}:${workerId}}`,
+  name: `deferred-${workerId}`,
+});
+
+/** How long a job's lock holds without renewal, and how often lost locks are looked for, in milliseconds. */
+export interface QueueTiming {
+  readonly lockDurationMs: number;
+  readonly stalledIntervalMs: number;
+}
+export const DEFAULT_TIMING: QueueTiming = { lockDurationMs: 30_000, stalledIntervalMs: 5_000 };
+
+/** BullMQ's fetch loop tries again after this long when Redis refuses it, for example because its memory is full, ms. */
+const FETCH_RETRY_MS = 1000;
+
+/** Refusals of Redis are counted as one row when they are at most this far apart, ms. */
+const ROW_GAP_MS = 15_000;
+
+/** A row of refusals this long, and of at least this many, does not end by itself. */
+const ROW_MS = 2000;
+const ROW_REFUSALS = 3;
+
+/**
+ * Tells a refusal of Redis that lasts from one that happened once. Lost connections, a full memory and a Redis that loads its data
+ * are none: they pass.
+ */
+export class Refusals {
+  #count = 0;
+  #firstMs = 0;
+  #lastMs = 0;
+
+  /** @param lasting called once with the refusal that goes on. */
+  constructor(private readonly lasting: (error: Error) => void) {}
+
+  note(error: unknown): void {
+    if (!isRefusal(error) || this.#count === Infinity) return;
+    const now = performance.now();
+    if (this.#count === 0 || now - this.#lastMs > ROW_GAP_MS) {
+      this.#count = 0;
+      this.#firstMs = now;
+    }
+    this.#lastMs = now;
+    this.#count++;
+    if (this.#count < ROW_REFUSALS || now - this.#firstMs < ROW_MS) return;
+    this.#count = Infinity;
+    this.lasting(error);
+  }
+
+  /** Redis did what was asked: the row has ended. */
+  accepted(): void {
+    if (this.#count !== Infinity) this.#count = 0;
+  }
+}
+
+export interface JobProducer {
+  /** Adds one job; a job of that id that still exists is left as it is. Rejects when Redis stays away. */
+  add(id: string, data: unknown): Promise<void>;
+  addAll(jobs: readonly { readonly id: string; readonly data: unknown }[]): Promise<void>;
+  /** Jobs by state. */
+  counts(): Promise<{ waiting: number; active: number; failed: number }>;
+  /** Removes the jobs nobody has taken yet. */
+  removeWaiting(): Promise<void>;
+  /** Removes the queue with everything in it, also jobs that are being handled. */
+  remove(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export function openProducer(target: RedisTarget, queue: QueueName): JobProducer {
+  const connection = openRedis(target, 'finite');
+  const bull = new Queue(queue.name, {
+    connection,
+    prefix: queue.prefix,
+    streams: { events: { maxLen: 100 } },
+    defaultJobOptions: { removeOnComplete: true, removeOnFail: { count: 100 } },
+  });
+  // Errors reach the caller through the rejected command.
+  bull.on('error', () => {});
+  return {
+    async add(id, data) {
+      await bull.add(queue.name, data, { jobId: id });
+    },
+    async addAll(jobs) {
+      await bull.addBulk(jobs.map(({ id, data }) => ({ name: queue.name, data, opts: { jobId: id } })));
+    },
+    async counts() {
+      const { waiting = 0, active = 0, failed = 0 } = await bull.getJobCounts('waiting', 'active', 'failed');
+      return { waiting, active, failed };
+    },
+    async removeWaiting() {
+      await bull.drain();
+    },
+    async remove() {
+      await bull.obliterate({ force: true });
+    },
+    async close() {
+      await bull.close().catch(() => {});
+      connection.disconnect();
+    },
+  };
+}
+
+/** Longest data of a job, characters: the largest batch of deferred updates has a tenth of it. */
+const MAX_JOB_CHARS = 4 << 20;
+
+/**
+ * Takes of a job from Redis nothing but its id and data: whoever can write there can set its options and its parent too.
+ * Data that is too long or no JSON reaches the handler as null, so that the worker does not stumble over it for ever.
+ */
+class LenientWorker extends Worker<unknown, void> {
+  protected override createJob(json: JobJson, jobId: string): Job<unknown, void> {
+    const bare = { id: jobId, name: '', opts: {}, progress: 0, attemptsMade: 0, attemptsStarted: 0, timestamp: 0 };
+    const make = (data: string): Job<unknown, void> =>
+      super.createJob({ ...bare, data, failedReason: '', returnvalue: '', stalledCounter: 0 }, jobId);
+    try {
+      return make(json.data.length <= MAX_JOB_CHARS ? json.data : 'null');
+    } catch {
+      return make('null');
+    }
+  }
+}
+
+export interface JobConsumer {
+  /** Locks that were lost while a handler ran: each means a second delivery. */
+  readonly lostLocks: number;
+  /** Deliveries of jobs so damaged that BullMQ itself could not read them: no handler sees these. */
+  readonly unreadable: number;
+  /** Ends. `force`: without waiting for running handlers. */
+  close(force: boolean): Promise<void>;
+}
+
+/** Takes jobs and hands them to `handler`; a rejection marks the job as failed, it is not repeated. */
+export function openConsumer(
+  target: RedisTarget,
+  queue: QueueName,
+  options: {
+    readonly concurrency: number;
+    readonly timing?: QueueTiming | undefined;
+    /** Redis keeps refusing to hand out jobs: none will come. */
+    readonly onRefused: (error: Error) => void;
+  },
+  handler: (id: string, data: unknown) => Promise<void>,
+): JobConsumer {
+  const connection = openRedis(target, 'endless');
+  const timing = options.timing ?? DEFAULT_TIMING;
+  let lostLocks = 0;
+  let unreadable = 0;
+  const refusals = new Refusals(options.onRefused);
+  const handle = (job: Job<unknown, void>): Promise<void> => {
+    refusals.accepted();
+    return handler(job.id ?? '', job.data);
+  };
+  const bull = new LenientWorker(queue.name, handle, {
+    connection,
+    prefix: queue.prefix,
+    concurrency: options.concurrency,
+    lockDuration: timing.lockDurationMs,
+    stalledInterval: timing.stalledIntervalMs,
+    maxStalledCount: 1_000_000,
+    runRetryDelay: FETCH_RETRY_MS,
+    removeOnComplete: { count: 0 },
+    removeOnFail: { count: 100 },
+  });
+  // Connection trouble heals by itself; a lost lock is a second delivery, which handlers expect.
+  bull.on('error', (error) => {
+    refusals.note(error);
+    if (error instanceof SyntaxError) unreadable++;
+    else if (/lock/i.test(error.message)) lostLocks++;
+  });
+  return {
+    get lostLocks() {
+      return lostLocks;
+    },
+    get unreadable() {
+      return unreadable;
+    },
+    async close(force) {
+      await bull.close(force).catch(() => {});
+      connection.disconnect();
+    },
+  };
+}
