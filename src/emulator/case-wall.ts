@@ -54,7 +54,7 @@ export async function* runCaseOnThreads(
     },
     KWORKERS,
   );
-  for (const [id, { actor }] of x.built.entries()) arena.i32[actor + ACTOR.thread] = id;
+  for (const [id, { actor }] of x.built.entries()) arena.set(actor, ACTOR.thread, id);
   // With the kworkers in it.
   const template = arena.i32.slice();
   const gate = new SharedArrayBuffer(4);

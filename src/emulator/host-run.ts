@@ -18,7 +18,7 @@ import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
 import { checkAtRest } from '../model/invariants/index.ts';
 import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
-import { CONTAINER, MM } from '../model/layout.ts';
+import { CONTAINER, type Field, MM } from '../model/layout.ts';
 import { lockedVm } from '../model/locked-vm.ts';
 import { INVARIANTS, Oracle } from '../model/oracle.ts';
 import { doExit } from '../model/paths/exit.ts';
@@ -148,7 +148,7 @@ class HostRun {
       },
       onMapped: (guest) => {
         for (const c of this.#guests.get(guest)?.containers ?? []) {
-          this.#mappingsMax = Math.max(this.#mappingsMax, this.#arena.i32[c + CONTAINER.dmaCount] as number);
+          this.#mappingsMax = Math.max(this.#mappingsMax, this.#arena.get(c, CONTAINER.dmaCount));
         }
       },
       onEnd: (actor) => this.#actorEnded(actor),
@@ -259,7 +259,7 @@ class HostRun {
 
   #stopGuests(): void {
     this.#stopped = true;
-    for (const { built } of this.#guests.values()) this.#arena.i32[(built.mms[0] as Ref) + MM.stop] = 1;
+    for (const { built } of this.#guests.values()) this.#arena.set(built.mms[0] as Ref, MM.stop, 1);
   }
 
   /** The next instant at which statistics are taken after `ns`; none once nobody is at work. */
@@ -303,9 +303,9 @@ class HostRun {
    */
   #drift(mm: Ref): number {
     const a = this.#arena;
-    if (a.i32[mm + MM.mmUsers] === 0) return 0;
-    const ledger = (field: number): number => a.f64[(mm + field) >> 1] as number;
-    const held = BigInt(ledger(MM.ledgerCommitted)) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
+    if (a.get(mm, MM.mmUsers) === 0) return 0;
+    const ledger = (field: Field): number => a.get(mm, field);
+    const held = BigInt(ledger(MM.ledgerCommitted)) + a.getU64(mm, MM.mlockedPages);
     const due = ledger(MM.deferredQueuedPages) - ledger(MM.deferredAppliedPages);
     const over = Number(BigInt.asIntN(64, lockedVm(a, mm)) - held) + due;
     return over < 0 ? over : Math.max(0, over - ledger(MM.ledgerInFlight));

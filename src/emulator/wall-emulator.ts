@@ -212,7 +212,7 @@ export class WallEmulator implements Emulator {
     for (const mm of built.mms) this.#byMm.set(mm, guest);
     const byThread = new Map<number, { index: number; actor: Ref; task: Ref }[]>();
     built.actors.forEach(({ actor, task }, index) => {
-      const thread = this.#arena.i32[actor + ACTOR.thread] as number;
+      const thread = this.#arena.get(actor, ACTOR.thread);
       const list = byThread.get(thread) ?? [];
       list.push({ index, actor, task });
       byThread.set(thread, list);
@@ -286,7 +286,7 @@ export class WallEmulator implements Emulator {
     guest.left = guest.built.actors.length;
     const byThread = new Map<number, Ref[]>();
     for (const { actor } of guest.built.actors) {
-      const thread = a.i32[actor + ACTOR.thread] as number;
+      const thread = a.get(actor, ACTOR.thread);
       byThread.set(thread, [...(byThread.get(thread) ?? []), actor]);
     }
     for (const [thread, actors] of byThread) this.#send(thread, { type: 'exit', guest: guest.plan.index, actors });
@@ -440,8 +440,7 @@ export class WallEmulator implements Emulator {
     const a = this.#arena;
     for (const { built } of this.#guests.values()) {
       for (const mm of built.mms) {
-        const held =
-          BigInt(a.f64[(mm + MM.ledgerCommitted) >> 1] as number) + (a.u64[(mm + MM.mlockedPages) >> 1] as bigint);
+        const held = BigInt(a.get(mm, MM.ledgerCommitted)) + a.getU64(mm, MM.mlockedPages);
         drift += BigInt.asIntN(64, lockedVm(a, mm)) - held;
       }
     }

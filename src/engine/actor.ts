@@ -97,10 +97,10 @@ export class Actor {
   /** The container behind the process's descriptor `index`, or a negative errno. */
   container(index = 0): Ref {
     const a = this.k.arena;
-    const process = a.i32[this.k.current + TASK.process] as number;
-    const files = a.i32[process + PROCESS.files] as number;
-    const c = files === 0 ? 0 : (a.i32[files + FILES.container0 + index] as number);
-    return c !== 0 && a.i32[c + CONTAINER.released] === 0 ? c : -EBADF;
+    const process = a.get(this.k.current, TASK.process);
+    const files = a.get(process, PROCESS.files);
+    const c = files === 0 ? 0 : a.get(files, FILES.container0 + index);
+    return c !== 0 && a.get(c, CONTAINER.released) === 0 ? c : -EBADF;
   }
 
   /** Keeps locked_vm of the actor's address space in the run's events. */

@@ -53,7 +53,7 @@ export class Direct {
 
   /** The context of a task; its actor is made on first use. */
   as(task: Ref): Ctx {
-    const known = this.arena.i32[task + TASK.actor] as number;
+    const known = this.arena.get(task, TASK.actor);
     return new DirectCtx(this, known === 0 ? newActor(this.arena, task, 0) : known, task);
   }
 

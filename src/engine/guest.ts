@@ -75,8 +75,8 @@ export function buildGuest(
       task = cloneThread(a, leader);
     } else if (actor.task === 'kthread') {
       task = taskNew(a, { process: 0, mm: 0, leader: 0, capIpcLock: true });
-      a.i32[task + TASK.kthread] = 1;
-      a.i32[task + TASK.devices] = files;
+      a.set(task, TASK.kthread, 1);
+      a.set(task, TASK.devices, files);
     } else {
       let childMm = mm;
       if (actor.task === 'child') {
@@ -96,9 +96,9 @@ export function buildGuest(
 
 export function newActor(a: Arena, task: Ref, thread: number): Ref {
   const actor = a.alloc('actor');
-  a.i32[actor + ACTOR.task] = task;
-  a.i32[actor + ACTOR.thread] = thread;
-  if (task !== 0) a.i32[task + TASK.actor] = actor;
+  a.set(actor, ACTOR.task, task);
+  a.set(actor, ACTOR.thread, thread);
+  if (task !== 0) a.set(task, TASK.actor, actor);
   return actor;
 }
 
@@ -108,7 +108,7 @@ function userOf(a: Arena, plan: GuestPlan): Ref {
   let user = uid === undefined ? 0 : findUser(a, uid);
   if (user === 0) {
     user = a.alloc('user');
-    a.i32[user + USER.uid] = uid ?? -1 - plan.index;
+    a.set(user, USER.uid, uid ?? -1 - plan.index);
   }
   Atomics.add(a.i32, user + USER.refs, 1);
   Atomics.add(a.i32, user + USER.guests, 1);
@@ -120,14 +120,14 @@ function findUser(a: Arena, uid: number): Ref {
   for (let i = 0; i < n; i += 1) {
     const user = a.refAt('user', i);
     // A freed one has the free list's link in its first words and no references.
-    if (a.i32[user + USER.uid] === uid && (a.i32[user + USER.refs] as number) > 0) return user;
+    if (a.get(user, USER.uid) === uid && a.get(user, USER.refs) > 0) return user;
   }
   return 0;
 }
 
 function newMm(a: Arena, guest: number, user: Ref): Ref {
   const mm = mmNew(a, guest);
-  a.i32[mm + MM.user] = user;
+  a.set(mm, MM.user, user);
   mmgrab(a, mm);
   return mm;
 }
@@ -136,10 +136,10 @@ function newMm(a: Arena, guest: number, user: Ref): Ref {
 export function containersOf(a: Arena, built: BuiltGuest): Ref[] {
   const found = new Set<Ref>();
   for (const { task } of built.actors) {
-    const process = a.i32[task + TASK.process] as number;
-    const files = process === 0 ? 0 : (a.i32[process + PROCESS.files] as number);
+    const process = a.get(task, TASK.process);
+    const files = process === 0 ? 0 : a.get(process, PROCESS.files);
     for (let i = 0; files !== 0 && i < FILES_MAX; i += 1) {
-      const container = a.i32[files + FILES.container0 + i] as number;
+      const container = a.get(files, FILES.container0 + i);
       if (container !== 0) found.add(container);
     }
   }

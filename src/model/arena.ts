@@ -6,7 +6,7 @@
  * guarded by a latch. The operating system commits a page of the buffer only when it is first touched, so generous
  * capacities cost address space, not memory.
  */
-import { STRUCTS, STRUCT_NAMES, type StructName } from './layout.ts';
+import { F64_FIELD, STRUCTS, STRUCT_NAMES, word64, type Field, type StructName, type U64Field } from './layout.ts';
 
 export type Ref = number;
 export type Capacity = Record<StructName, number>;
@@ -72,6 +72,34 @@ export class Arena {
   /** The same arena seen from another thread. `capacity` must be what it was created with. */
   static attach(buffer: ArrayBufferLike, capacity: Capacity): Arena {
     return new Arena(buffer, capacity);
+  }
+
+  /** The value of an `i32` or `f64` field. */
+  get(ref: Ref, field: Field): number {
+    return (field < F64_FIELD ? this.i32[ref + field] : this.f64[word64(ref, field)]) as number;
+  }
+
+  set(ref: Ref, field: Field, value: number): void {
+    if (field < F64_FIELD) this.i32[ref + field] = value;
+    else this.f64[word64(ref, field)] = value;
+  }
+
+  /** field += by, not atomic. */
+  add(ref: Ref, field: Field, by: number): void {
+    this.set(ref, field, this.get(ref, field) + by);
+  }
+
+  getU64(ref: Ref, field: U64Field): bigint {
+    return this.u64[word64(ref, field)] as bigint;
+  }
+
+  /** Stores `value` modulo 2^64. */
+  setU64(ref: Ref, field: U64Field, value: bigint): void {
+    this.u64[word64(ref, field)] = value;
+  }
+
+  addU64(ref: Ref, field: U64Field, by: bigint): void {
+    this.setU64(ref, field, this.getU64(ref, field) + by);
   }
 
   get capacity(): Capacity {

@@ -17,7 +17,28 @@
 export type FieldKind = 'i32' | 'f64' | 'u64';
 export type FieldRow = readonly [name: string, kind: FieldKind, unit: string, writer: string];
 
-type Names<T extends readonly FieldRow[]> = { readonly [R in T[number] as R[0]]: number };
+/**
+ * A field, as the accessors of the arena take it: its word offset, and its kind in the bits above. That of an `i32` field is
+ * 0, so `ref + FIELD` is the index of its word; for the others ask `word64`.
+ */
+export type Field = number;
+/** A field of kind `u64`: read and written as a bigint. */
+export type U64Field = { readonly u64: true };
+
+/** Above every word offset. Read by the accessors of the arena. */
+export const F64_FIELD = 1 << 12;
+const U64_FIELD = 1 << 13;
+const KIND = { i32: 0, f64: F64_FIELD, u64: U64_FIELD } as const;
+const OFFSET_MASK = F64_FIELD - 1;
+
+/** The index of an `f64` or `u64` field of a structure in its 64-bit view of the arena. */
+export function word64(ref: number, field: Field | U64Field): number {
+  return (ref + ((field as number) & OFFSET_MASK)) >> 1;
+}
+
+type Names<T extends readonly FieldRow[]> = {
+  readonly [R in T[number] as R[0]]: R[1] extends 'u64' ? U64Field : Field;
+};
 export type Struct<T extends readonly FieldRow[]> = Names<T> & {
   /** Size of one structure in 32-bit words, a multiple of 2. */
   readonly WORDS: number;
@@ -31,7 +52,7 @@ function struct<const T extends readonly FieldRow[]>(name: string, rows: T): Str
   // 8-byte fields first, so that no padding is needed between them.
   for (const [field, kind] of rows) {
     if (kind === 'i32') continue;
-    offsets[field] = at;
+    offsets[field] = at + KIND[kind];
     at += 2;
   }
   for (const [field, kind] of rows) {
@@ -366,7 +387,7 @@ export function layoutRows(): {
     t.rows.map(([field, kind, unit_, writer]) => ({
       struct: name,
       field,
-      word: t.offsets[field] ?? -1,
+      word: (t.offsets[field] ?? -1) & OFFSET_MASK,
       kind,
       unit: unit_,
       writer,

@@ -6,23 +6,20 @@ import { DMA_HOLDER, linkHolder, unlinkHolder, VPFN_HOLDER } from './pins.ts';
 
 /** So many more countable pages of `mm` are pinned for the mapping through the IOMMU. */
 export function recordPinned(a: Arena, dma: Ref, mm: Ref, pages: number): void {
-  const at = (dma + DMA.ledgerPinned) >> 1;
-  a.f64[at] = (a.f64[at] as number) + pages;
-  holdPages(a, a.i32[dma + DMA.container] as number, mm, pages);
+  a.add(dma, DMA.ledgerPinned, pages);
+  holdPages(a, a.get(dma, DMA.container), mm, pages);
 }
 
 /** The container holds so many more references to countable pages of `mm`, by whatever kind of pin. */
 export function holdPages(a: Arena, container: Ref, mm: Ref, pages: number): void {
-  const at = (container + CONTAINER.ledgerPins) >> 1;
-  a.f64[at] = (a.f64[at] as number) + pages;
-  a.i32[container + CONTAINER.ledgerMm] = mm;
-  a.i32[container + CONTAINER.ledgerGuest] = a.i32[mm + MM.guest] as number;
+  a.add(container, CONTAINER.ledgerPins, pages);
+  a.set(container, CONTAINER.ledgerMm, mm);
+  a.set(container, CONTAINER.ledgerGuest, a.get(mm, MM.guest));
 }
 
 /** So many of them were put. */
 export function putPages(a: Arena, container: Ref, pages: number): void {
-  const at = (container + CONTAINER.ledgerPins) >> 1;
-  a.f64[at] = (a.f64[at] as number) - pages;
+  a.add(container, CONTAINER.ledgerPins, -pages);
 }
 
 /** Makes `mm` the address space whose pages a mapping or an mdev page holds, and keeps its structure as long as that lasts. */

@@ -1,29 +1,28 @@
 import type { Arena, Ref } from './arena.ts';
-import { MM } from './layout.ts';
+import { MM, word64 } from './layout.ts';
 
 const MASK = 0xffff_ffff_ffff_ffffn;
 const WRAPPED = 1n << 63n;
 
 /** Pages charged, as the kernel stores them: unsigned 64 bit. */
 export function lockedVm(a: Arena, mm: Ref): bigint {
-  return a.u64[(mm + MM.lockedVm) >> 1] as bigint;
+  return a.getU64(mm, MM.lockedVm);
 }
 
 /** locked_vm += npage (may be negative), wrapping as an unsigned long does. The caller holds mmap_sem for write. */
 export function addLockedVm(a: Arena, mm: Ref, npage: number): void {
-  const at = (mm + MM.lockedVm) >> 1;
-  a.u64[at] = (a.u64[at] as bigint) + BigInt(npage);
+  a.addU64(mm, MM.lockedVm, BigInt(npage));
 }
 
 /** locked_vm as the atomic counter that variant J makes of it: the new value. */
 export function addLockedVmAtomic(a: Arena, mm: Ref, npage: number): bigint {
-  return (Atomics.add(a.u64, (mm + MM.lockedVm) >> 1, BigInt.asUintN(64, BigInt(npage))) + BigInt(npage)) & MASK;
+  return (Atomics.add(a.u64, word64(mm, MM.lockedVm), BigInt.asUintN(64, BigInt(npage))) + BigInt(npage)) & MASK;
 }
 
 /** locked_vm from `seen` to `seen` + npage, unless it is no longer `seen`. */
 export function compareExchangeLockedVm(a: Arena, mm: Ref, seen: bigint, npage: number): boolean {
   const next = (seen + BigInt(npage)) & MASK;
-  return Atomics.compareExchange(a.u64, (mm + MM.lockedVm) >> 1, seen, next) === seen;
+  return Atomics.compareExchange(a.u64, word64(mm, MM.lockedVm), seen, next) === seen;
 }
 
 /**

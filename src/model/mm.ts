@@ -9,20 +9,20 @@ import { S } from './steps.ts';
 
 /** The soft RLIMIT_MEMLOCK of a task's process, in bytes. */
 export function memlockBytes(a: Arena, task: Ref): bigint {
-  const process = a.i32[task + TASK.process] as number;
-  return a.u64[(process + PROCESS.memlockBytes) >> 1] as bigint;
+  const process = a.get(task, TASK.process);
+  return a.getU64(process, PROCESS.memlockBytes);
 }
 
 /** setrlimit(RLIMIT_MEMLOCK). */
 export function setMemlockBytes(a: Arena, task: Ref, bytes: bigint): void {
-  const process = a.i32[task + TASK.process] as number;
-  a.u64[(process + PROCESS.memlockBytes) >> 1] = bytes;
+  const process = a.get(task, TASK.process);
+  a.setU64(process, PROCESS.memlockBytes, bytes);
   Atomics.add(a.i32, process + PROCESS.memlockChanges, 1);
 }
 
 /** How often the limit was set: an operation over which it changes is not judged by it. For the oracle. */
 export function memlockChanges(a: Arena, task: Ref): number {
-  const process = a.i32[task + TASK.process] as number;
+  const process = a.get(task, TASK.process);
   return process === 0 ? 0 : Atomics.load(a.i32, process + PROCESS.memlockChanges);
 }
 
@@ -32,7 +32,7 @@ export function memlockPages(a: Arena, task: Ref): bigint {
 }
 
 export function hasCapIpcLock(a: Arena, task: Ref): boolean {
-  return a.i32[task + TASK.capIpcLock] === 1;
+  return a.get(task, TASK.capIpcLock) === 1;
 }
 
 export function taskMm(a: Arena, task: Ref): Ref {
@@ -42,9 +42,9 @@ export function taskMm(a: Arena, task: Ref): Ref {
 /** mm_users of 1, mm_count of 1 for all users together. */
 export function mmNew(a: Arena, guest: number): Ref {
   const mm = a.alloc('mm');
-  a.i32[mm + MM.mmUsers] = 1;
-  a.i32[mm + MM.mmCount] = 1;
-  a.i32[mm + MM.guest] = guest;
+  a.set(mm, MM.mmUsers, 1);
+  a.set(mm, MM.mmCount, 1);
+  a.set(mm, MM.guest, guest);
   return mm;
 }
 
@@ -65,7 +65,7 @@ export function mmdrop(a: Arena, mm: Ref): void {
 export function* getTaskMm(k: Ctx, task: Ref): Path<Ref> {
   if (k.at(S.GetTaskMm, task)) yield;
   const a = k.arena;
-  if (a.i32[task + TASK.kthread] === 1) return 0;
+  if (a.get(task, TASK.kthread) === 1) return 0;
   const mm = taskMm(a, task);
   if (mm !== 0) {
     mmget(a, mm);
@@ -119,12 +119,12 @@ export function mmDropUser(k: Ctx, mm: Ref): void {
 
 export function taskNew(a: Arena, p: { process: Ref; mm: Ref; leader: Ref; capIpcLock: boolean }): Ref {
   const task = a.alloc('task');
-  a.i32[task + TASK.mm] = p.mm;
-  a.i32[task + TASK.usage] = 1;
-  a.i32[task + TASK.process] = p.process;
+  a.set(task, TASK.mm, p.mm);
+  a.set(task, TASK.usage, 1);
+  a.set(task, TASK.process, p.process);
   if (p.process !== 0) Atomics.add(a.i32, p.process + PROCESS.tasks, 1);
-  a.i32[task + TASK.groupLeader] = p.leader === 0 ? task : p.leader;
-  a.i32[task + TASK.capIpcLock] = p.capIpcLock ? 1 : 0;
+  a.set(task, TASK.groupLeader, p.leader === 0 ? task : p.leader);
+  a.set(task, TASK.capIpcLock, p.capIpcLock ? 1 : 0);
   return task;
 }
 
@@ -140,7 +140,7 @@ export function getTask(a: Arena, task: Ref): void {
 /** put_task_struct: the last reference frees the structure, and with it its part of signal_struct, where the limits are. */
 export function putTask(a: Arena, task: Ref): void {
   if (Atomics.sub(a.i32, task + TASK.usage, 1) !== 1) return;
-  const process = a.i32[task + TASK.process] as number;
+  const process = a.get(task, TASK.process);
   a.free('task', task);
   if (process !== 0 && Atomics.sub(a.i32, process + PROCESS.tasks, 1) === 1) a.free('process', process);
 }

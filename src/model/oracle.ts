@@ -8,7 +8,7 @@
  * so committed + in flight + mlocked is an upper bound of what any honest account may show at this moment.
  */
 import type { Arena, Ref } from './arena.ts';
-import { CONTAINER, MM, USER } from './layout.ts';
+import { CONTAINER, MM, USER, type Field } from './layout.ts';
 import { isWrapped, lockedVm } from './locked-vm.ts';
 
 export const INVARIANTS = [
@@ -57,7 +57,7 @@ export class Oracle {
   ) {}
 
   report(invariant: InvariantName, mm: Ref, detail: string): void {
-    this.reportFor(invariant, this.arena.i32[mm + MM.guest] as number, mm, detail);
+    this.reportFor(invariant, this.arena.get(mm, MM.guest), mm, detail);
   }
 
   /** The same where the mm may be gone. */
@@ -77,12 +77,11 @@ export class Oracle {
     a.lock(mm + MM.oracleLatch);
     this.#plus(mm, MM.ledgerInFlight, pages);
     if (limitPages !== undefined) {
-      const at = (mm + MM.ledgerLimit) >> 1;
-      const known = a.u64[at] as bigint;
-      if (known !== 0n && known !== limitPages + 1n) a.i32[mm + MM.ledgerMixed] = 1;
-      a.u64[at] = limitPages + 1n;
+      const known = a.getU64(mm, MM.ledgerLimit);
+      if (known !== 0n && known !== limitPages + 1n) a.set(mm, MM.ledgerMixed, 1);
+      a.setU64(mm, MM.ledgerLimit, limitPages + 1n);
     }
-    const exempt = a.f64[(mm + MM.ledgerExempt) >> 1] as number;
+    const exempt = a.get(mm, MM.ledgerExempt);
     a.unlock(mm + MM.oracleLatch);
     return exempt;
   }
@@ -107,12 +106,11 @@ export class Oracle {
     a.lock(latch);
     this.#plus(mm, MM.ledgerInFlight, -asked);
     this.#plus(mm, MM.ledgerCommitted, held);
-    const committed = a.f64[(mm + MM.ledgerCommitted) >> 1] as number;
+    const committed = a.get(mm, MM.ledgerCommitted);
     let others = 0;
-    if (a.i32[mm + MM.ledgerMixed] === 1) {
+    if (a.get(mm, MM.ledgerMixed) === 1) {
       if (began !== undefined) {
-        others =
-          (a.f64[(mm + MM.ledgerExempt) >> 1] as number) - began + (a.f64[(mm + MM.ledgerInFlight) >> 1] as number);
+        others = a.get(mm, MM.ledgerExempt) - began + a.get(mm, MM.ledgerInFlight);
       }
       this.#plus(mm, MM.ledgerExempt, asked);
     }
@@ -153,10 +151,7 @@ export class Oracle {
     const a = this.arena;
     const latch = mm + MM.oracleLatch;
     a.lock(latch);
-    const upper =
-      (a.f64[(mm + MM.ledgerCommitted) >> 1] as number) +
-      (a.f64[(mm + MM.ledgerInFlight) >> 1] as number) -
-      alreadyHeld;
+    const upper = a.get(mm, MM.ledgerCommitted) + a.get(mm, MM.ledgerInFlight) - alreadyHeld;
     a.unlock(latch);
     const total = BigInt(upper) + this.#mlocked(mm);
     if (total <= limitPages) {
@@ -204,11 +199,10 @@ export class Oracle {
     }
   }
 
-  #addUser(user: Ref, field: number, by: number): number {
-    const at = (user + field) >> 1;
+  #addUser(user: Ref, field: Field, by: number): number {
     this.arena.lock(user + USER.oracleLatch);
-    const sum = (this.arena.f64[at] as number) + by;
-    this.arena.f64[at] = sum;
+    const sum = this.arena.get(user, field) + by;
+    this.arena.set(user, field, sum);
     this.arena.unlock(user + USER.oracleLatch);
     return sum;
   }
@@ -219,10 +213,10 @@ export class Oracle {
    */
   released(container: Ref): void {
     const a = this.arena;
-    const pages = a.f64[(container + CONTAINER.ledgerPins) >> 1] as number;
+    const pages = a.get(container, CONTAINER.ledgerPins);
     if (pages === 0) return;
-    const guest = a.i32[container + CONTAINER.ledgerGuest] as number;
-    const mm = a.i32[container + CONTAINER.ledgerMm] as number;
+    const guest = a.get(container, CONTAINER.ledgerGuest);
+    const mm = a.get(container, CONTAINER.ledgerMm);
     const what = pages > 0 ? `${pages} page references were never put` : `${-pages} pages were put that nobody held`;
     this.reportFor('leak-at-release', guest, mm, `the container is released, ${what}`);
   }
@@ -245,18 +239,17 @@ export class Oracle {
   }
 
   #mlocked(mm: Ref): bigint {
-    return this.arena.u64[(mm + MM.mlockedPages) >> 1] as bigint;
+    return this.arena.getU64(mm, MM.mlockedPages);
   }
 
-  #add(mm: Ref, field: number, by: number): void {
+  #add(mm: Ref, field: Field, by: number): void {
     this.arena.lock(mm + MM.oracleLatch);
     this.#plus(mm, field, by);
     this.arena.unlock(mm + MM.oracleLatch);
   }
 
-  #plus(mm: Ref, field: number, by: number): void {
-    const at = (mm + field) >> 1;
-    this.arena.f64[at] = (this.arena.f64[at] as number) + by;
+  #plus(mm: Ref, field: Field, by: number): void {
+    this.arena.add(mm, field, by);
   }
 }
 

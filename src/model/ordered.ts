@@ -3,6 +3,7 @@
  * function of its content and the same on every run. Stands where the kernel has its red-black trees (mappings by
  * iova, externally pinned pages by iova) and its VMA tree. Keys are page numbers in an f64 field.
  */
+import { word64 } from './layout.ts';
 import type { Arena, Ref } from './arena.ts';
 
 export interface OrderedFields {
@@ -32,7 +33,7 @@ export class Ordered {
   }
 
   key(node: Ref): number {
-    return this.#f64[(node + this.f.key) >> 1] as number;
+    return this.#f64[word64(node, this.f.key)] as number;
   }
 
   /** Inserts `node`, whose key must not be present, under the root word at `rootWord`. */

@@ -5,12 +5,12 @@ import { orders } from './orders.ts';
 
 /** How many of `pages` pages from `iovaPage` a driver has pinned already: those are counted elsewhere. */
 export function countExternal(a: Arena, dma: Ref, iovaPage: number, pages: number): number {
-  if (a.i32[dma + DMA.vpfnCount] === 0) return 0;
+  if (a.get(dma, DMA.vpfnCount) === 0) return 0;
   const index = orders(a).vpfn;
   const root = dma + DMA.vpfnRoot;
   let n = 0;
   let node = index.atOrAfter(root, iovaPage);
-  while (node !== 0 && (a.f64[(node + VPFN.iovaPage) >> 1] as number) < iovaPage + pages) {
+  while (node !== 0 && a.get(node, VPFN.iovaPage) < iovaPage + pages) {
     n += 1;
     node = index.next(root, node);
   }
@@ -22,7 +22,7 @@ export function* countableNodes(a: Arena, dma: Ref): Iterable<Ref> {
   const index = orders(a).vpfn;
   const root = dma + DMA.vpfnRoot;
   for (let node = index.first(root); node !== 0; node = index.next(root, node)) {
-    if (a.i32[node + VPFN.reserved] === 0) yield node;
+    if (a.get(node, VPFN.reserved) === 0) yield node;
   }
 }
 
@@ -35,13 +35,13 @@ export function freeNodes(a: Arena, dma: Ref): void {
 
 export function freeNode(a: Arena, dma: Ref, node: Ref): void {
   orders(a).vpfn.remove(dma + DMA.vpfnRoot, node);
-  a.i32[dma + DMA.vpfnCount] = (a.i32[dma + DMA.vpfnCount] as number) - 1;
+  a.add(dma, DMA.vpfnCount, -1);
   setLedgerMm(a, 'vpfn', node, 0);
   a.free('vpfn', node);
 }
 
 export function findNode(a: Arena, dma: Ref, iovaPage: number): Ref {
-  if (a.i32[dma + DMA.vpfnCount] === 0) return 0;
+  if (a.get(dma, DMA.vpfnCount) === 0) return 0;
   const node = orders(a).vpfn.atOrBefore(dma + DMA.vpfnRoot, iovaPage);
-  return node !== 0 && a.f64[(node + VPFN.iovaPage) >> 1] === iovaPage ? node : 0;
+  return node !== 0 && a.get(node, VPFN.iovaPage) === iovaPage ? node : 0;
 }

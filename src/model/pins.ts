@@ -92,15 +92,15 @@ function eachHolder(a: Arena, mm: Ref, visit: (held: Held) => void): void {
   for (let dma = m[mm + MM.pinnedDmas] as number; dma !== 0; dma = m[dma + DMA.pinNext] as number) {
     // Without an IOMMU domain only the pages that drivers asked for are pinned.
     const whole = m[(m[dma + DMA.container] as number) + CONTAINER.domains] !== 0;
-    const pages = whole ? (a.f64[(dma + DMA.sizePages) >> 1] as number) : 0;
-    visit({ stale: dma + DMA.pinStale, start: a.f64[(dma + DMA.vaddrPage) >> 1] as number, pages });
+    const pages = whole ? a.get(dma, DMA.sizePages) : 0;
+    visit({ stale: dma + DMA.pinStale, start: a.get(dma, DMA.vaddrPage), pages });
   }
   for (let node = m[mm + MM.pinnedVpfns] as number; node !== 0; node = m[node + VPFN.pinNext] as number)
-    visit({ stale: node + VPFN.pinStale, start: a.f64[(node + VPFN.vaddrPage) >> 1] as number, pages: 1 });
+    visit({ stale: node + VPFN.pinStale, start: a.get(node, VPFN.vaddrPage), pages: 1 });
   for (let object = m[mm + MM.pinnedObjects] as number; object !== 0; object = m[object + PAGES.pinNext] as number) {
-    const some = (a.f64[(object + PAGES.npinned) >> 1] as number) > 0;
-    const pages = some ? (a.f64[(object + PAGES.sizePages) >> 1] as number) : 0;
-    visit({ stale: object + PAGES.pinStale, start: a.f64[(object + PAGES.startPage) >> 1] as number, pages });
+    const some = a.get(object, PAGES.npinned) > 0;
+    const pages = some ? a.get(object, PAGES.sizePages) : 0;
+    visit({ stale: object + PAGES.pinStale, start: a.get(object, PAGES.startPage), pages });
   }
   a.unlock(mm + MM.pinLatch);
 }

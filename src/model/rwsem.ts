@@ -18,7 +18,7 @@
 import { EINTR } from '../base/errno.ts';
 import type { Arena, Ref } from './arena.ts';
 import { C, type Ctx, LockKind, type Path } from './env.ts';
-import { ACTOR, MM, TASK } from './layout.ts';
+import { ACTOR, MM, TASK, word64 } from './layout.ts';
 import { exceeds } from './locked-vm.ts';
 import { S } from './steps.ts';
 import { dequeue, dequeueHead, enqueue, WaitMode } from './wait-queue.ts';
@@ -95,7 +95,7 @@ export function tryWriteFast(k: Ctx, mm: Ref): boolean {
 }
 
 function gotWrite(k: Ctx, mm: Ref): void {
-  k.arena.i32[mm + MM.semOwner] = k.actor;
+  k.arena.set(mm, MM.semOwner, k.actor);
   k.count(C.mmap_write_acquisitions, 1);
   k.acquired(LockKind.MmapWrite);
 }
@@ -119,7 +119,7 @@ export function* downWriteSlow(k: Ctx, mm: Ref, killable: boolean, kind: LockKin
   setFlag(a, mm, WAITERS);
   for (;;) {
     if (a.i32[head] === k.actor && takeAtHead(k, mm)) break;
-    if (killable && a.i32[k.current + TASK.fatalSignal] === 1) {
+    if (killable && a.get(k.current, TASK.fatalSignal) === 1) {
       dequeue(a, head, tail, k.actor);
       if (a.i32[head] === 0) clearFlag(a, mm, WAITERS | HANDOFF);
       else wakeHead(k, mm);
@@ -142,7 +142,7 @@ export function* downWriteSlow(k: Ctx, mm: Ref, killable: boolean, kind: LockKin
 function takeAtHead(k: Ctx, mm: Ref): boolean {
   const a = k.arena;
   const word = mm + MM.semState;
-  const last = (a.i32[k.actor + ACTOR.next] as number) === 0;
+  const last = a.get(k.actor, ACTOR.next) === 0;
   for (;;) {
     const s = Atomics.load(a.i32, word);
     if ((s & ~(WAITERS | HANDOFF)) !== 0) {
@@ -174,7 +174,7 @@ export function* upWrite(k: Ctx, mm: Ref): Path<void> {
 export function accountRepeatedly(k: Ctx, mm: Ref, pages: number, times: number, limitPages: bigint | null): number {
   const { i32, u64 } = k.arena;
   const word = mm + MM.semState;
-  const v = (mm + MM.lockedVm) >> 1;
+  const v = word64(mm, MM.lockedVm);
   const add = BigInt(pages);
   for (let n = 0; n < times; n += 1) {
     if (limitPages !== null && exceeds(u64[v] as bigint, pages, limitPages)) return n;
@@ -257,7 +257,7 @@ function* downReadSlow(k: Ctx, mm: Ref): Path<void> {
   enqueue(a, mm + MM.semHead, mm + MM.semTail, k.actor, WaitMode.Read);
   setFlag(a, mm, WAITERS);
   // Nobody may be left to wake the queue: the holder can have gone between the attempt and the latch.
-  if (a.i32[mm + MM.semHead] === k.actor) wakeHead(k, mm);
+  if (a.get(mm, MM.semHead) === k.actor) wakeHead(k, mm);
   while (Atomics.load(a.i32, granted) === 0) {
     k.block(LockKind.MmapRead);
     a.unlock(latch);
@@ -287,7 +287,7 @@ function wakeWaiters(k: Ctx, mm: Ref): void {
   const head = Atomics.load(a.i32, mm + MM.semHead);
   if (
     head !== 0 &&
-    a.i32[head + ACTOR.waitMode] === WaitMode.Write &&
+    a.get(head, ACTOR.waitMode) === WaitMode.Write &&
     Atomics.load(a.i32, head + ACTOR.wakePending) === 1
   )
     return;

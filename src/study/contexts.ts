@@ -216,24 +216,24 @@ class Scene {
     openContainer(a, files, { index: 0, v2: true, dmaEntryLimit: DMA_ENTRY_LIMIT, groups: lazy ? 'mdev' : 'iommu' });
     const leader = processNew(a, { mm, files, memlockBytes: RLIM_INFINITY, capIpcLock: rights.ownerCap });
     const mapper = id.startsWith('8') || id === '2b own' ? cloneThread(a, leader) : leader;
-    a.i32[mapper + TASK.capIpcLock] = rights.ownerCap ? 1 : 0;
+    a.set(mapper, TASK.capIpcLock, rights.ownerCap ? 1 : 0);
     if (act !== 'map') d.run(this.#map(d.as(mapper), 0));
     const caller = this.#caller(id, leader, mapper, mm);
     this.#prepare(id, leader, mapper);
     // A forked child has written to its memory too, so that nothing is left to be copied.
     const own = taskMm(a, caller);
     if (own !== 0) d.addressSpace.populate(own, BUFFER_PAGE, 128, true, new FaultCost());
-    a.i32[caller + TASK.capIpcLock] = (caller === mapper ? rights.ownerCap : rights.callerCap) ? 1 : 0;
-    if (a.i32[caller + TASK.process] !== a.i32[leader + TASK.process]) limit(a, caller, rights.callerPages);
+    a.set(caller, TASK.capIpcLock, (caller === mapper ? rights.ownerCap : rights.callerCap) ? 1 : 0);
+    if (a.get(caller, TASK.process) !== a.get(leader, TASK.process)) limit(a, caller, rights.callerPages);
     limit(a, leader, rights.ownerPages);
 
     const ownerMm = mm;
     const callerMm = taskMm(a, caller);
     const sameMm = callerMm === ownerMm || callerMm === 0;
-    const container = a.i32[filesOf(a, caller) + FILES.container0] as number;
+    const container = a.get(filesOf(a, caller), FILES.container0);
     const before = [lockedVm(a, ownerMm), callerMm === 0 ? 0n : lockedVm(a, callerMm)] as const;
     if (!sameMm) mmgrab(a, callerMm);
-    a.i32[container + CONTAINER.ledgerMm] = 0;
+    a.set(container, CONTAINER.ledgerMm, 0);
 
     const k = d.as(caller);
     let ret = 0;
@@ -254,16 +254,16 @@ class Scene {
     const n = BigInt(act === 'pin' ? 1 : PAGES);
     const charges = act === 'map' || act === 'pin' || act === 'attach';
     // A MAP is its caller's own affair; everything else concerns whoever made the mapping, if that address space lives.
-    const ownerLives = (a.i32[ownerMm + MM.mmUsers] as number) > 0;
+    const ownerLives = a.get(ownerMm, MM.mmUsers) > 0;
     const done = sleepsIn === null && (charges ? ret >= 0 : true);
     const change = !done || (this.#variant.id === A.id && act === 'attach') ? 0n : charges ? n : -n;
     const onCaller = act === 'map' && !sameMm;
-    const pinnedFrom = a.i32[container + CONTAINER.ledgerMm] as number;
-    const iommufd = a.f64[(ownerMm + MM.ledgerPinnedVm) >> 1] as number;
+    const pinnedFrom = a.get(container, CONTAINER.ledgerMm);
+    const iommufd = a.get(ownerMm, MM.ledgerPinnedVm);
     const fromOwner = pinnedFrom === ownerMm || (this.#variant.iommufd !== null && iommufd > 0);
     const fromCaller =
       pinnedFrom === callerMm ||
-      (this.#variant.iommufd !== null && callerMm !== 0 && (a.f64[(callerMm + MM.ledgerPinnedVm) >> 1] as number) > 0);
+      (this.#variant.iommufd !== null && callerMm !== 0 && a.get(callerMm, MM.ledgerPinnedVm) > 0);
     checkAtRest(a, d.oracle, sameMm ? [ownerMm] : [ownerMm, callerMm], this.#containers());
     return {
       ret,
@@ -284,7 +284,7 @@ class Scene {
   #containers(): Ref[] {
     const a = this.#arena;
     return Array.from({ length: a.highWater('container') }, (_, i) => a.refAt('container', i)).filter(
-      (c) => (a.i32[c + CONTAINER.groups] as number) > 0,
+      (c) => a.get(c, CONTAINER.groups) > 0,
     );
   }
 
@@ -299,13 +299,13 @@ class Scene {
       case '3':
       case '4': {
         const process = a.alloc('process');
-        a.u64[(process + PROCESS.memlockBytes) >> 1] = RLIM_INFINITY;
-        a.i32[process + PROCESS.files] = filesOf(a, leader);
+        a.setU64(process, PROCESS.memlockBytes, RLIM_INFINITY);
+        a.set(process, PROCESS.files, filesOf(a, leader));
         const kthread = taskNew(a, { process, mm: 0, leader: 0, capIpcLock: true });
-        a.i32[kthread + TASK.kthread] = 1;
+        a.set(kthread, TASK.kthread, 1);
         if (id === '4') {
           mmget(a, mm);
-          a.i32[kthread + TASK.mm] = mm;
+          a.set(kthread, TASK.mm, mm);
           Atomics.add(a.i32, mm + MM.liveTasks, 1);
         }
         return kthread;

@@ -54,7 +54,7 @@ function takenSteps(variant: string, call: Call, lock: Lock): string[] {
   let dma = 0;
   const owner = w.actor(0, function* (k): Path<void> {
     yield* map(k, 0, 0, 4);
-    dma = w.arena.i32[(w.containers()[0] as number) + CONTAINER.dmaRoot] as number;
+    dma = w.arena.get(w.containers()[0] as number, CONTAINER.dmaRoot);
   });
   while (!owner.done) w.stepper.step(owner);
   if (lock !== 'free') {

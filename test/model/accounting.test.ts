@@ -59,7 +59,7 @@ describe('accounting', () => {
 
     it(`${id}: dma_entry_limit is ${unlimited.has(id) ? 'not there yet' : 'reached with ENOSPC, which charges nothing'}`, () => {
       const w = new World(id, { limitPages: 64 });
-      w.arena.i32[(w.containers()[0] as number) + CONTAINER.dmaAvail] = 1;
+      w.arena.set(w.containers()[0] as number, CONTAINER.dmaAvail, 1);
       const k = w.actor(0, function* (a): Path<void> {
         yield* map(a, 0, 0, 1);
         yield* map(a, 100, 0, 1);

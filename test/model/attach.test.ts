@@ -197,7 +197,7 @@ describe('attach and detach of groups', () => {
     const note = () =>
       counts.push([
         Number(w.lockedVm),
-        w.arena.i32[(w.containers()[0] as number) + CONTAINER.domains] as number,
+        w.arena.get(w.containers()[0] as number, CONTAINER.domains),
         w.stepper.counters[C.mmap_write_acquisitions] as number,
       ]);
     const got = alone(w, function* (k) {
@@ -256,7 +256,7 @@ describe('attach and detach of groups', () => {
     });
     assert.deepEqual(got, [0, 0, 0, 0]);
     assert.equal(w.lockedVm, 8n);
-    assert.equal(w.arena.i32[(w.containers()[0] as number) + CONTAINER.dmaAvail], DMA_ENTRY_LIMIT - 1);
+    assert.equal(w.arena.get(w.containers()[0] as number, CONTAINER.dmaAvail), DMA_ENTRY_LIMIT - 1);
     assert.deepEqual(w.verdict(), []);
   });
 
@@ -276,14 +276,14 @@ describe('attach and detach of groups', () => {
       sites.clear();
       group(k, { unsafe: true }, 2);
       yield* attach(k, 2);
-      w.arena.i32[(w.containers()[0] as number) + CONTAINER.vaddrInvalid] = 1;
+      w.arena.set(w.containers()[0] as number, CONTAINER.vaddrInvalid, 1);
       yield* attach(k);
-      w.arena.i32[(w.containers()[0] as number) + CONTAINER.vaddrInvalid] = 0;
+      w.arena.set(w.containers()[0] as number, CONTAINER.vaddrInvalid, 0);
       yield* detach(k);
       yield* detach(k, 3);
     });
     assert.deepEqual(got, [-EBADF, -EBADF, -EINVAL, -ENOMEM, -EIO, -EPERM, -EBUSY, -EINVAL, -EBADF]);
-    assert.equal(w.arena.i32[(w.containers()[0] as number) + CONTAINER.groups], 1);
+    assert.equal(w.arena.get(w.containers()[0] as number, CONTAINER.groups), 1);
 
     const old = new World('A');
     assert.deepEqual(

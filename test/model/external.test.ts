@@ -236,7 +236,7 @@ describe('mdev pins', () => {
 
       const stubborn = mdevOnly(id);
       const [container] = stubborn.containers();
-      stubborn.arena.i32[(container as number) + CONTAINER.notifier] = MdevDriver.Ignores;
+      stubborn.arena.set(container as number, CONTAINER.notifier, MdevDriver.Ignores);
       assert.throws(
         () =>
           alone(stubborn, function* (k) {
@@ -330,7 +330,7 @@ describe('mdev pins', () => {
       yield* say(vfioPinPages(k, 0, many, 3));
       yield* say(vfioPinPages(k, 0, [1], 3));
       yield* say(vfioPinPages(k, group, [1], 3));
-      w.arena.i32[group + GROUP.container] = 0;
+      w.arena.set(group, GROUP.container, 0);
       yield* say(vfioPinPages(k, group, [1], 3));
     });
     assert.deepEqual(got, [-EINVAL, -E2BIG, -ENODEV, -EACCES, -EINVAL]);
@@ -351,7 +351,7 @@ describe('mdev pins', () => {
       );
     }
     const silent = mdevOnly('E');
-    silent.arena.i32[(silent.containers()[0] as number) + CONTAINER.notifier] = MdevDriver.Unregistered;
+    silent.arena.set(silent.containers()[0] as number, CONTAINER.notifier, MdevDriver.Unregistered);
     assert.deepEqual(
       alone(silent, (k) => discard(pin(k, [1]))),
       [-EINVAL],
@@ -397,8 +397,8 @@ describe('mdev pins', () => {
       w.runInOrder();
       if (id === 'H') {
         assert.deepEqual(inv.results, [-EBUSY]);
-        w.arena.i32[(w.containers()[0] as number) + CONTAINER.vaddrInvalid] = 1;
-        w.arena.i32[mapping(w) + DMA.vaddrInvalid] = 1;
+        w.arena.set(w.containers()[0] as number, CONTAINER.vaddrInvalid, 1);
+        w.arena.set(mapping(w), DMA.vaddrInvalid, 1);
       }
       const pinner = w.actor(1, function* (k) {
         yield* pin(k, [1]);
@@ -421,7 +421,7 @@ describe('mdev pins', () => {
       const k = w.actor(0, function* (a) {
         yield* map(a, 0, 0, 8);
         yield* exec(a);
-        const mm = w.arena.i32[a.current + TASK.mm] as number;
+        const mm = w.arena.get(a.current, TASK.mm);
         w.stepper.addressSpace.mmap(mm, BUFFER_PAGE, 8, { backing: Backing.Anon4k, prot: PROT_RW });
         yield* pin(a, [1]);
       });

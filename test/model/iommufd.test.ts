@@ -26,9 +26,9 @@ const EPERM = -1;
 function accounts(w: World, mm: Ref = w.mm): { locked: number; pinned: number; user: number } {
   const a = w.arena;
   return {
-    locked: Number(a.u64[(mm + MM.lockedVm) >> 1]),
-    pinned: Number(a.u64[(mm + MM.pinnedVm) >> 1]),
-    user: Number(a.u64[((a.i32[mm + MM.user] as number) + USER.lockedVm) >> 1]),
+    locked: Number(a.getU64(mm, MM.lockedVm)),
+    pinned: Number(a.getU64(mm, MM.pinnedVm)),
+    user: Number(a.getU64(a.get(mm, MM.user), USER.lockedVm)),
   };
 }
 
@@ -207,8 +207,8 @@ describe('iommufd: the system calls', () => {
     ] as const) {
       const w = new World('I', { tasks: ['main', 'child'], limitPages: 16 });
       const container = w.containers()[0] as Ref;
-      w.arena.i32[container + CONTAINER.domains] = 0;
-      w.arena.i32[container + CONTAINER.domainGroups0] = 0;
+      w.arena.set(container, CONTAINER.domains, 0);
+      w.arena.set(container, CONTAINER.domainGroups0, 0);
       const child = w.actor(1, function* (k): Path<void> {
         yield* map(k, 0, 0, 4);
         if (dies) yield* doExit(k);
@@ -276,7 +276,7 @@ describe('iommufd: change of process', () => {
       const child = w.stepper.add('child', childTask, function* (k): Path<void> {
         yield* note(k, iommufdChangeProcess(k));
       });
-      const childMm = w.arena.i32[childTask + TASK.mm] as number;
+      const childMm = w.arena.get(childTask, TASK.mm);
       while (!child.done) w.stepper.step(child);
       assert.deepEqual([...parent.results, ...child.results], [0, expected]);
       const moved = expected === 0 && id !== 'I-none';

@@ -67,18 +67,9 @@ function outcome(
   ) {
     const runs: unknown[] = [];
     for (let c = index.chunk.first(d + DMA.chunks); c !== 0; c = index.chunk.next(d + DMA.chunks, c)) {
-      runs.push([
-        w.arena.f64[(c + CHUNK.startPage) >> 1],
-        w.arena.f64[(c + CHUNK.pages) >> 1],
-        w.arena.i32[c + CHUNK.runPages],
-      ]);
+      runs.push([w.arena.get(c, CHUNK.startPage), w.arena.get(c, CHUNK.pages), w.arena.get(c, CHUNK.runPages)]);
     }
-    mappings.push([
-      w.arena.f64[(d + DMA.iovaPage) >> 1],
-      w.arena.f64[(d + DMA.sizePages) >> 1],
-      w.arena.f64[(d + DMA.lockedVm) >> 1],
-      runs,
-    ]);
+    mappings.push([w.arena.get(d, DMA.iovaPage), w.arena.get(d, DMA.sizePages), w.arena.get(d, DMA.lockedVm), runs]);
   }
   return {
     results: k.results,

@@ -141,7 +141,7 @@ describe('mmap_sem', () => {
     const next = reader(w, 2, 0, log);
     drive(w, next);
     assert.ok(killed.blocked && next.blocked);
-    w.arena.i32[killed.current + TASK.fatalSignal] = 1;
+    w.arena.set(killed.current, TASK.fatalSignal, 1);
     killed.blocked = false;
     drive(w, killed);
     assert.equal(ret, -4);

@@ -127,11 +127,11 @@ test('a MAP that fails at the limit leaves the pages of its batch populated: 6.1
     ['6.12', 1024n],
   ] as const) {
     const m = new Machine(variant, BigInt(4 * PAGE_BYTES));
-    const process = m.arena.i32[m.k.current + TASK.process] as number;
+    const process = m.arena.get(m.k.current, TASK.process);
     m.run(sysMmap(m.k, BUFFER_PAGE, 1024, { backing: Backing.Anon4k, prot: PROT_RW }));
     assert.equal(m.run(m.map(1024)), -ENOMEM);
     assert.equal(m.vmlck(), 0n);
-    m.arena.u64[(process + PROCESS.memlockBytes) >> 1] = 2n ** 64n - 1n;
+    m.arena.setU64(process, PROCESS.memlockBytes, 2n ** 64n - 1n);
     assert.equal(m.run(m.map(1024, m.k, IOVA, 1)), 0);
     assert.equal(m.vmlck(), counted);
   }
@@ -223,7 +223,7 @@ test('fork: own counter and limit, the same container; the last close credits th
   const child = m.as(m.run(fork(m.k, false)));
   assert.equal(m.vmlck(child), 0n);
   assert.equal(m.run(m.map(8, child, 2 * IOVA)), 0);
-  a.u64[((a.i32[child.current + TASK.process] as number) + PROCESS.memlockBytes) >> 1] = 0n;
+  a.setU64(a.get(child.current, TASK.process), PROCESS.memlockBytes, 0n);
   assert.equal(m.run(m.map(1, m.k, 3 * IOVA)), -ENOMEM);
   for (const k of [m.k, child]) {
     m.run(closeContainer(k, filesOf(a, k.current), 0));
@@ -252,7 +252,7 @@ test('threads share everything but the capability; when all have ended nothing i
   const a = m.arena;
   m.buffer(16, Backing.Anon4k, 1);
   const thread = m.as(cloneThread(a, m.k.current));
-  a.i32[thread.current + TASK.capIpcLock] = 1;
+  a.set(thread.current, TASK.capIpcLock, 1);
   assert.equal(m.run(m.map(9)), -ENOMEM);
   assert.equal(m.run(m.map(9, thread)), 0);
   assert.equal(m.vmlck(), 9n);

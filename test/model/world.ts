@@ -113,9 +113,9 @@ export class World {
   }
 
   containers(): Ref[] {
-    const process = this.arena.i32[(this.guest.actors[0]?.task as Ref) + TASK.process] as number;
-    const files = this.arena.i32[process + PROCESS.files] as number;
-    return [0, 1, 2, 3].map((i) => this.arena.i32[files + FILES.container0 + i] as number).filter((c) => c !== 0);
+    const process = this.arena.get(this.guest.actors[0]?.task as Ref, TASK.process);
+    const files = this.arena.get(process, PROCESS.files);
+    return [0, 1, 2, 3].map((i) => this.arena.get(files, FILES.container0 + i)).filter((c) => c !== 0);
   }
 
   /** Runs everybody to the end, choosing by a seeded stream. */

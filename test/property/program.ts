@@ -245,7 +245,7 @@ class Machine {
   /** Takes mmap_sem of the first process for read again and again, so that trylocks fail at random. */
   *#noise(k: StepActor): Path<void> {
     const mm = this.guest.mms[0] as Ref;
-    while (!this.#quiet && this.arena.i32[mm + MM.mmUsers] !== 0) {
+    while (!this.#quiet && this.arena.get(mm, MM.mmUsers) !== 0) {
       yield* downRead(k, mm);
       for (let n = this.random.nextU32() % 16; n > 0; n -= 1) yield;
       yield* upRead(k, mm);
@@ -296,7 +296,7 @@ class Machine {
         setMemlockBytes(a, k.current, BigInt(op.pages) * 4096n);
         return 0;
       case 'dropCap':
-        a.i32[k.current + TASK.capIpcLock] = 0;
+        a.set(k.current, TASK.capIpcLock, 0);
         return 0;
       case 'fork': {
         const child = yield* fork(k, op.vm);
@@ -307,9 +307,9 @@ class Machine {
         while ([...this.inUse.values()].some((n) => n > 0)) yield;
         return yield* closeBoth(k, op.container);
       case 'exec': {
-        const process = a.i32[k.current + TASK.process] as number;
+        const process = a.get(k.current, TASK.process);
         // The other threads would have to be killed first.
-        if ((a.i32[process + PROCESS.threads] as number) > 1) return 0;
+        if (a.get(process, PROCESS.threads) > 1) return 0;
         const ret = yield* exec(k);
         yield* sysMmap(k, BUFFER_PAGE, PAGES, { backing: Backing.Anon4k, prot: 3, runPages: 1 });
         return ret;
@@ -369,7 +369,7 @@ class Machine {
     while (noise !== null && !noise.done) this.stepper.step(noise);
     const a = this.arena;
     this.#judge();
-    const lockedVmPages = this.guest.mms.map((mm) => (a.i32[mm + MM.liveTasks] === 0 ? -1n : lockedVm(a, mm)));
+    const lockedVmPages = this.guest.mms.map((mm) => (a.get(mm, MM.liveTasks) === 0 ? -1n : lockedVm(a, mm)));
     const violated = [...new Set(this.oracle.violations.map((v) => v.invariant))].toSorted();
     const details = this.oracle.violations.map((v) => `${v.invariant}: ${v.detail}`);
     this.#leaving = true;
@@ -382,8 +382,8 @@ class Machine {
     const a = this.arena;
     const all = (kind: 'mm' | 'container'): Ref[] =>
       Array.from({ length: a.highWater(kind) }, (_, i) => a.refAt(kind, i));
-    const containers = all('container').filter((c) => (a.i32[c + CONTAINER.groups] as number) > 0);
-    const alive = all('mm').filter((mm) => (a.i32[mm + MM.mmUsers] as number) > 0);
+    const containers = all('container').filter((c) => a.get(c, CONTAINER.groups) > 0);
+    const alive = all('mm').filter((mm) => a.get(mm, MM.mmUsers) > 0);
     checkAtRest(a, this.oracle, alive, containers);
   }
 

@@ -55,7 +55,7 @@ const lostIncrement: Variant = {
     if (k.at(S.LockedVmRead, mm)) yield;
     const v = lockedVm(k.arena, mm);
     if (k.at(S.LockedVmWrite, mm)) yield;
-    k.arena.u64[(mm + MM.lockedVm) >> 1] = v + BigInt(npage);
+    k.arena.setU64(mm, MM.lockedVm, v + BigInt(npage));
     return 0;
   },
 };
@@ -66,7 +66,7 @@ const doubleDecrement: Variant = {
   *acctDma(k, _dma, npage) {
     const mm = own(k);
     if (k.at(S.DownWriteTrylock, mm)) yield;
-    const busy = k.arena.i32[mm + MM.semOwner] !== 0;
+    const busy = k.arena.get(mm, MM.semOwner) !== 0;
     yield* locked(k, mm, npage);
     if (busy) yield* locked(k, mm, npage);
     k.oracle.decremented(mm);
@@ -91,7 +91,7 @@ const queuedTwice: Variant = {
   *acctPin(k, _call, npage) {
     const mm = own(k);
     if (k.at(S.DownWriteTrylock, mm)) yield;
-    if (k.arena.i32[mm + MM.semState] === 0) {
+    if (k.arena.get(mm, MM.semState) === 0) {
       addLockedVm(k.arena, mm, npage);
       return 0;
     }
@@ -111,7 +111,7 @@ const forgotten: Variant = {
   *acctPin(k, _call, npage) {
     const mm = own(k);
     if (k.at(S.DownWriteTrylock, mm)) yield;
-    if (k.arena.i32[mm + MM.semState] === 0) addLockedVm(k.arena, mm, npage);
+    if (k.arena.get(mm, MM.semState) === 0) addLockedVm(k.arena, mm, npage);
     else k.oracle.deferredQueued(mm, npage);
     return 0;
   },

@@ -69,7 +69,7 @@ export const standingAtStart = (): Standing => ({ op: -1, ending: false, parked:
 /** All operations of an actor; one that somebody kills then waits for it and ends its process. The same for every driver. */
 export function* runActor<K extends Ctx>(k: K, w: CaseWorld<K>, id: number, s: Standing): Path<void> {
   const { ops, name } = w.plan.actors[id] as ExploreCase['actors'][number];
-  const killed = (): boolean => k.arena.i32[k.current + TASK.fatalSignal] === 1;
+  const killed = (): boolean => k.arena.get(k.current, TASK.fatalSignal) === 1;
   for (const [index, o] of ops.entries()) {
     s.op = index;
     s.opSteps = 0;
@@ -94,11 +94,11 @@ export function* runActor<K extends Ctx>(k: K, w: CaseWorld<K>, id: number, s: S
 /** A fatal signal to the process of an actor: whoever waits killably sees it, the others go back to sleep. */
 function kill(k: Ctx, w: OpWorld, actor: string): void {
   const a = k.arena;
-  const processOf = (task: number): number => a.i32[task + TASK.process] as number;
+  const processOf = (task: number): number => a.get(task, TASK.process);
   const victim = w.built[w.plan.actors.findIndex((x) => x.name === actor)]?.task ?? 0;
   for (const { actor: ref, task } of w.built) {
-    if (a.i32[task + TASK.exited] === 1 || processOf(task) !== processOf(victim)) continue;
-    a.i32[task + TASK.fatalSignal] = 1;
+    if (a.get(task, TASK.exited) === 1 || processOf(task) !== processOf(victim)) continue;
+    a.set(task, TASK.fatalSignal, 1);
     k.wake(ref);
   }
 }

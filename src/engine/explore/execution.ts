@@ -290,13 +290,13 @@ export class Execution implements CaseWorld<StepActor> {
     for (const c of this.#all('container')) {
       const root = c + CONTAINER.dmaRoot;
       for (let dma = index.first(root); dma !== 0; dma = index.next(root, dma)) {
-        pinnedPages += a.f64[(dma + DMA.ledgerPinned) >> 1] as number;
+        pinnedPages += a.get(dma, DMA.ledgerPinned);
         pinnedPages += [...countableNodes(a, dma)].length;
       }
     }
-    for (const object of this.#all('pages')) pinnedPages += a.f64[(object + PAGES.npinned) >> 1] as number;
+    for (const object of this.#all('pages')) pinnedPages += a.get(object, PAGES.npinned);
     const task = this.#guest.actors[0]?.task as Ref;
-    const mm = a.i32[task + TASK.exited] === 1 ? 0 : taskMm(a, task);
+    const mm = a.get(task, TASK.exited) === 1 ? 0 : taskMm(a, task);
     return {
       results: Object.fromEntries(this.plan.actors.map(({ name }, id) => [name, this.standings[id]?.results ?? []])),
       lockedVmPages: mm === 0 ? null : lockedVm(a, mm),
@@ -308,7 +308,7 @@ export class Execution implements CaseWorld<StepActor> {
   /** locked_vm of the address space an actor runs in, or of the first actor's for a kworker. */
   lockedVmOf(id: number): bigint | null {
     const task = this.#guest.actors[id]?.task ?? this.#guest.actors[0]?.task ?? 0;
-    if (this.arena.i32[task + TASK.exited] === 1) return null;
+    if (this.arena.get(task, TASK.exited) === 1) return null;
     const mm = taskMm(this.arena, task);
     return mm === 0 ? null : lockedVm(this.arena, mm);
   }
@@ -394,7 +394,7 @@ export class Execution implements CaseWorld<StepActor> {
       const attaches = [...actor.ops, ...this.plan.setup.filter((s) => s.actor === actor.name).map((s) => s.op)];
       if (!attaches.some((o) => o.op === 'attach')) continue;
       const files = filesOf(a, this.#guest.actors[id]?.task as Ref);
-      if (a.i32[files + FILES.group0 + ATTACHED_GROUP] === 0) openGroup(a, files, { index: ATTACHED_GROUP });
+      if (a.get(files, FILES.group0 + ATTACHED_GROUP) === 0) openGroup(a, files, { index: ATTACHED_GROUP });
     }
   }
 
@@ -406,7 +406,7 @@ export class Execution implements CaseWorld<StepActor> {
       const results: number[] = [];
       const runner = this.stepper.add('setup', built.task, (k) => this.#once(k, op, results));
       this.stepper.run((runnable) => runnable[0] as StepActor);
-      this.arena.i32[built.task + TASK.actor] = built.actor;
+      this.arena.set(built.task, TASK.actor, built.actor);
       if (runner.blocked || (results[0] ?? 0) < 0) {
         throw new UserError(EXIT.invalid, `setup: ${op.op} of ${actor} failed: ${resultText(op, results[0] ?? 0)}`);
       }
@@ -419,8 +419,8 @@ export class Execution implements CaseWorld<StepActor> {
 
   #userLockedVm(): bigint {
     const a = this.arena;
-    const user = a.i32[(this.#guest.mms[0] as Ref) + MM.user] as number;
-    return user === 0 ? 0n : (a.u64[(user + USER.lockedVm) >> 1] as bigint);
+    const user = a.get(this.#guest.mms[0] as Ref, MM.user);
+    return user === 0 ? 0n : a.getU64(user, USER.lockedVm);
   }
 
   #all(kind: 'mm' | 'container' | 'pages'): Ref[] {

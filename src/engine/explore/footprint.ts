@@ -61,14 +61,14 @@ export class Watch implements Footprint {
     const { arena } = this;
     if (row.tasks !== undefined) this.#add(row.tasks, TASKS);
     let mm = row.of === 'mm' ? object : 0;
-    if (row.of === 'task') mm = arena.i32[object + TASK.mm] as number;
+    if (row.of === 'task') mm = arena.get(object, TASK.mm);
     if (mm !== 0) {
       if (row.lock !== undefined) this.#add(row.lock, this.#mm(mm, LOCK));
       if (row.count !== undefined) this.#add(row.count, this.#mm(mm, COUNT));
       if (row.users !== undefined) this.#add(row.users, this.#mm(mm, USERS));
     }
     if (row.container !== undefined) {
-      const container = row.of === 'dma' ? (arena.i32[object + DMA.container] as number) : object;
+      const container = row.of === 'dma' ? arena.get(object, DMA.container) : object;
       this.#add(row.container, 1 << (CONTAINER + (arena.indexOf('container', container) & (SLOTS - 1))));
     }
   }
@@ -171,7 +171,7 @@ export class WatchedOracle extends Oracle {
 
   /** Callers of different limits in one address space: from then on the order of additions counts. */
   #add(mm: Ref): void {
-    if (this.watch.arena.i32[mm + MM.ledgerMixed] === 1) this.watch.ledgerCheck(mm);
+    if (this.watch.arena.get(mm, MM.ledgerMixed) === 1) this.watch.ledgerCheck(mm);
     else this.watch.ledgerAdd(mm);
   }
 }

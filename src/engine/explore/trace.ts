@@ -52,8 +52,8 @@ const USER_STEPS: ReadonlySet<StepId> = new Set([S.LockedVmRead, S.LockedVmAtomi
 /** Reads the counter that a step on an address space, or of iommufd on a user, may change. */
 function counterOf(a: Arena, step: StepId, object: Ref, iommufd: boolean): () => bigint {
   if (object === 0) return () => 0n;
-  if (step === S.PinnedVmAtomic) return () => a.u64[(object + MM.pinnedVm) >> 1] as bigint;
-  if (iommufd && USER_STEPS.has(step)) return () => a.u64[(object + USER.lockedVm) >> 1] as bigint;
+  if (step === S.PinnedVmAtomic) return () => a.getU64(object, MM.pinnedVm);
+  if (iommufd && USER_STEPS.has(step)) return () => a.getU64(object, USER.lockedVm);
   return () => lockedVm(a, object);
 }
 
@@ -83,7 +83,7 @@ function takeTraced(x: Execution, id: number, replay: ReplayStrategy, waits: Set
     const op = standing === undefined ? undefined : x.plan.actors[id]?.ops[standing.op];
     fn = op === undefined ? fn : `> ${opText(op)}`;
   } else if (step === S.DownWriteTrylock) {
-    note = a.i32[mm + MM.semOwner] === actor.actor ? 'got it' : 'busy';
+    note = a.get(mm, MM.semOwner) === actor.actor ? 'got it' : 'busy';
   } else if (step === S.LockedVmRead) {
     note = `is ${show(before)}`;
   } else if (before !== counter()) {
@@ -93,7 +93,7 @@ function takeTraced(x: Execution, id: number, replay: ReplayStrategy, waits: Set
   } else if (actor.blocked && !(standing?.parked ?? false)) {
     note = waited ? 'waits on' : 'waits';
   } else if (waited) {
-    const killed = step === S.DownWriteKillable && a.i32[mm + MM.semOwner] !== actor.actor;
+    const killed = step === S.DownWriteKillable && a.get(mm, MM.semOwner) !== actor.actor;
     note = killed ? 'interrupted' : 'has it now';
   }
   if (injected !== '') note = note === '' ? injected : `${note}, ${injected}`;

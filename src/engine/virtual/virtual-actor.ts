@@ -149,7 +149,7 @@ export class VirtualHost {
     this.#pending.set(mm, this.pending(mm) + 1);
     this.deferredBacklog += 1;
     if (this.deferredBacklog > this.deferredBacklogMax) this.deferredBacklogMax = this.deferredBacklog;
-    const group = this.#group(this.options.arena.i32[mm + MM.guest] as number);
+    const group = this.#group(this.options.arena.get(mm, MM.guest));
     group.queuedWork += 1;
     this.host.queueWork(
       from,
@@ -334,7 +334,7 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   spin(mm: Ref, kind: LockKind): boolean {
-    const owner = this.arena.i32[mm + MM.semOwner] as Ref;
+    const owner = this.arena.get(mm, MM.semOwner) as Ref;
     if (!this.#host.maySpin(this, mm, owner === 0 ? undefined : this.shared.actor(owner))) return false;
     this.#startWait(kind);
     return true;
@@ -350,7 +350,7 @@ export class VirtualActor extends HostThread implements Driver {
     if (this.#waiting) return;
     this.#waiting = true;
     this.#waitStartNs = this.localNs;
-    this.arena.f64[(this.actor + ACTOR.waitSince) >> 1] = this.localNs;
+    this.arena.set(this.actor, ACTOR.waitSince, this.localNs);
   }
 
   unblock(kind: LockKind): void {
@@ -378,11 +378,11 @@ export class VirtualActor extends HostThread implements Driver {
 
   wake(actor: Ref): void {
     const thread = this.shared.actor(actor);
-    if (thread !== undefined && this.#host.wake(thread, this.localNs)) this.arena.i32[actor + ACTOR.wakePending] = 1;
+    if (thread !== undefined && this.#host.wake(thread, this.localNs)) this.arena.set(actor, ACTOR.wakePending, 1);
   }
 
   override resumed(): void {
-    this.arena.i32[this.actor + ACTOR.wakePending] = 0;
+    this.arena.set(this.actor, ACTOR.wakePending, 0);
   }
 
   override preempted(): void {
@@ -390,7 +390,7 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   handoffDue(actor: Ref): boolean {
-    return this.localNs - (this.arena.f64[(actor + ACTOR.waitSince) >> 1] as number) > HANDOFF_NS;
+    return this.localNs - this.arena.get(actor, ACTOR.waitSince) > HANDOFF_NS;
   }
 
   defer(mm: Ref, npage: number): boolean {
@@ -424,11 +424,11 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   stopping(): boolean {
-    return this.guestMm !== 0 && this.arena.i32[this.guestMm + MM.stop] !== 0;
+    return this.guestMm !== 0 && this.arena.get(this.guestMm, MM.stop) !== 0;
   }
 
   stopGuest(): void {
-    this.arena.i32[this.guestMm + MM.stop] = 1;
+    this.arena.set(this.guestMm, MM.stop, 1);
   }
 
   recordOp(op: number, ret: number, actualNs: number, late: number): void {

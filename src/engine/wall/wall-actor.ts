@@ -132,7 +132,7 @@ export class WallActor implements Driver {
     if (this.#waiting) return;
     this.#waiting = true;
     this.#waitStartNs = Math.max(this.localNs, this.clockNs());
-    this.arena.f64[(this.actor + ACTOR.waitSince) >> 1] = this.#waitStartNs;
+    this.arena.set(this.actor, ACTOR.waitSince, this.#waitStartNs);
   }
 
   unblock(kind: LockKind): void {
@@ -155,18 +155,17 @@ export class WallActor implements Driver {
   }
 
   wake(actor: Ref): void {
-    this.shared.control.post(this.arena, this.arena.i32[actor + ACTOR.thread] as number, actor);
+    this.shared.control.post(this.arena, this.arena.get(actor, ACTOR.thread), actor);
   }
 
   handoffDue(actor: Ref): boolean {
-    return this.clockNs() - (this.arena.f64[(actor + ACTOR.waitSince) >> 1] as number) > HANDOFF_NS;
+    return this.clockNs() - this.arena.get(actor, ACTOR.waitSince) > HANDOFF_NS;
   }
 
   defer(mm: Ref, npage: number): boolean {
     // One clock for all threads of the process.
     const queuedAtNs = Number(process.hrtime.bigint());
-    if (this.shared.control.push(mm, this.arena.i32[mm + MM.guest] as number, this.incarnation, npage, queuedAtNs))
-      return true;
+    if (this.shared.control.push(mm, this.arena.get(mm, MM.guest), this.incarnation, npage, queuedAtNs)) return true;
     this.localNs = Math.max(this.localNs, this.clockNs()) + RING_RETRY_NS * (this.shared.pace || 1);
     return false;
   }

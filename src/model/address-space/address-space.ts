@@ -66,8 +66,6 @@ const down = (page: number, to: number) => Math.floor(page / to) * to;
 const up = (page: number, to: number) => Math.ceil(page / to) * to;
 
 export class AddressSpace {
-  readonly #i32: Int32Array;
-  readonly #f64: Float64Array;
   readonly #index: Ordered;
   readonly #ignored = new FaultCost();
   /** By address space, groups whose last reference was a mapping that has gone; whoever unmapped closes them (paths/files.ts). */
@@ -77,8 +75,6 @@ export class AddressSpace {
     readonly arena: Arena,
     readonly rules: GupRules,
   ) {
-    this.#i32 = arena.i32;
-    this.#f64 = arena.f64;
     this.#index = orders(arena).seg;
   }
 
@@ -98,20 +94,23 @@ export class AddressSpace {
       if (unlocked < 0) return this.rules.mmapKeepsError ? unlocked : -ENOMEM;
       const seg = this.arena.alloc('seg');
       const huge = mayHuge(backing);
-      this.#f64[(seg + SEG.startPage) >> 1] = page;
-      this.#f64[(seg + SEG.endPage) >> 1] = end;
-      this.#f64[(seg + SEG.source) >> 1] = isPrivate(backing) ? 0 : (args.sourcePage ?? 0);
-      this.#i32[seg + SEG.backing] = backing;
-      this.#i32[seg + SEG.prot] = args.prot;
-      this.#i32[seg + SEG.file] = args.file ?? 0;
+      this.arena.set(seg, SEG.startPage, page);
+      this.arena.set(seg, SEG.endPage, end);
+      this.arena.set(seg, SEG.source, isPrivate(backing) ? 0 : (args.sourcePage ?? 0));
+      this.arena.set(seg, SEG.backing, backing);
+      this.arena.set(seg, SEG.prot, args.prot);
+      this.arena.set(seg, SEG.file, args.file ?? 0);
       this.#hold(seg);
-      this.#i32[seg + SEG.runPages] =
-        backing === Backing.Bar ? BAR_RUN_PAGES : Math.max(args.runPages ?? 1, huge ? GRANULE : size);
-      this.#i32[seg + SEG.residency] = backing === Backing.Bar ? Residency.Present : huge ? Residency.PMD : 0;
+      this.arena.set(
+        seg,
+        SEG.runPages,
+        backing === Backing.Bar ? BAR_RUN_PAGES : Math.max(args.runPages ?? 1, huge ? GRANULE : size),
+      );
+      this.arena.set(seg, SEG.residency, backing === Backing.Bar ? Residency.Present : huge ? Residency.PMD : 0);
       this.#index.insert(mm + MM.segRoot, seg);
       if (backing === Backing.Memfd && args.filePages !== undefined) {
         const eof = Math.max(page, page + args.filePages - (args.sourcePage ?? 0));
-        if (eof < end) this.#i32[this.#isolate(mm, eof, end) + SEG.beyond] = 1;
+        if (eof < end) this.arena.set(this.#isolate(mm, eof, end), SEG.beyond, 1);
       }
       if (huge) {
         // A granule that is only partly new may already have its page table.
@@ -143,13 +142,13 @@ export class AddressSpace {
     this.#lock(mm);
     try {
       return this.#eachVma(mm, page, page + pages, (seg, from, to) => {
-        const backing = this.#i32[seg + SEG.backing] as number;
+        const backing = this.arena.get(seg, SEG.backing);
         // mprotect_fixup returns before it splits anything when the flags stay as they are.
-        if (this.#i32[seg + SEG.prot] === prot) return 0;
+        if (this.arena.get(seg, SEG.prot) === prot) return 0;
         if (this.#cutsHugetlb(seg, from, to)) return -EINVAL;
-        const wasWritable = ((this.#i32[seg + SEG.prot] as number) & PROT_WRITE) !== 0;
+        const wasWritable = (this.arena.get(seg, SEG.prot) & PROT_WRITE) !== 0;
         // populate_vma_page_range has no work to do for VM_LOCKONFAULT.
-        const locked = (this.#i32[seg + SEG.locked] as number) === Locked.Yes;
+        const locked = this.arena.get(seg, SEG.locked) === Locked.Yes;
         this.#setVma(mm, from, to, SEG.prot, prot);
         // A locked private mapping that becomes writable is populated, to break copy-on-write now.
         if (locked && isPrivate(backing) && !wasWritable && (prot & PROT_WRITE) !== 0)
@@ -171,8 +170,8 @@ export class AddressSpace {
     this.#lock(mm);
     try {
       const error = this.#eachVma(mm, page, page + pages, (seg, from, to) => {
-        const backing = this.#i32[seg + SEG.backing] as number;
-        const old = this.#i32[seg + SEG.locked] as number;
+        const backing = this.arena.get(seg, SEG.backing);
+        const old = this.arena.get(seg, SEG.locked);
         if (old === locked || isHugetlb(backing) || backing === Backing.Bar) return 0;
         if (locked === Locked.No) delta -= to - from;
         else if (old === Locked.No) delta += to - from;
@@ -192,7 +191,7 @@ export class AddressSpace {
       let sum = 0;
       const end = page + pages;
       for (let seg = this.#findFrom(mm, page); seg !== 0 && this.#start(seg) < end; seg = this.#next(mm, seg)) {
-        if ((this.#i32[seg + SEG.locked] as number) !== Locked.No)
+        if (this.arena.get(seg, SEG.locked) !== Locked.No)
           sum += Math.min(end, this.#end(seg)) - Math.max(page, this.#start(seg));
       }
       return sum;
@@ -215,10 +214,10 @@ export class AddressSpace {
         if (seg === 0 || this.#start(seg) >= end) break;
         at = Math.max(at, this.#start(seg));
         const to = Math.min(end, this.#end(seg));
-        const backing = this.#i32[seg + SEG.backing] as number;
-        const prot = this.#i32[seg + SEG.prot] as number;
-        if (backing !== Backing.Bar && (this.#i32[seg + SEG.locked] as number) !== Locked.OnFault) {
-          if (prot === PROT_NONE || this.#i32[seg + SEG.beyond] !== 0) return -ENOMEM;
+        const backing = this.arena.get(seg, SEG.backing);
+        const prot = this.arena.get(seg, SEG.prot);
+        if (backing !== Backing.Bar && this.arena.get(seg, SEG.locked) !== Locked.OnFault) {
+          if (prot === PROT_NONE || this.arena.get(seg, SEG.beyond) !== 0) return -ENOMEM;
           const write = isPrivate(backing) && (prot & PROT_WRITE) !== 0;
           this.#faultRange(mm, at, to, write ? WRITE : READ, out);
         }
@@ -246,8 +245,8 @@ export class AddressSpace {
           if (seg === 0 || this.#start(seg) >= end) break;
           at = this.#start(seg);
         }
-        if ((this.#i32[seg + SEG.backing] as number) === Backing.Bar || !this.#permits(seg, write)) return -EINVAL;
-        if (this.#i32[seg + SEG.beyond] !== 0) return -EFAULT;
+        if (this.arena.get(seg, SEG.backing) === Backing.Bar || !this.#permits(seg, write)) return -EINVAL;
+        if (this.arena.get(seg, SEG.beyond) !== 0) return -EFAULT;
         const to = Math.min(end, this.#end(seg));
         this.#faultRange(mm, at, to, write ? WRITE : READ, out);
         at = to;
@@ -276,9 +275,9 @@ export class AddressSpace {
           at = this.#start(vma);
           if (at >= end) break;
         }
-        const backing = this.#i32[vma + SEG.backing] as number;
+        const backing = this.arena.get(vma, SEG.backing);
         const to = Math.min(end, this.#vmaEnd(mm, vma));
-        if (backing === Backing.Bar || (this.#i32[vma + SEG.locked] as number) !== Locked.No) return -EINVAL;
+        if (backing === Backing.Bar || this.arena.get(vma, SEG.locked) !== Locked.No) return -EINVAL;
         const size = hugetlbPages(backing);
         if (at % size !== 0) return -EINVAL;
         this.#zap(mm, at, down(to, size), out);
@@ -299,11 +298,11 @@ export class AddressSpace {
       for (let first = this.#index.first(parent + MM.segRoot); first !== 0;) {
         // One VMA at a time: its page tables are copied only if it has pages of its own.
         const [start, vmaEnd] = [this.#start(first), this.#vmaEnd(parent, first)];
-        const backing = this.#i32[first + SEG.backing] as number;
+        const backing = this.arena.get(first, SEG.backing);
         const copies = backing === Backing.Bar || (isPrivate(backing) && this.#hasAnonVma(parent, start, vmaEnd));
         for (let at = start; at < vmaEnd && copies && isPrivate(backing);) {
           const seg = this.#find(parent, at);
-          const residency = this.#i32[seg + SEG.residency] as number;
+          const residency = this.arena.get(seg, SEG.residency);
           const piece = pinned.at(at, (residency & Residency.PMD) === 0 ? 1 : GRANULE);
           const to = Math.min(this.#end(seg), piece.end);
           // A huge page that is pinned gets a page table first (d042035eaf5f), and stays the parent's own, page by page.
@@ -314,15 +313,15 @@ export class AddressSpace {
         for (let at = start; at < vmaEnd;) {
           const seg = this.#find(parent, at);
           const copy = this.arena.alloc('seg');
-          this.#i32.copyWithin(copy, seg, seg + SEG.WORDS);
-          this.#i32[copy + SEG.locked] = Locked.No;
+          this.arena.i32.copyWithin(copy, seg, seg + SEG.WORDS);
+          this.arena.set(copy, SEG.locked, Locked.No);
           this.#hold(copy);
           const pages = this.#end(seg) - this.#start(seg);
           if (copies) cost.tablePages += pages;
-          else this.#i32[copy + SEG.residency] = mayHuge(backing) ? Residency.PMD : Residency.None;
+          else this.arena.set(copy, SEG.residency, mayHuge(backing) ? Residency.PMD : Residency.None);
           // What is still the parent's own has been copied, page by page.
-          const copied = copies && isPrivate(backing) && this.#i32[seg + SEG.residency] === Residency.Present;
-          if (copied) this.#i32[copy + SEG.runPages] = 1;
+          const copied = copies && isPrivate(backing) && this.arena.get(seg, SEG.residency) === Residency.Present;
+          if (copied) this.arena.set(copy, SEG.runPages, 1);
           cost.copiedPages += copied ? pages : 0;
           this.#index.insert(child + MM.segRoot, copy);
           at = this.#end(seg);
@@ -340,7 +339,7 @@ export class AddressSpace {
   destroy(mm: Ref): number {
     let freed = 0;
     this.#lock(mm);
-    for (let seg = this.#i32[mm + MM.segRoot] as number; seg !== 0; seg = this.#i32[mm + MM.segRoot] as number) {
+    for (let seg = this.arena.get(mm, MM.segRoot); seg !== 0; seg = this.arena.get(mm, MM.segRoot)) {
       this.#index.remove(mm + MM.segRoot, seg);
       this.#free(mm, seg);
       freed++;
@@ -358,7 +357,7 @@ export class AddressSpace {
     const seg = this.#find(mm, page);
     let found: Lookup = LOOKUP_OK;
     if (seg === 0 || !this.#reaches(seg, write)) found = LOOKUP_EFAULT;
-    else if ((this.#i32[seg + SEG.backing] as number) === Backing.Bar) found = LOOKUP_PFNMAP;
+    else if (this.arena.get(seg, SEG.backing) === Backing.Bar) found = LOOKUP_PFNMAP;
     else if (this.#needs(seg, write ? WRITE : PIN_READ)) found = LOOKUP_FAULT;
     if (found === LOOKUP_OK || found === LOOKUP_PFNMAP) {
       run.blockEnd = Math.min(this.#blockEnd(seg, page), this.#end(seg));
@@ -420,7 +419,7 @@ export class AddressSpace {
       const seg = this.#find(mm, at);
       if (seg === 0 || !this.#reaches(seg, write)) break;
       let to = Math.min(end, this.#end(seg));
-      if ((this.#i32[seg + SEG.backing] as number) === Backing.Bar) {
+      if (this.arena.get(seg, SEG.backing) === Backing.Bar) {
         if (at !== page) break;
         if (!this.rules.pfnmapBulk) to = at + 1;
         this.#addRuns(mm, seg, at, to, runs);
@@ -447,12 +446,12 @@ export class AddressSpace {
       out.push({
         startPage: this.#start(seg),
         endPage: this.#end(seg),
-        backing: this.#i32[seg + SEG.backing] as number,
-        prot: this.#i32[seg + SEG.prot] as number,
-        residency: this.#i32[seg + SEG.residency] as number,
-        locked: this.#i32[seg + SEG.locked] as number,
+        backing: this.arena.get(seg, SEG.backing),
+        prot: this.arena.get(seg, SEG.prot),
+        residency: this.arena.get(seg, SEG.residency),
+        locked: this.arena.get(seg, SEG.locked),
         runPages: this.#runPages(seg),
-        file: this.#i32[seg + SEG.file] as number,
+        file: this.arena.get(seg, SEG.file),
       });
     }
     this.#unlock(mm);
@@ -469,14 +468,14 @@ export class AddressSpace {
   // What follows runs under the latch.
 
   #hold(seg: Ref): void {
-    const file = this.#i32[seg + SEG.file] as number;
-    if (file !== 0) Atomics.add(this.#i32, file + GROUP.fileRefs, 1);
+    const file = this.arena.get(seg, SEG.file);
+    if (file !== 0) Atomics.add(this.arena.i32, file + GROUP.fileRefs, 1);
   }
 
   #free(mm: Ref, seg: Ref): void {
-    const file = this.#i32[seg + SEG.file] as number;
+    const file = this.arena.get(seg, SEG.file);
     this.arena.free('seg', seg);
-    if (file === 0 || Atomics.sub(this.#i32, file + GROUP.fileRefs, 1) > 1) return;
+    if (file === 0 || Atomics.sub(this.arena.i32, file + GROUP.fileRefs, 1) > 1) return;
     this.#dropped.set(mm, [...(this.#dropped.get(mm) ?? []), file]);
   }
 
@@ -487,13 +486,13 @@ export class AddressSpace {
     this.arena.unlock(mm + MM.ptLatch);
   }
   #start(seg: Ref): number {
-    return this.#f64[(seg + SEG.startPage) >> 1] as number;
+    return this.arena.get(seg, SEG.startPage);
   }
   #end(seg: Ref): number {
-    return this.#f64[(seg + SEG.endPage) >> 1] as number;
+    return this.arena.get(seg, SEG.endPage);
   }
   #runPages(seg: Ref): number {
-    return this.#i32[seg + SEG.runPages] as number;
+    return this.arena.get(seg, SEG.runPages);
   }
   #next(mm: Ref, seg: Ref): Ref {
     return this.#index.next(mm + MM.segRoot, seg);
@@ -512,27 +511,27 @@ export class AddressSpace {
   }
 
   #permits(seg: Ref, write: boolean): boolean {
-    return ((this.#i32[seg + SEG.prot] as number) & (write ? PROT_WRITE : PROT_READ)) !== 0;
+    return (this.arena.get(seg, SEG.prot) & (write ? PROT_WRITE : PROT_READ)) !== 0;
   }
 
   /** Whether a fault there can succeed: it is permitted, and not behind the end of the file. */
   #reaches(seg: Ref, write: boolean): boolean {
-    return this.#permits(seg, write) && this.#i32[seg + SEG.beyond] === 0;
+    return this.#permits(seg, write) && this.arena.get(seg, SEG.beyond) === 0;
   }
 
   /** Page number that decides the physical block: virtual for private memory, of the file for shared memory. */
   #key(seg: Ref, page: number): number {
-    if (isPrivate(this.#i32[seg + SEG.backing] as number)) return page;
-    return (this.#f64[(seg + SEG.source) >> 1] as number) + (page - this.#start(seg));
+    if (isPrivate(this.arena.get(seg, SEG.backing))) return page;
+    return this.arena.get(seg, SEG.source) + (page - this.#start(seg));
   }
 
   #sameVma(a: Ref, b: Ref): boolean {
     return (
       this.#end(a) === this.#start(b) &&
-      this.#i32[a + SEG.backing] === this.#i32[b + SEG.backing] &&
-      this.#i32[a + SEG.prot] === this.#i32[b + SEG.prot] &&
-      this.#i32[a + SEG.locked] === this.#i32[b + SEG.locked] &&
-      this.#i32[a + SEG.file] === this.#i32[b + SEG.file] &&
+      this.arena.get(a, SEG.backing) === this.arena.get(b, SEG.backing) &&
+      this.arena.get(a, SEG.prot) === this.arena.get(b, SEG.prot) &&
+      this.arena.get(a, SEG.locked) === this.arena.get(b, SEG.locked) &&
+      this.arena.get(a, SEG.file) === this.arena.get(b, SEG.file) &&
       this.#key(a, this.#end(a)) === this.#key(b, this.#start(b))
     );
   }
@@ -548,21 +547,21 @@ export class AddressSpace {
 
   #hasAnonVma(mm: Ref, from: number, to: number): boolean {
     for (let seg = this.#find(mm, from); seg !== 0 && this.#start(seg) < to; seg = this.#next(mm, seg)) {
-      if ((this.#i32[seg + SEG.anonVma] as number) !== 0) return true;
+      if (this.arena.get(seg, SEG.anonVma) !== 0) return true;
     }
     return false;
   }
 
   /** anon_vma_prepare: on the whole VMA, so that it stays with both halves when it is split. */
   #prepareAnonVma(mm: Ref, seg: Ref): void {
-    if (this.#i32[seg + SEG.anonVma] !== 0) return;
+    if (this.arena.get(seg, SEG.anonVma) !== 0) return;
     let first = seg;
     for (let before = seg; before !== 0 && (before === first || this.#sameVma(before, first));) {
       first = before;
       before = this.#start(first) > 0 ? this.#find(mm, this.#start(first) - 1) : 0;
     }
     const end = this.#vmaEnd(mm, first);
-    for (let at = first; at !== 0 && this.#start(at) < end; at = this.#next(mm, at)) this.#i32[at + SEG.anonVma] = 1;
+    for (let at = first; at !== 0 && this.#start(at) < end; at = this.#next(mm, at)) this.arena.set(at, SEG.anonVma, 1);
   }
 
   /** Visits [from, to) piece by piece; -ENOMEM at the first hole, or the visitor's error. */
@@ -579,17 +578,17 @@ export class AddressSpace {
   }
 
   #cutsHugetlb(seg: Ref, from: number, to: number): boolean {
-    const size = hugetlbPages(this.#i32[seg + SEG.backing] as number);
+    const size = hugetlbPages(this.arena.get(seg, SEG.backing));
     return size > 1 && (from % size !== 0 || to % size !== 0);
   }
 
   #split(mm: Ref, seg: Ref, at: number): Ref {
     const right = this.arena.alloc('seg');
-    this.#i32.copyWithin(right, seg, seg + SEG.WORDS);
+    this.arena.i32.copyWithin(right, seg, seg + SEG.WORDS);
     this.#hold(right);
-    if (!isPrivate(this.#i32[seg + SEG.backing] as number)) this.#f64[(right + SEG.source) >> 1] = this.#key(seg, at);
-    this.#f64[(right + SEG.startPage) >> 1] = at;
-    this.#f64[(seg + SEG.endPage) >> 1] = at;
+    if (!isPrivate(this.arena.get(seg, SEG.backing))) this.arena.set(right, SEG.source, this.#key(seg, at));
+    this.arena.set(right, SEG.startPage, at);
+    this.arena.set(seg, SEG.endPage, at);
     this.#index.insert(mm + MM.segRoot, right);
     return right;
   }
@@ -608,14 +607,14 @@ export class AddressSpace {
     let at = seg;
     const before = this.#start(at) > 0 ? this.#find(mm, this.#start(at) - 1) : 0;
     if (before !== 0 && this.#alike(before, at)) {
-      this.#f64[(before + SEG.endPage) >> 1] = this.#end(at);
+      this.arena.set(before, SEG.endPage, this.#end(at));
       this.#index.remove(root, at);
       this.#free(mm, at);
       at = before;
     }
     const after = this.#find(mm, this.#end(at));
     if (after !== 0 && this.#alike(at, after)) {
-      this.#f64[(at + SEG.endPage) >> 1] = this.#end(after);
+      this.arena.set(at, SEG.endPage, this.#end(after));
       this.#index.remove(root, after);
       this.#free(mm, after);
     }
@@ -623,10 +622,10 @@ export class AddressSpace {
 
   #alike(a: Ref, b: Ref): boolean {
     return (
-      this.#i32[a + SEG.residency] === this.#i32[b + SEG.residency] &&
-      this.#i32[a + SEG.runPages] === this.#i32[b + SEG.runPages] &&
-      this.#i32[a + SEG.anonVma] === this.#i32[b + SEG.anonVma] &&
-      this.#i32[a + SEG.beyond] === this.#i32[b + SEG.beyond] &&
+      this.arena.get(a, SEG.residency) === this.arena.get(b, SEG.residency) &&
+      this.arena.get(a, SEG.runPages) === this.arena.get(b, SEG.runPages) &&
+      this.arena.get(a, SEG.anonVma) === this.arena.get(b, SEG.anonVma) &&
+      this.arena.get(a, SEG.beyond) === this.arena.get(b, SEG.beyond) &&
       this.#sameVma(a, b)
     );
   }
@@ -634,8 +633,8 @@ export class AddressSpace {
   /** Sets the residency of [from, to), which lies in one segment. */
   #setRange(mm: Ref, from: number, to: number, residency: number, runPages: number): void {
     const seg = this.#isolate(mm, from, to);
-    this.#i32[seg + SEG.residency] = residency;
-    this.#i32[seg + SEG.runPages] = runPages;
+    this.arena.set(seg, SEG.residency, residency);
+    this.arena.set(seg, SEG.runPages, runPages);
     this.#merge(mm, seg);
   }
 
@@ -646,7 +645,7 @@ export class AddressSpace {
     for (let at = from; at < to;) {
       const end = Math.min(to, this.#end(this.#find(mm, at)));
       const seg = this.#isolate(mm, at, end);
-      this.#i32[seg + field] = value;
+      this.arena.set(seg, field, value);
       this.#merge(mm, seg);
       at = end;
     }
@@ -657,7 +656,7 @@ export class AddressSpace {
     if (at % GRANULE === 0) return;
     const seg = this.#find(mm, at);
     if (seg === 0) return;
-    const residency = this.#i32[seg + SEG.residency] as number;
+    const residency = this.arena.get(seg, SEG.residency);
     if ((residency & Residency.PMD) === 0 || (residency & BASE) === Residency.None) return;
     const granule = down(at, GRANULE);
     this.#setRange(mm, granule, granule + GRANULE, residency & BASE, this.#runPages(seg));
@@ -671,7 +670,7 @@ export class AddressSpace {
       if (seg === 0 || this.#start(seg) >= end) break;
       const from = Math.max(at, this.#start(seg));
       at = Math.min(end, this.#end(seg));
-      const residency = this.#i32[seg + SEG.residency] as number;
+      const residency = this.arena.get(seg, SEG.residency);
       if ((residency & Residency.PMD) !== 0) this.#setRange(mm, from, at, residency & BASE, this.#runPages(seg));
     }
   }
@@ -685,7 +684,7 @@ export class AddressSpace {
       seg = this.#next(mm, seg)
     ) {
       const outside = this.#start(seg) < from || this.#end(seg) > to;
-      if (outside && ((this.#i32[seg + SEG.residency] as number) & Residency.PMD) === 0) return true;
+      if (outside && (this.arena.get(seg, SEG.residency) & Residency.PMD) === 0) return true;
     }
     return false;
   }
@@ -698,7 +697,7 @@ export class AddressSpace {
     let unlocked = 0;
     for (const at of [from, to]) {
       const seg = this.#find(mm, at);
-      if (seg !== 0 && this.#start(seg) < at && at % hugetlbPages(this.#i32[seg + SEG.backing] as number) !== 0)
+      if (seg !== 0 && this.#start(seg) < at && at % hugetlbPages(this.arena.get(seg, SEG.backing)) !== 0)
         return -EINVAL;
     }
     for (const at of [from, to]) {
@@ -710,8 +709,8 @@ export class AddressSpace {
       const start = Math.max(from, this.#start(seg));
       const end = Math.min(to, this.#end(seg));
       const part = this.#isolate(mm, start, end);
-      if ((this.#i32[part + SEG.locked] as number) !== Locked.No) unlocked += end - start;
-      if (((this.#i32[part + SEG.residency] as number) & BASE) !== Residency.None) out.zappedPages += end - start;
+      if (this.arena.get(part, SEG.locked) !== Locked.No) unlocked += end - start;
+      if ((this.arena.get(part, SEG.residency) & BASE) !== Residency.None) out.zappedPages += end - start;
       this.#index.remove(mm + MM.segRoot, part);
       this.#free(mm, part);
       seg = this.#findFrom(mm, end);
@@ -726,7 +725,7 @@ export class AddressSpace {
     for (let at = from; at < to;) {
       const seg = this.#find(mm, at);
       const end = Math.min(to, this.#end(seg));
-      const residency = this.#i32[seg + SEG.residency] as number;
+      const residency = this.arena.get(seg, SEG.residency);
       if ((residency & BASE) !== Residency.None) out.zappedPages += end - at;
       this.#setRange(mm, at, end, residency & Residency.PMD, this.#runPages(seg));
       at = end;
@@ -734,7 +733,7 @@ export class AddressSpace {
   }
 
   #needs(seg: Ref, access: Access): boolean {
-    const base = (this.#i32[seg + SEG.residency] as number) & BASE;
+    const base = this.arena.get(seg, SEG.residency) & BASE;
     if (base === Residency.Present) return false;
     if (base === Residency.None || access === WRITE) return true;
     if (access === READ) return false;
@@ -747,7 +746,7 @@ export class AddressSpace {
     try {
       const seg = this.#find(mm, page);
       if (seg === 0 || !this.#reaches(seg, access === WRITE)) return -EFAULT;
-      if ((this.#i32[seg + SEG.backing] as number) !== Backing.Bar) this.#faultRange(mm, page, page + 1, access, out);
+      if (this.arena.get(seg, SEG.backing) !== Backing.Bar) this.#faultRange(mm, page, page + 1, access, out);
       return 0;
     } finally {
       this.#unlock(mm);
@@ -766,8 +765,8 @@ export class AddressSpace {
 
   /** One kind of fault on the first pages of [at, to), which lies in `seg`; the caller looks again. */
   #faultSome(mm: Ref, seg: Ref, at: number, to: number, access: Access, out: FaultCost): void {
-    const backing = this.#i32[seg + SEG.backing] as number;
-    const residency = this.#i32[seg + SEG.residency] as number;
+    const backing = this.arena.get(seg, SEG.backing);
+    const residency = this.arena.get(seg, SEG.residency);
     const base = residency & BASE;
     const runPages = this.#runPages(seg);
     if (isHugetlb(backing)) {
@@ -821,16 +820,13 @@ export class AddressSpace {
 
   #block(seg: Ref): number {
     // The huge zero page is one 2 MiB page shown again and again; the zero page one of 4 KiB.
-    const residency = this.#i32[seg + SEG.residency] as number;
+    const residency = this.arena.get(seg, SEG.residency);
     if ((residency & BASE) !== Residency.Zero) return this.#runPages(seg);
     return (residency & Residency.PMD) !== 0 ? GRANULE : 1;
   }
 
   #reserved(seg: Ref): boolean {
-    return (
-      (this.#i32[seg + SEG.backing] as number) === Backing.Bar ||
-      (this.#i32[seg + SEG.residency] as number) === Residency.Zero
-    );
+    return this.arena.get(seg, SEG.backing) === Backing.Bar || this.arena.get(seg, SEG.residency) === Residency.Zero;
   }
 
   /** Virtual page number at which the physical block of `page` ends. */
@@ -855,9 +851,9 @@ export class AddressSpace {
   }
 
   #entry(seg: Ref): GupEntry {
-    const backing = this.#i32[seg + SEG.backing] as number;
+    const backing = this.arena.get(seg, SEG.backing);
     if (backing === Backing.Hugetlb1g) return GupEntry.Giga;
-    const huge = ((this.#i32[seg + SEG.residency] as number) & Residency.PMD) !== 0;
+    const huge = (this.arena.get(seg, SEG.residency) & Residency.PMD) !== 0;
     return backing === Backing.Thp && huge ? GupEntry.Thp : GupEntry.Page;
   }
 
@@ -870,8 +866,8 @@ export class AddressSpace {
     const before = this.#find(mm, page - 1);
     return (
       before !== 0 &&
-      ((this.#i32[before + SEG.residency] as number) & BASE) !== Residency.None &&
-      this.#i32[before + SEG.backing] === this.#i32[seg + SEG.backing] &&
+      (this.arena.get(before, SEG.residency) & BASE) !== Residency.None &&
+      this.arena.get(before, SEG.backing) === this.arena.get(seg, SEG.backing) &&
       this.#reserved(before) === this.#reserved(seg) &&
       this.#block(before) === block &&
       this.#key(before, page) === key

@@ -14,13 +14,13 @@ import { countableNodes } from '../pfn-list.ts';
 export function contribution(a: Arena, mm: Ref, container: Ref): number {
   const index = orders(a).dma;
   const root = container + CONTAINER.dmaRoot;
-  const all = (a.i32[container + CONTAINER.domains] as number) > 0;
+  const all = a.get(container, CONTAINER.domains) > 0;
   let pages = 0;
   for (let dma = index.first(root); dma !== 0; dma = index.next(root, dma)) {
     if (!all) {
-      for (const node of countableNodes(a, dma)) if (a.i32[node + VPFN.ledgerMm] === mm) pages += 1;
-    } else if (a.i32[dma + DMA.ledgerMm] === mm) {
-      pages += a.f64[(dma + DMA.ledgerPinned) >> 1] as number;
+      for (const node of countableNodes(a, dma)) if (a.get(node, VPFN.ledgerMm) === mm) pages += 1;
+    } else if (a.get(dma, DMA.ledgerMm) === mm) {
+      pages += a.get(dma, DMA.ledgerPinned);
     }
   }
   return pages;
@@ -30,23 +30,23 @@ export function contribution(a: Arena, mm: Ref, container: Ref): number {
 export function checkBalance(a: Arena, oracle: Oracle, mm: Ref, containers: Iterable<Ref>): void {
   checkUserBalance(a, oracle, mm);
   if (Atomics.load(a.i32, mm + MM.mmUsers) === 0) return;
-  let expected = (a.u64[(mm + MM.mlockedPages) >> 1] as bigint) + BigInt(a.f64[(mm + MM.ledgerIommufd) >> 1] as number);
+  let expected = a.getU64(mm, MM.mlockedPages) + BigInt(a.get(mm, MM.ledgerIommufd));
   for (const c of containers) expected += BigInt(contribution(a, mm, c));
   const actual = lockedVm(a, mm);
   if (actual !== expected) {
     oracle.report('balance', mm, `locked_vm is ${show(actual)} pages, ${expected} are held`);
   }
-  const pinned = a.u64[(mm + MM.pinnedVm) >> 1] as bigint;
-  const truly = BigInt(a.f64[(mm + MM.ledgerPinnedVm) >> 1] as number);
+  const pinned = a.getU64(mm, MM.pinnedVm);
+  const truly = BigInt(a.get(mm, MM.ledgerPinnedVm));
   if (pinned !== truly) oracle.report('balance', mm, `pinned_vm is ${show(pinned)} pages, ${truly} are pinned`);
 }
 
 /** The account of the user behind an address space, if no other guest that may be at work shares it. */
 function checkUserBalance(a: Arena, oracle: Oracle, mm: Ref): void {
-  const user = a.i32[mm + MM.user] as number;
-  if (user === 0 || (a.i32[user + USER.guests] as number) > 1) return;
-  const charged = a.u64[(user + USER.lockedVm) >> 1] as bigint;
-  const pinned = BigInt(a.f64[(user + USER.ledgerPinned) >> 1] as number);
+  const user = a.get(mm, MM.user);
+  if (user === 0 || a.get(user, USER.guests) > 1) return;
+  const charged = a.getU64(user, USER.lockedVm);
+  const pinned = BigInt(a.get(user, USER.ledgerPinned));
   if (charged !== pinned) {
     oracle.report('balance', mm, `its user is charged ${show(charged)} pages, ${pinned} are pinned`);
   }

@@ -4,8 +4,8 @@ import { MM } from '../layout.ts';
 import type { Oracle } from '../oracle.ts';
 
 export function checkUpdates(a: Arena, oracle: Oracle, mm: Ref): void {
-  const queued = a.f64[(mm + MM.deferredQueued) >> 1] as number;
-  const applied = a.f64[(mm + MM.deferredApplied) >> 1] as number;
+  const queued = a.get(mm, MM.deferredQueued);
+  const applied = a.get(mm, MM.deferredApplied);
   if (applied < queued) oracle.report('lost-update', mm, `${queued} updates were put off, ${applied} applied`);
   if (applied > queued) oracle.report('double-update', mm, `${queued} updates were put off, ${applied} applied`);
 }

@@ -37,10 +37,10 @@ export function* vfioLockAcct(
 ): Path<number> {
   if (npage === 0) return 0;
   const a = k.arena;
-  const task = a.i32[dma + DMA.task] as number;
+  const task = a.get(dma, DMA.task);
   let mm: Ref;
   if (source === 'stored') {
-    mm = a.i32[dma + DMA.mm] as number;
+    mm = a.get(dma, DMA.mm);
     if (isAsync) {
       if (!(yield* mmgetNotZero(k, mm))) return -ESRCH;
     }
@@ -50,10 +50,9 @@ export function* vfioLockAcct(
     mm = taskMm(a, task);
   }
   if (mm === 0) return -ESRCH;
-  const ret = yield* charge(k, mm, npage, task, a.i32[dma + DMA.lockCap] === 1);
+  const ret = yield* charge(k, mm, npage, task, a.get(dma, DMA.lockCap) === 1);
   if (ret === 0 && source === 'stored') {
-    const locked = (dma + DMA.lockedVm) >> 1;
-    a.f64[locked] = (a.f64[locked] as number) + npage;
+    a.add(dma, DMA.lockedVm, npage);
   }
   if (isAsync) {
     yield* mmput(k, mm);

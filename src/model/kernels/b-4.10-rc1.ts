@@ -28,7 +28,7 @@ function* vfioLockAcct(k: Ctx, task: Ref, npage: number, trylockFailed = false):
   yield* deferUpdate(k, mm, npage);
 }
 
-const taskOf = (k: Ctx, dma: Ref): Ref => k.arena.i32[dma + DMA.task] as number;
+const taskOf = (k: Ctx, dma: Ref): Ref => k.arena.get(dma, DMA.task);
 
 const LOOP: PerPageLoop = {
   lockedGup: false,

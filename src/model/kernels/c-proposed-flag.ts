@@ -79,7 +79,7 @@ export const C: Variant = {
   // UNMAP_DMA tests that the mapping's task has the caller's mm before it removes anything, so its flag is true there;
   // release and detach pass false.
   *acctDma(k, dma, npage) {
-    const task = k.arena.i32[dma + DMA.task] as number;
+    const task = k.arena.get(dma, DMA.task);
     const own = taskMm(k.arena, k.current);
     yield* vfioLockAcct(k, task, npage, own !== 0 && taskMm(k.arena, task) === own);
     return 0;

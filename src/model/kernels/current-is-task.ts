@@ -22,5 +22,5 @@ export const CURRENT_IS_TASK: Variant = {
   versions: [],
   identity: 'D with `current == dma->task` for its test',
   acctPin: (k, call, npage) => vfioLockAcct(k, k.current, npage, call.trylockFailed),
-  acctDma: (k, dma, npage) => vfioLockAcct(k, k.arena.i32[dma + DMA.task] as number, npage),
+  acctDma: (k, dma, npage) => vfioLockAcct(k, k.arena.get(dma, DMA.task), npage),
 };

@@ -28,7 +28,7 @@ export const D: Variant = {
     return 0;
   },
   *acctDma(k, dma, npage) {
-    yield* vfioLockAcct(k, k.arena.i32[dma + DMA.task] as number, npage);
+    yield* vfioLockAcct(k, k.arena.get(dma, DMA.task), npage);
     return 0;
   },
 };

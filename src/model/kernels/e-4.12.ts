@@ -81,7 +81,7 @@ export const E: Variant = {
   external: { ...(D.external as ExternalRules), limitTest: 'accounting' },
   acctPin: (k, call, npage) => vfioLockAcct(k, k.current, npage, call.lockCap),
   // The callers (unmap, release) ignore the result, so -EINTR and -ESRCH lose the decrement.
-  acctDma: (k, dma, npage) => vfioLockAcct(k, k.arena.i32[dma + DMA.task] as number, npage, null),
+  acctDma: (k, dma, npage) => vfioLockAcct(k, k.arena.get(dma, DMA.task), npage, null),
 };
 
 /** E in the stable lines that got dma_entry_limit (492855939bdb): of its kernels only 4.14 lived that long. */

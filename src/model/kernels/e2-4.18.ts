@@ -21,7 +21,7 @@ export const LOOP: PerPageLoop = {
   *enter(k, call) {
     call.mm = taskMm(k.arena, k.current);
     call.local = true;
-    call.lockCap = k.arena.i32[call.dma + DMA.lockCap] === 1;
+    call.lockCap = k.arena.get(call.dma, DMA.lockCap) === 1;
     return call.mm === 0 ? -ENODEV : 0;
   },
 };

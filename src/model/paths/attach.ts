@@ -25,35 +25,35 @@ import { waitForVaddr } from './vaddr.ts';
 export function* vfioAttachGroup(k: Ctx, container: Ref, group: Ref): Path<number> {
   yield* mutexLock(k, container);
   const ret = yield* attachLocked(k, container, group);
-  if (ret === 0) k.arena.i32[group + GROUP.container] = container;
+  if (ret === 0) k.arena.set(group, GROUP.container, container);
   yield* mutexUnlock(k, container);
   return ret;
 }
 
 function* attachLocked(k: Ctx, container: Ref, group: Ref): Path<number> {
   const a = k.arena;
-  const driver = a.i32[group + GROUP.driver] as number;
+  const driver = a.get(group, GROUP.driver);
   // An attach may have to pin.
-  if (k.variant.invalidVaddr === 'busy' && a.i32[container + CONTAINER.vaddrInvalid] !== 0) return -EBUSY;
-  if (a.i32[group + GROUP.container] !== 0) return -EINVAL;
+  if (k.variant.invalidVaddr === 'busy' && a.get(container, CONTAINER.vaddrInvalid) !== 0) return -EBUSY;
+  if (a.get(group, GROUP.container) !== 0) return -EINVAL;
   if (k.at(S.Kmalloc, 0)) yield;
   if (k.inject('group_node')) return -ENOMEM;
   if (driver !== MdevDriver.None && k.variant.external !== null) {
-    a.i32[container + CONTAINER.externalGroups] = (a.i32[container + CONTAINER.externalGroups] as number) + 1;
-    a.i32[container + CONTAINER.notifier] = driver;
+    a.add(container, CONTAINER.externalGroups, 1);
+    a.set(container, CONTAINER.notifier, driver);
     return 0;
   }
   if (k.at(S.AttachGroup, container)) yield;
   // An mdev has no IOMMU to make a domain of; before 4.10 nobody knew what it was.
   if (driver !== MdevDriver.None || k.inject('domain')) return -EIO;
-  if (a.i32[group + GROUP.unsafe] === 1) return -EPERM;
+  if (a.get(group, GROUP.unsafe) === 1) return -EPERM;
   const inDomain = domainGroups(a, container, group);
   if (a.i32[inDomain] === 0) {
-    const domains = a.i32[container + CONTAINER.domains] as number;
-    a.i32[container + CONTAINER.domains] = domains + 1;
+    const domains = a.get(container, CONTAINER.domains);
+    a.set(container, CONTAINER.domains, domains + 1);
     const err = yield* (k.variant.addDomain ?? replay)(k, container);
     if (err < 0) {
-      a.i32[container + CONTAINER.domains] = domains;
+      a.set(container, CONTAINER.domains, domains);
       return err;
     }
   }
@@ -63,13 +63,13 @@ function* attachLocked(k: Ctx, container: Ref, group: Ref): Path<number> {
 
 /** The word that counts the groups of the domain this group can be in. */
 export function domainGroups(a: Arena, container: Ref, group: Ref): number {
-  return container + (a.i32[group + GROUP.iommuKind] === 0 ? CONTAINER.domainGroups0 : CONTAINER.domainGroups1);
+  return container + (a.get(group, GROUP.iommuKind) === 0 ? CONTAINER.domainGroups0 : CONTAINER.domainGroups1);
 }
 
 /** vfio_iommu_replay: brings a new domain up to all mappings, by iova. 0 or a negative errno. */
 function* replay(k: Ctx, container: Ref): Path<number> {
   const a = k.arena;
-  while (a.i32[container + CONTAINER.vaddrInvalid] !== 0) {
+  while (a.get(container, CONTAINER.vaddrInvalid) !== 0) {
     const err = yield* waitForVaddr(k, container);
     if (err < 0) return err;
   }
@@ -81,31 +81,30 @@ function* replay(k: Ctx, container: Ref): Path<number> {
   const bypass = hasCapIpcLock(a, k.current);
   let err = 0;
   for (let dma = index.first(root); dma !== 0 && err === 0; dma = index.next(root, dma)) {
-    if (a.i32[dma + DMA.iommuMapped] === 1) {
+    if (a.get(dma, DMA.iommuMapped) === 1) {
       err = yield* copyTranslations(k, dma);
     } else {
       const mms = new Map<Ref, number>();
       for (const mm of concerned(k, dma)) {
         mmgrab(a, mm);
-        mms.set(mm, k.oracle.begin(mm, a.f64[(dma + DMA.sizePages) >> 1] as number, bypass ? NO_LIMIT : limit));
+        mms.set(mm, k.oracle.begin(mm, a.get(dma, DMA.sizePages), bypass ? NO_LIMIT : limit));
       }
       fresh.push({ dma, mms });
       err = yield* replayMapping(k, dma);
-      if (err === 0 && !k.variant.replayUnwinds) a.i32[dma + DMA.iommuMapped] = 1;
+      if (err === 0 && !k.variant.replayUnwinds) a.set(dma, DMA.iommuMapped, 1);
     }
   }
-  if (err === 0) for (const { dma } of fresh) a.i32[dma + DMA.iommuMapped] = 1;
+  if (err === 0) for (const { dma } of fresh) a.set(dma, DMA.iommuMapped, 1);
   else if (k.variant.replayUnwinds) for (const { dma } of fresh.toReversed()) yield* unwind(k, container, dma);
   else for (const { dma } of fresh) forget(a, dma);
 
   const changed = memlockChanges(a, k.current) !== changes;
   for (const { dma, mms } of fresh) {
-    if (err === 0)
-      for (const node of countableNodes(a, dma)) k.oracle.recommit(a.i32[node + VPFN.ledgerMm] as number, -1);
-    const held = a.f64[(dma + DMA.ledgerPinned) >> 1] as number;
-    const pinnedFrom = a.i32[dma + DMA.ledgerMm] as number;
+    if (err === 0) for (const node of countableNodes(a, dma)) k.oracle.recommit(a.get(node, VPFN.ledgerMm), -1);
+    const held = a.get(dma, DMA.ledgerPinned);
+    const pinnedFrom = a.get(dma, DMA.ledgerMm);
     for (const [mm, began] of mms) {
-      const asked = a.f64[(dma + DMA.sizePages) >> 1] as number;
+      const asked = a.get(dma, DMA.sizePages);
       k.oracle.end(mm, asked, mm === pinnedFrom ? held : 0, limit, bypass || changed, began);
       mmdrop(a, mm);
     }
@@ -116,8 +115,8 @@ function* replay(k: Ctx, container: Ref): Path<number> {
 /** The address spaces a replay of the mapping may pin from or charge. */
 function concerned(k: Ctx, dma: Ref): Ref[] {
   const a = k.arena;
-  const task = a.i32[dma + DMA.task] as number;
-  const mms = [taskMm(a, k.current), a.i32[dma + DMA.ledgerMm] as number, a.i32[dma + DMA.mm] as number];
+  const task = a.get(dma, DMA.task);
+  const mms = [taskMm(a, k.current), a.get(dma, DMA.ledgerMm), a.get(dma, DMA.mm)];
   if (task !== 0) mms.push(taskMm(a, task));
   return [...new Set(mms)].filter((mm) => mm !== 0);
 }
@@ -128,8 +127,8 @@ function* copyTranslations(k: Ctx, dma: Ref): Path<number> {
   const index = orders(a).chunk;
   const root = dma + DMA.chunks;
   for (let chunk = index.first(root); chunk !== 0; chunk = index.next(root, chunk)) {
-    const start = a.f64[(chunk + CHUNK.startPage) >> 1] as number;
-    const err = yield* iommuMap(k, 1, start, a.f64[(chunk + CHUNK.pages) >> 1] as number);
+    const start = a.get(chunk, CHUNK.startPage);
+    const err = yield* iommuMap(k, 1, start, a.get(chunk, CHUNK.pages));
     if (err < 0) return err;
   }
   return 0;
@@ -137,7 +136,7 @@ function* copyTranslations(k: Ctx, dma: Ref): Path<number> {
 
 /** Pins and maps one mapping chunk by chunk, with the routine of MAP_DMA. */
 function* replayMapping(k: Ctx, dma: Ref): Path<number> {
-  const call = yield* startPin(k, dma, k.arena.f64[(dma + DMA.sizePages) >> 1] as number);
+  const call = yield* startPin(k, dma, k.arena.get(dma, DMA.sizePages));
   let ret = 0;
   while (call.remaining > 0 && ret === 0) {
     const n = yield* k.variant.pinPages(k, call);
@@ -163,10 +162,10 @@ function* unwind(k: Ctx, container: Ref, dma: Ref): Path<void> {
   const index = orders(a).chunk;
   const root = dma + DMA.chunks;
   for (let chunk = index.first(root); chunk !== 0; chunk = index.first(root)) {
-    const start = a.f64[(chunk + CHUNK.startPage) >> 1] as number;
-    const end = start + (a.f64[(chunk + CHUNK.pages) >> 1] as number);
-    const run = a.i32[chunk + CHUNK.runPages] as number;
-    const counted = a.i32[chunk + CHUNK.counted] === 1;
+    const start = a.get(chunk, CHUNK.startPage);
+    const end = start + a.get(chunk, CHUNK.pages);
+    const run = a.get(chunk, CHUNK.runPages);
+    const counted = a.get(chunk, CHUNK.counted) === 1;
     for (let at = start; at < end; at += run) {
       const pages = Math.min(run, end - at);
       const { small, large } = entries(at, pages);
@@ -181,7 +180,7 @@ function* unwind(k: Ctx, container: Ref, dma: Ref): Path<void> {
     index.remove(root, chunk);
     a.free('chunk', chunk);
   }
-  a.f64[(dma + DMA.ledgerPinned) >> 1] = 0;
+  a.set(dma, DMA.ledgerPinned, 0);
 }
 
 /** Up to 5.8: the new domain goes, and with it the only record of what has been pinned. */
@@ -192,5 +191,5 @@ function forget(a: Arena, dma: Ref): void {
     index.remove(root, chunk);
     a.free('chunk', chunk);
   }
-  a.f64[(dma + DMA.ledgerPinned) >> 1] = 0;
+  a.set(dma, DMA.ledgerPinned, 0);
 }

@@ -19,12 +19,12 @@ export function* vfioDetachGroup(k: Ctx, container: Ref, group: Ref): Path<void>
   const a = k.arena;
   yield* mutexLock(k, container);
   if (k.at(S.DetachGroup, container)) yield;
-  const domains = a.i32[container + CONTAINER.domains] as number;
-  if (a.i32[group + GROUP.driver] !== MdevDriver.None) {
-    const left = (a.i32[container + CONTAINER.externalGroups] as number) - 1;
-    a.i32[container + CONTAINER.externalGroups] = left;
+  const domains = a.get(container, CONTAINER.domains);
+  if (a.get(group, GROUP.driver) !== MdevDriver.None) {
+    const left = a.get(container, CONTAINER.externalGroups) - 1;
+    a.set(container, CONTAINER.externalGroups, left);
     if (left === 0) {
-      a.i32[container + CONTAINER.notifier] = MdevDriver.None;
+      a.set(container, CONTAINER.notifier, MdevDriver.None);
       if (domains === 0) yield* removeAll(k, container);
     }
   } else {
@@ -33,14 +33,14 @@ export function* vfioDetachGroup(k: Ctx, container: Ref, group: Ref): Path<void>
     if (left === 0) {
       if (domains === 1) {
         if (k.variant.removeDomain) yield* k.variant.removeDomain(k, container);
-        else if (a.i32[container + CONTAINER.externalGroups] === 0) yield* removeAll(k, container);
+        else if (a.get(container, CONTAINER.externalGroups) === 0) yield* removeAll(k, container);
         else yield* reaccount(k, container);
       }
-      a.i32[container + CONTAINER.domains] = domains - 1;
+      a.set(container, CONTAINER.domains, domains - 1);
     }
     a.i32[inDomain] = left;
   }
-  a.i32[group + GROUP.container] = 0;
+  a.set(group, GROUP.container, 0);
   yield* mutexUnlock(k, container);
 }
 
@@ -57,14 +57,14 @@ function* reaccount(k: Ctx, container: Ref): Path<void> {
   const index = orders(a).dma;
   const root = container + CONTAINER.dmaRoot;
   for (let dma = index.first(root); dma !== 0; dma = index.next(root, dma)) {
-    const mm = a.i32[dma + DMA.ledgerMm] as number;
-    const pinned = a.f64[(dma + DMA.ledgerPinned) >> 1] as number;
+    const mm = a.get(dma, DMA.ledgerMm);
+    const pinned = a.get(dma, DMA.ledgerPinned);
     // Until the accounting is done everything counts as held.
     if (mm !== 0) k.oracle.begin(mm, pinned);
     const unlocked = yield* unmapUnpin(k, container, dma, false);
     let locked = 0;
     for (const node of countableNodes(a, dma)) {
-      k.oracle.recommit(a.i32[node + VPFN.ledgerMm] as number, 1);
+      k.oracle.recommit(a.get(node, VPFN.ledgerMm), 1);
       locked += 1;
     }
     yield* k.variant.acctDma(k, dma, locked - unlocked);

@@ -13,8 +13,8 @@ export function findDma(a: Arena, container: Ref, page: number, pages: number): 
   const index = orders(a).dma;
   const dma = index.atOrBefore(container + CONTAINER.dmaRoot, page + Math.max(pages, 1) - 1);
   if (dma === 0) return 0;
-  const first = a.f64[(dma + DMA.iovaPage) >> 1] as number;
-  const size = a.f64[(dma + DMA.sizePages) >> 1] as number;
+  const first = a.get(dma, DMA.iovaPage);
+  const size = a.get(dma, DMA.sizePages);
   return first + size > page ? dma : 0;
 }
 
@@ -33,12 +33,12 @@ export function newDma(k: Ctx, container: Ref, m: Checked): Ref {
   const a = k.arena;
   const v = k.variant;
   const dma = a.alloc('dma');
-  a.f64[(dma + DMA.iovaPage) >> 1] = m.iovaPage;
-  a.f64[(dma + DMA.vaddrPage) >> 1] = m.vaddrPage;
-  a.i32[dma + DMA.prot] = m.prot;
-  a.i32[dma + DMA.container] = container;
+  a.set(dma, DMA.iovaPage, m.iovaPage);
+  a.set(dma, DMA.vaddrPage, m.vaddrPage);
+  a.set(dma, DMA.prot, m.prot);
+  a.set(dma, DMA.container, container);
   recordIdentity(k, dma);
-  if (v.recordsMm) mmgrab(a, a.i32[dma + DMA.mm] as number);
+  if (v.recordsMm) mmgrab(a, a.get(dma, DMA.mm));
   return dma;
 }
 
@@ -47,18 +47,18 @@ export function recordIdentity(k: Ctx, dma: Ref): void {
   const a = k.arena;
   const v = k.variant;
   if (v.recordsTask !== 'none') {
-    const task = v.recordsTask === 'leader' ? (a.i32[k.current + TASK.groupLeader] as number) : k.current;
+    const task = v.recordsTask === 'leader' ? a.get(k.current, TASK.groupLeader) : k.current;
     getTask(a, task);
-    a.i32[dma + DMA.task] = task;
+    a.set(dma, DMA.task, task);
   }
-  if (v.recordsCap) a.i32[dma + DMA.lockCap] = hasCapIpcLock(a, k.current) ? 1 : 0;
-  if (v.recordsMm) a.i32[dma + DMA.mm] = taskMm(a, k.current);
+  if (v.recordsCap) a.set(dma, DMA.lockCap, hasCapIpcLock(a, k.current) ? 1 : 0);
+  if (v.recordsMm) a.set(dma, DMA.mm, taskMm(a, k.current));
 }
 
 export function linkDma(a: Arena, container: Ref, dma: Ref): void {
   orders(a).dma.insert(container + CONTAINER.dmaRoot, dma);
-  a.i32[container + CONTAINER.dmaCount] = (a.i32[container + CONTAINER.dmaCount] as number) + 1;
-  a.i32[container + CONTAINER.dmaAvail] = (a.i32[container + CONTAINER.dmaAvail] as number) - 1;
+  a.add(container, CONTAINER.dmaCount, 1);
+  a.add(container, CONTAINER.dmaAvail, -1);
 }
 
 /** vfio_iommu_map: `pages` pages at `iovaPage` into so many domains, in the largest entries that fit. */
@@ -86,20 +86,19 @@ export function recordChunk(a: Arena, call: PinCall, pages: number): void {
   const counted = call.reserved ? 0 : 1;
   if (counted === 1) recordPinned(a, dma, call.mm, pages);
   const last = index.atOrBefore(dma + DMA.chunks, call.iovaPage);
-  if (last !== 0 && a.i32[last + CHUNK.counted] === counted) {
-    const lastPages = (last + CHUNK.pages) >> 1;
-    const have = a.f64[lastPages] as number;
-    const run = a.i32[last + CHUNK.runPages] as number;
+  if (last !== 0 && a.get(last, CHUNK.counted) === counted) {
+    const have = a.get(last, CHUNK.pages);
+    const run = a.get(last, CHUNK.runPages);
     // Alike when every run so far had this length; the last run of a mapping may be shorter.
     if (have % run === 0 && (pages === run || (pages < run && pages === call.remaining))) {
-      a.f64[lastPages] = have + pages;
+      a.set(last, CHUNK.pages, have + pages);
       return;
     }
   }
   const chunk = a.alloc('chunk');
-  a.f64[(chunk + CHUNK.startPage) >> 1] = call.iovaPage;
-  a.f64[(chunk + CHUNK.pages) >> 1] = pages;
-  a.i32[chunk + CHUNK.runPages] = pages;
-  a.i32[chunk + CHUNK.counted] = counted;
+  a.set(chunk, CHUNK.startPage, call.iovaPage);
+  a.set(chunk, CHUNK.pages, pages);
+  a.set(chunk, CHUNK.runPages, pages);
+  a.set(chunk, CHUNK.counted, counted);
   index.insert(dma + DMA.chunks, chunk);
 }

@@ -18,14 +18,14 @@ export function* doExit(k: Ctx): Path<void> {
     Atomics.sub(a.i32, mm + MM.liveTasks, 1);
     mmDropUser(k, mm);
   }
-  const process = a.i32[task + TASK.process] as number;
+  const process = a.get(task, TASK.process);
   if (process !== 0) {
-    const files = a.i32[process + PROCESS.files] as number;
+    const files = a.get(process, PROCESS.files);
     if (k.at(S.ExitFiles, task)) yield;
     yield* putFiles(k, files);
     yield* putMapped(k, mm);
-    a.i32[task + TASK.exited] = 1;
-    const leader = a.i32[process + PROCESS.leader] as number;
+    a.set(task, TASK.exited, 1);
+    const leader = a.get(process, PROCESS.leader);
     const last = Atomics.sub(a.i32, process + PROCESS.threads, 1) === 1;
     // A zombie leader is released with the last thread of its process (delay_group_leader).
     if (last && leader !== task) putTask(a, leader);

@@ -45,10 +45,10 @@ function containerOfGroup(k: Ctx, group: Ref, pages: number): Ref {
   if (pages === 0) return -EINVAL;
   if (pages > PIN_PAGES_MAX) return -E2BIG;
   if (group === 0) return -ENODEV;
-  const container = k.arena.i32[group + GROUP.container] as number;
+  const container = k.arena.get(group, GROUP.container);
   if (container === 0) return -EINVAL;
   if (k.variant.external === null) return -ENOTTY;
-  return k.arena.i32[container + CONTAINER.v2] === 1 ? container : -EACCES;
+  return k.arena.get(container, CONTAINER.v2) === 1 ? container : -EACCES;
 }
 
 /**
@@ -67,14 +67,14 @@ export function* vfioPinPages(k: Ctx, group: Ref, iovaPages: readonly number[], 
 
 function* pinLocked(k: Ctx, container: Ref, iovaPages: readonly number[], prot: number): Path<number> {
   const a = k.arena;
-  const notifier = a.i32[container + CONTAINER.notifier];
-  if (a.i32[container + CONTAINER.externalGroups] === 0) return -EINVAL;
+  const notifier = a.get(container, CONTAINER.notifier);
+  if (a.get(container, CONTAINER.externalGroups) === 0) return -EINVAL;
   if (notifier !== MdevDriver.Unpins && notifier !== MdevDriver.Ignores) return -EINVAL;
-  if (a.i32[container + CONTAINER.vaddrInvalid] !== 0) {
+  if (a.get(container, CONTAINER.vaddrInvalid) !== 0) {
     const err = k.variant.invalidVaddr === 'busy' ? -EBUSY : yield* waitForMappings(k, container, iovaPages);
     if (err < 0) return err;
   }
-  const account = a.i32[container + CONTAINER.domains] === 0;
+  const account = a.get(container, CONTAINER.domains) === 0;
   let err = 0;
   let done = 0;
   for (; done < iovaPages.length; done += 1) {
@@ -82,11 +82,11 @@ function* pinLocked(k: Ctx, container: Ref, iovaPages: readonly number[], prot: 
     if (k.at(S.FindDma, container)) yield;
     const dma = findForPin(k, container, iovaPage);
     if (dma === 0) err = -EINVAL;
-    else if ((prot & ~(a.i32[dma + DMA.prot] as number)) !== 0) err = -EPERM;
+    else if ((prot & ~a.get(dma, DMA.prot)) !== 0) err = -EPERM;
     else {
       if (k.at(S.FindVpfn, dma)) yield;
       const node = findNode(a, dma, iovaPage);
-      if (node !== 0) a.i32[node + VPFN.refCount] = (a.i32[node + VPFN.refCount] as number) + 1;
+      if (node !== 0) a.add(node, VPFN.refCount, 1);
       else err = yield* pinPage(k, container, dma, iovaPage, account);
     }
     if (err < 0) break;
@@ -104,7 +104,7 @@ function* pinLocked(k: Ctx, container: Ref, iovaPages: readonly number[], prot: 
 function findForPin(k: Ctx, container: Ref, iovaPage: number): Ref {
   const dma = findDma(k.arena, container, iovaPage, 1);
   if (dma === 0 || k.variant.external?.zeroSizeLookup !== true) return dma;
-  return k.arena.f64[(dma + DMA.iovaPage) >> 1] === iovaPage ? 0 : dma;
+  return k.arena.get(dma, DMA.iovaPage) === iovaPage ? 0 : dma;
 }
 
 /** 5.12 to 6.2: every mapping that is asked for must have its vaddr before the first page is pinned. */
@@ -113,7 +113,7 @@ function* waitForMappings(k: Ctx, container: Ref, iovaPages: readonly number[]):
   for (let i = 0; i < iovaPages.length; i += 1) {
     const dma = findDma(a, container, iovaPages[i] as number, 1);
     if (dma === 0) return -EINVAL;
-    if (a.i32[dma + DMA.vaddrInvalid] === 0) continue;
+    if (a.get(dma, DMA.vaddrInvalid) === 0) continue;
     const err = yield* waitForVaddr(k, container);
     if (err < 0) return err;
     i = -1;
@@ -125,10 +125,10 @@ function* waitForMappings(k: Ctx, container: Ref, iovaPages: readonly number[]):
 function* pinPage(k: Ctx, container: Ref, dma: Ref, iovaPage: number, account: boolean): Path<number> {
   const a = k.arena;
   const rules = k.variant.external as ExternalRules;
-  const task = a.i32[dma + DMA.task] as number;
+  const task = a.get(dma, DMA.task);
   let mm: Ref;
   if (k.variant.recordsMm) {
-    mm = a.i32[dma + DMA.mm] as number;
+    mm = a.get(dma, DMA.mm);
     if (!(yield* mmgetNotZero(k, mm))) return -ENODEV;
   } else {
     mm = yield* getTaskMm(k, task);
@@ -138,7 +138,7 @@ function* pinPage(k: Ctx, container: Ref, dma: Ref, iovaPage: number, account: b
   mmgrab(a, mm);
   const asked = account ? 1 : 0;
   // Judged by the process that the memory belongs to, whoever asks.
-  const bypass = hasCapIpcLock(a, task) || a.i32[dma + DMA.lockCap] === 1;
+  const bypass = hasCapIpcLock(a, task) || a.get(dma, DMA.lockCap) === 1;
   const limit = memlockPages(a, task);
   const changes = memlockChanges(a, task);
   const began = k.oracle.begin(mm, asked, bypass ? NO_LIMIT : limit);
@@ -171,10 +171,10 @@ const COUNTABLE = 1;
 /** vaddr_get_pfn of a single page, under the mapping's own protection. RESERVED, COUNTABLE or a negative errno. */
 function* getPage(k: Ctx, dma: Ref, mm: Ref, iovaPage: number, rules: ExternalRules): Path<number> {
   const a = k.arena;
-  const call = newPinCall(dma, a.i32[dma + DMA.prot] as number);
+  const call = newPinCall(dma, a.get(dma, DMA.prot));
   call.mm = mm;
   call.local = rules.localGup && isLocal(k, mm);
-  const page = (a.f64[(dma + DMA.vaddrPage) >> 1] as number) + iovaPage - (a.f64[(dma + DMA.iovaPage) >> 1] as number);
+  const page = a.get(dma, DMA.vaddrPage) + iovaPage - a.get(dma, DMA.iovaPage);
   let reserved: boolean;
   if (k.variant.batched) {
     const batch = { capacityPages: 1, runs: [] as BatchRun[], next: 0, used: 0 };
@@ -235,14 +235,13 @@ function* addToPfnList(
   }
   if (k.at(S.LinkVpfn, dma)) yield;
   const node = a.alloc('vpfn');
-  a.f64[(node + VPFN.iovaPage) >> 1] = p.iovaPage;
-  a.i32[node + VPFN.refCount] = 1;
-  a.i32[node + VPFN.reserved] = p.counted === 1 ? 0 : 1;
-  a.f64[(node + VPFN.vaddrPage) >> 1] =
-    (a.f64[(dma + DMA.vaddrPage) >> 1] as number) + p.iovaPage - (a.f64[(dma + DMA.iovaPage) >> 1] as number);
+  a.set(node, VPFN.iovaPage, p.iovaPage);
+  a.set(node, VPFN.refCount, 1);
+  a.set(node, VPFN.reserved, p.counted === 1 ? 0 : 1);
+  a.set(node, VPFN.vaddrPage, a.get(dma, DMA.vaddrPage) + p.iovaPage - a.get(dma, DMA.iovaPage));
   setLedgerMm(a, 'vpfn', node, mm);
   orders(a).vpfn.insert(dma + DMA.vpfnRoot, node);
-  a.i32[dma + DMA.vpfnCount] = (a.i32[dma + DMA.vpfnCount] as number) + 1;
+  a.add(dma, DMA.vpfnCount, 1);
   return 0;
 }
 
@@ -258,7 +257,7 @@ export function* vfioUnpinPages(k: Ctx, group: Ref, iovaPages: readonly number[]
 /** vfio_iommu_type1_unpin_pages. */
 export function* unpinPages(k: Ctx, container: Ref, iovaPages: readonly number[]): Path<number> {
   yield* mutexLock(k, container);
-  const account = k.arena.i32[container + CONTAINER.domains] === 0;
+  const account = k.arena.get(container, CONTAINER.domains) === 0;
   let done = 0;
   for (; done < iovaPages.length; done += 1) {
     const iovaPage = iovaPages[done] as number;
@@ -277,11 +276,11 @@ function* unpinPage(k: Ctx, container: Ref, dma: Ref, iovaPage: number, account:
   if (k.at(S.FindVpfn, dma)) yield;
   const node = findNode(a, dma, iovaPage);
   if (node === 0) return;
-  const refs = (a.i32[node + VPFN.refCount] as number) - 1;
-  a.i32[node + VPFN.refCount] = refs;
+  const refs = a.get(node, VPFN.refCount) - 1;
+  a.set(node, VPFN.refCount, refs);
   if (refs > 0) return;
-  const counts = a.i32[node + VPFN.reserved] === 0;
-  const mm = a.i32[node + VPFN.ledgerMm] as number;
+  const counts = a.get(node, VPFN.reserved) === 0;
+  const mm = a.get(node, VPFN.ledgerMm);
   mmgrab(a, mm);
   if (counts && account) k.oracle.beginRelease(mm, 1);
   if (k.at(S.PutPage, mm)) yield;
@@ -303,8 +302,8 @@ export function pinnedPages(a: Arena, dma: Ref, into: number[]): void {
   const index = orders(a).vpfn;
   const root = dma + DMA.vpfnRoot;
   for (let node = index.first(root); node !== 0; node = index.next(root, node)) {
-    const iovaPage = a.f64[(node + VPFN.iovaPage) >> 1] as number;
-    for (let refs = a.i32[node + VPFN.refCount] as number; refs > 0; refs -= 1) into.push(iovaPage);
+    const iovaPage = a.get(node, VPFN.iovaPage);
+    for (let refs = a.get(node, VPFN.refCount); refs > 0; refs -= 1) into.push(iovaPage);
   }
 }
 

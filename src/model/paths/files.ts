@@ -23,13 +23,13 @@ export const GROUPS_MAX = 32;
 export const MDEV_GROUP = 16;
 
 export function filesOf(a: Arena, task: Ref): Ref {
-  return a.i32[(a.i32[task + TASK.process] as number) + PROCESS.files] as number;
+  return a.get(a.get(task, TASK.process), PROCESS.files);
 }
 
 /** A new, empty descriptor table with one user. */
 export function filesNew(a: Arena): Ref {
   const files = a.alloc('files');
-  a.i32[files + FILES.users] = 1;
+  a.set(files, FILES.users, 1);
   return files;
 }
 
@@ -37,13 +37,13 @@ export function filesNew(a: Arena): Ref {
 export function filesCopy(a: Arena, from: Ref): Ref {
   const files = filesNew(a);
   for (let i = 0; i < FILES_MAX; i += 1) {
-    const container = a.i32[from + FILES.container0 + i] as number;
-    a.i32[files + FILES.container0 + i] = container;
+    const container = a.get(from, FILES.container0 + i);
+    a.set(files, FILES.container0 + i, container);
     if (container !== 0) Atomics.add(a.i32, container + CONTAINER.fileRefs, 1);
   }
   for (let i = 0; i < GROUPS_MAX; i += 1) {
-    const group = a.i32[from + FILES.group0 + i] as number;
-    a.i32[files + FILES.group0 + i] = group;
+    const group = a.get(from, FILES.group0 + i);
+    a.set(files, FILES.group0 + i, group);
     if (group !== 0) Atomics.add(a.i32, group + GROUP.fileRefs, 1);
   }
   return files;
@@ -53,16 +53,16 @@ export function filesCopy(a: Arena, from: Ref): Ref {
 export function containerOf(k: Ctx, index: number): Ref {
   const a = k.arena;
   const files = filesOf(a, k.current);
-  const container = files === 0 ? 0 : (a.i32[files + FILES.container0 + index] as number);
+  const container = files === 0 ? 0 : a.get(files, FILES.container0 + index);
   if (container === 0) return -EBADF;
-  return a.i32[container + CONTAINER.released] === 1 ? -EINVAL : container;
+  return a.get(container, CONTAINER.released) === 1 ? -EINVAL : container;
 }
 
 /** The group behind descriptor `index` of the caller, or of the process whose devices a kernel thread serves; or 0. */
 export function groupOf(k: Ctx, index: number): Ref {
-  const devices = k.arena.i32[k.current + TASK.devices] as number;
+  const devices = k.arena.get(k.current, TASK.devices);
   const files = devices !== 0 ? devices : filesOf(k.arena, k.current);
-  return files === 0 ? 0 : (k.arena.i32[files + FILES.group0 + index] as number);
+  return files === 0 ? 0 : k.arena.get(files, FILES.group0 + index);
 }
 
 export interface ContainerArgs {
@@ -77,23 +77,23 @@ export interface ContainerArgs {
 export function openContainer(a: Arena, files: Ref, p: ContainerArgs): Ref {
   const groups = p.groups ?? 'iommu';
   const container = a.alloc('container');
-  a.i32[container + CONTAINER.fileRefs] = 1;
-  a.i32[container + CONTAINER.v2] = p.v2 ? 1 : 0;
-  a.i32[container + CONTAINER.dmaAvail] = p.dmaEntryLimit;
-  a.i32[container + CONTAINER.index] = p.index;
-  a.i32[files + FILES.container0 + p.index] = container;
+  a.set(container, CONTAINER.fileRefs, 1);
+  a.set(container, CONTAINER.v2, p.v2 ? 1 : 0);
+  a.set(container, CONTAINER.dmaAvail, p.dmaEntryLimit);
+  a.set(container, CONTAINER.index, p.index);
+  a.set(files, FILES.container0 + p.index, container);
   if (groups !== 'mdev') {
-    a.i32[openGroup(a, files, { index: p.index }) + GROUP.container] = container;
-    a.i32[container + CONTAINER.domains] = 1;
-    a.i32[container + CONTAINER.domainGroups0] = 1;
+    a.set(openGroup(a, files, { index: p.index }), GROUP.container, container);
+    a.set(container, CONTAINER.domains, 1);
+    a.set(container, CONTAINER.domainGroups0, 1);
   }
   if (groups !== 'iommu') {
     const group = openGroup(a, files, { index: MDEV_GROUP + p.index, driver: MdevDriver.Unpins });
-    a.i32[group + GROUP.container] = container;
-    a.i32[container + CONTAINER.externalGroups] = 1;
-    a.i32[container + CONTAINER.notifier] = MdevDriver.Unpins;
+    a.set(group, GROUP.container, container);
+    a.set(container, CONTAINER.externalGroups, 1);
+    a.set(container, CONTAINER.notifier, MdevDriver.Unpins);
   }
-  a.i32[container + CONTAINER.groups] = groups === 'both' ? 2 : 1;
+  a.set(container, CONTAINER.groups, groups === 'both' ? 2 : 1);
   return container;
 }
 
@@ -110,11 +110,11 @@ export interface GroupArgs {
 /** Opens a group that is in no container as descriptor `index` of `files`. */
 export function openGroup(a: Arena, files: Ref, p: GroupArgs): Ref {
   const group = a.alloc('group');
-  a.i32[group + GROUP.fileRefs] = 1;
-  a.i32[group + GROUP.driver] = p.driver ?? MdevDriver.None;
-  a.i32[group + GROUP.iommuKind] = p.iommuKind ?? 0;
-  a.i32[group + GROUP.unsafe] = p.unsafe === true ? 1 : 0;
-  a.i32[files + FILES.group0 + p.index] = group;
+  a.set(group, GROUP.fileRefs, 1);
+  a.set(group, GROUP.driver, p.driver ?? MdevDriver.None);
+  a.set(group, GROUP.iommuKind, p.iommuKind ?? 0);
+  a.set(group, GROUP.unsafe, p.unsafe === true ? 1 : 0);
+  a.set(files, FILES.group0 + p.index, group);
   return group;
 }
 
@@ -125,12 +125,12 @@ export function openGroup(a: Arena, files: Ref, p: GroupArgs): Ref {
 export function* setContainer(k: Ctx, groupIndex: number, containerIndex: number): Path<number> {
   const a = k.arena;
   const files = filesOf(a, k.current);
-  const group = a.i32[files + FILES.group0 + groupIndex] as number;
-  const container = a.i32[files + FILES.container0 + containerIndex] as number;
+  const group = a.get(files, FILES.group0 + groupIndex);
+  const container = a.get(files, FILES.container0 + containerIndex);
   if (group === 0 || container === 0) return -EBADF;
-  if (a.i32[group + GROUP.container] !== 0) return -EINVAL;
+  if (a.get(group, GROUP.container) !== 0) return -EINVAL;
   // Counted first, so that nobody releases the backend meanwhile.
-  if (Atomics.add(a.i32, container + CONTAINER.groups, 1) === 0) a.i32[container + CONTAINER.released] = 0;
+  if (Atomics.add(a.i32, container + CONTAINER.groups, 1) === 0) a.set(container, CONTAINER.released, 0);
   const ret = yield* vfioAttachGroup(k, container, group);
   if (ret !== 0) yield* dropGroup(k, container);
   return ret;
@@ -146,10 +146,9 @@ export function* unsetContainer(k: Ctx, groupIndex: number): Path<number> {
 /** __vfio_group_unset_container; the last mdev device has been closed before, and its driver has given everything back. */
 function* leaveContainer(k: Ctx, group: Ref): Path<boolean> {
   const a = k.arena;
-  const container = a.i32[group + GROUP.container] as number;
+  const container = a.get(group, GROUP.container);
   if (container === 0) return false;
-  const lastMdev =
-    a.i32[group + GROUP.driver] === MdevDriver.Unpins && a.i32[container + CONTAINER.externalGroups] === 1;
+  const lastMdev = a.get(group, GROUP.driver) === MdevDriver.Unpins && a.get(container, CONTAINER.externalGroups) === 1;
   if (lastMdev) yield* unpinEverything(k, container);
   yield* vfioDetachGroup(k, container, group);
   yield* dropGroup(k, container);
@@ -165,18 +164,18 @@ function* dropGroup(k: Ctx, container: Ref): Path<void> {
 
 export function* closeContainer(k: Ctx, files: Ref, index: number): Path<void> {
   const a = k.arena;
-  const container = a.i32[files + FILES.container0 + index] as number;
+  const container = a.get(files, FILES.container0 + index);
   if (container === 0) return;
-  a.i32[files + FILES.container0 + index] = 0;
+  a.set(files, FILES.container0 + index, 0);
   if (k.at(S.ExitFiles, container)) yield;
   if (Atomics.sub(a.i32, container + CONTAINER.fileRefs, 1) === 1) freeIfUnused(a, container);
 }
 
 export function* closeGroup(k: Ctx, files: Ref, index: number): Path<void> {
   const a = k.arena;
-  const group = a.i32[files + FILES.group0 + index] as number;
+  const group = a.get(files, FILES.group0 + index);
   if (group === 0) return;
-  a.i32[files + FILES.group0 + index] = 0;
+  a.set(files, FILES.group0 + index, 0);
   if (k.at(S.ExitFiles, group)) yield;
   if (Atomics.sub(a.i32, group + GROUP.fileRefs, 1) === 1) yield* releaseGroup(k, group);
 }

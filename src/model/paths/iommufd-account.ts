@@ -1,7 +1,7 @@
 import { EINVAL, ENOMEM } from '../../base/errno.ts';
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
-import { MM, PAGES, TASK, USER } from '../layout.ts';
+import { MM, PAGES, TASK, USER, word64 } from '../layout.ts';
 import { memlockPages, mmgetNotZero, mmput, taskMm } from '../mm.ts';
 import { downWrite, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
@@ -21,19 +21,18 @@ import {
 /** pfn_reader_user_update_pinned and update_unpinned: the difference since the last time, in one action. */
 export function* updatePinned(k: Ctx, object: Ref, reader: Reader | null): Path<number> {
   const a = k.arena;
-  const last = (object + PAGES.lastNpinned) >> 1;
-  const npage = npinned(a, object) - (a.f64[last] as number);
+  const npage = npinned(a, object) - a.get(object, PAGES.lastNpinned);
   if (npage === 0) return 0;
   const mm = mmOf(a, object);
   const ret = yield* charge(k, object, npage, reader);
   if (ret !== 0) return ret;
-  a.f64[last] = npinned(a, object);
+  a.set(object, PAGES.lastNpinned, npinned(a, object));
   yield* addPinnedVm(k, mm, npage);
   return 0;
 }
 function* addPinnedVm(k: Ctx, mm: Ref, npage: number): Path<void> {
   if (k.at(S.PinnedVmAtomic, mm)) yield;
-  Atomics.add(k.arena.u64, (mm + MM.pinnedVm) >> 1, BigInt.asUintN(64, BigInt(npage)));
+  Atomics.add(k.arena.u64, word64(mm, MM.pinnedVm), BigInt.asUintN(64, BigInt(npage)));
 }
 
 /** do_update_pinned without pinned_vm, for the object's owner. 0, -ENOMEM over the limit, -EINVAL where the mm is gone. */
@@ -41,9 +40,9 @@ function* charge(k: Ctx, object: Ref, npage: number, reader: Reader | null): Pat
   const a = k.arena;
   const mode = modeOf(a, object);
   if (mode === AccountMode.None) return 0;
-  const task = a.i32[object + PAGES.sourceTask] as number;
+  const task = a.get(object, PAGES.sourceTask);
   if (mode === AccountMode.User) {
-    return yield* chargeUser(k, a.i32[object + PAGES.sourceUser] as number, mmOf(a, object), task, npage);
+    return yield* chargeUser(k, a.get(object, PAGES.sourceUser), mmOf(a, object), task, npage);
   }
   return yield* chargeMm(k, mmOf(a, object), task, npage, reader);
 }
@@ -51,7 +50,7 @@ function* charge(k: Ctx, object: Ref, npage: number, reader: Reader | null): Pat
 /** incr_user_locked_vm and decr_user_locked_vm: a compare-and-exchange loop against the limit of the source task. */
 function* chargeUser(k: Ctx, user: Ref, mm: Ref, task: Ref, npage: number): Path<number> {
   const a = k.arena;
-  const word = (user + USER.lockedVm) >> 1;
+  const word = word64(user, USER.lockedVm);
   if (npage < 0) {
     if (k.at(S.LockedVmAtomic, user)) yield;
     // The kernel warns and leaves the count alone when it would go below zero.
@@ -100,7 +99,7 @@ function* chargeMm(k: Ctx, mm: Ref, task: Ref, npage: number, reader: Reader | n
 export function* changeOwners(k: Ctx, objects: readonly Ref[]): Path<number> {
   const a = k.arena;
   const mm = taskMm(a, k.current);
-  const task = a.i32[k.current + TASK.groupLeader] as number;
+  const task = a.get(k.current, TASK.groupLeader);
   const user = userOf(a, mm);
   const moving = objects.filter((o) => modeOf(a, o) !== AccountMode.None && mmOf(a, o) !== mm);
   const chargeCurrent = (o: Ref, npage: number): Path<number> =>
@@ -116,11 +115,7 @@ export function* changeOwners(k: Ctx, objects: readonly Ref[]): Path<number> {
   }
   for (const o of moving) {
     const n = npinned(a, o);
-    const [from, fromTask, fromUser] = [
-      mmOf(a, o),
-      a.i32[o + PAGES.sourceTask] as number,
-      a.i32[o + PAGES.sourceUser] as number,
-    ];
+    const [from, fromTask, fromUser] = [mmOf(a, o), a.get(o, PAGES.sourceTask), a.get(o, PAGES.sourceUser)];
     yield* charge(k, o, -n, null);
     yield* addPinnedVm(k, from, -n);
     k.oracle.iommufdPinned(from, ...expense(a, o), -n);

@@ -7,20 +7,20 @@ import { linkHolder, PAGES_HOLDER, unlinkHolder } from '../pins.ts';
 
 export const AccountMode = { User: 0, Mm: 1, None: 2 } as const;
 export type AccountMode = (typeof AccountMode)[keyof typeof AccountMode];
-export const mmOf = (a: Arena, object: Ref): Ref => a.i32[object + PAGES.sourceMm] as number;
-export const modeOf = (a: Arena, object: Ref): AccountMode => a.i32[object + PAGES.mode] as AccountMode;
-export const npinned = (a: Arena, object: Ref): number => a.f64[(object + PAGES.npinned) >> 1] as number;
-export const startOf = (a: Arena, area: Ref): number => a.f64[(area + DMA.pagesStart) >> 1] as number;
-export const endOf = (a: Arena, area: Ref): number => startOf(a, area) + (a.f64[(area + DMA.sizePages) >> 1] as number);
+export const mmOf = (a: Arena, object: Ref): Ref => a.get(object, PAGES.sourceMm);
+export const modeOf = (a: Arena, object: Ref): AccountMode => a.get(object, PAGES.mode) as AccountMode;
+export const npinned = (a: Arena, object: Ref): number => a.get(object, PAGES.npinned);
+export const startOf = (a: Arena, area: Ref): number => a.get(area, DMA.pagesStart);
+export const endOf = (a: Arena, area: Ref): number => startOf(a, area) + a.get(area, DMA.sizePages);
 
 /** The user of an address space. One that was built without gets one here. */
 export function userOf(a: Arena, mm: Ref): Ref {
-  let user = a.i32[mm + MM.user] as number;
+  let user = a.get(mm, MM.user);
   if (user === 0) {
     user = a.alloc('user');
-    a.i32[user + USER.refs] = 1;
-    a.i32[user + USER.guests] = 1;
-    a.i32[mm + MM.user] = user;
+    a.set(user, USER.refs, 1);
+    a.set(user, USER.guests, 1);
+    a.set(mm, MM.user, user);
   }
   return user;
 }
@@ -29,14 +29,14 @@ export function userOf(a: Arena, mm: Ref): Ref {
 export function recordOwner(k: Ctx, object: Ref): void {
   const a = k.arena;
   const mm = taskMm(a, k.current);
-  const leader = a.i32[k.current + TASK.groupLeader] as number;
+  const leader = a.get(k.current, TASK.groupLeader);
   const user = userOf(a, mm);
   mmgrab(a, mm);
   getTask(a, leader);
   Atomics.add(a.i32, user + USER.refs, 1);
-  a.i32[object + PAGES.sourceMm] = mm;
-  a.i32[object + PAGES.sourceTask] = leader;
-  a.i32[object + PAGES.sourceUser] = user;
+  a.set(object, PAGES.sourceMm, mm);
+  a.set(object, PAGES.sourceTask, leader);
+  a.set(object, PAGES.sourceUser, user);
 }
 
 export function dropOwner(a: Arena, mm: Ref, task: Ref, user: Ref): void {
@@ -55,13 +55,13 @@ export function pagesNew(
   const a = k.arena;
   const rules = k.variant.iommufd;
   const object = a.alloc('pages');
-  a.f64[(object + PAGES.startPage) >> 1] = startPage;
-  a.f64[(object + PAGES.sizePages) >> 1] = pages;
-  a.i32[object + PAGES.writable] = o.writable ? 1 : 0;
-  a.i32[object + PAGES.file] = o.file ? 1 : 0;
-  a.i32[object + PAGES.refs] = 1;
+  a.set(object, PAGES.startPage, startPage);
+  a.set(object, PAGES.sizePages, pages);
+  a.set(object, PAGES.writable, o.writable ? 1 : 0);
+  a.set(object, PAGES.file, o.file ? 1 : 0);
+  a.set(object, PAGES.refs, 1);
   const free = hasCapIpcLock(a, k.current) || rules?.account === 'none';
-  a.i32[object + PAGES.mode] = free ? AccountMode.None : rules?.account === 'mm' ? AccountMode.Mm : o.mode;
+  a.set(object, PAGES.mode, free ? AccountMode.None : rules?.account === 'mm' ? AccountMode.Mm : o.mode);
   recordOwner(k, object);
   if (!o.file) linkHolder(a, PAGES_HOLDER, mmOf(a, object), object);
   return object;
@@ -70,8 +70,8 @@ export function pagesNew(
 export function pagesPut(k: Ctx, object: Ref): void {
   const a = k.arena;
   if (Atomics.sub(a.i32, object + PAGES.refs, 1) !== 1) return;
-  if (a.i32[object + PAGES.file] === 0) unlinkHolder(a, PAGES_HOLDER, mmOf(a, object), object);
-  dropOwner(a, mmOf(a, object), a.i32[object + PAGES.sourceTask] as number, a.i32[object + PAGES.sourceUser] as number);
+  if (a.get(object, PAGES.file) === 0) unlinkHolder(a, PAGES_HOLDER, mmOf(a, object), object);
+  dropOwner(a, mmOf(a, object), a.get(object, PAGES.sourceTask), a.get(object, PAGES.sourceUser));
   a.free('pages', object);
 }
 
@@ -86,5 +86,5 @@ export interface Reader {
 /** Whose expense an object's pages are: the user to charge, and whether they belong in locked_vm. */
 export function expense(a: Arena, object: Ref): [user: Ref, inLockedVm: boolean] {
   const mode = modeOf(a, object);
-  return [mode === AccountMode.User ? (a.i32[object + PAGES.sourceUser] as number) : 0, mode === AccountMode.Mm];
+  return [mode === AccountMode.User ? a.get(object, PAGES.sourceUser) : 0, mode === AccountMode.Mm];
 }

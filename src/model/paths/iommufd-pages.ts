@@ -33,7 +33,7 @@ export const BATCH_PAGES = 8192;
  */
 export function* fillArea(k: Ctx, container: Ref, area: Ref): Path<number> {
   const a = k.arena;
-  const object = a.i32[area + DMA.pages] as number;
+  const object = a.get(area, DMA.pages);
   yield* mutexLock(k, object, PAGES);
   const mm = mmOf(a, object);
   const reader: Reader = { mm, remote: mm !== taskMm(a, k.current), entered: false, locked: false };
@@ -41,7 +41,7 @@ export function* fillArea(k: Ctx, container: Ref, area: Ref): Path<number> {
   const asked = endOf(a, area) - first;
   const before = npinned(a, object);
   const inLockedVm = modeOf(a, object) === AccountMode.Mm;
-  const source = a.i32[object + PAGES.sourceTask] as number;
+  const source = a.get(object, PAGES.sourceTask);
   const limit = memlockPages(a, source);
   const changes = memlockChanges(a, source);
   const began = inLockedVm ? k.oracle.begin(mm, asked, limit) : 0;
@@ -54,9 +54,9 @@ export function* fillArea(k: Ctx, container: Ref, area: Ref): Path<number> {
     yield* mmput(k, mm);
   }
   if (ret === 0) {
-    a.i32[area + DMA.iommuMapped] = 1;
-    a.i32[area + DMA.nextArea] = a.i32[object + PAGES.areas] as number;
-    a.i32[object + PAGES.areas] = area;
+    a.set(area, DMA.iommuMapped, 1);
+    a.set(area, DMA.nextArea, a.get(object, PAGES.areas));
+    a.set(object, PAGES.areas, area);
   } else {
     yield* unpin(k, object, uncovered(a, object, area), true);
   }
@@ -72,13 +72,13 @@ function* fillPages(k: Ctx, container: Ref, object: Ref, area: Ref, reader: Read
   const root = object + PAGES.runs;
   const first = startOf(a, area);
   const end = endOf(a, area);
-  const iovaPage = a.f64[(area + DMA.iovaPage) >> 1] as number;
+  const iovaPage = a.get(area, DMA.iovaPage);
   for (let at = first; at < end;) {
     const have = runAt(a, object, at);
     let to = have;
     if (have === at) {
       const next = index.atOrAfter(root, at);
-      const holeEnd = next === 0 ? end : Math.min(end, a.f64[(next + CHUNK.startPage) >> 1] as number);
+      const holeEnd = next === 0 ? end : Math.min(end, a.get(next, CHUNK.startPage));
       const got = yield* pinBatch(k, object, at, Math.min(holeEnd - at, BATCH_PAGES), reader);
       if (got < 0) return got;
       to = at + got;
@@ -95,7 +95,7 @@ function* fillPages(k: Ctx, container: Ref, object: Ref, area: Ref, reader: Read
 function runAt(a: Arena, object: Ref, at: number): number {
   const run = orders(a).chunk.atOrBefore(object + PAGES.runs, at);
   if (run === 0) return at;
-  return Math.max(at, (a.f64[(run + CHUNK.startPage) >> 1] as number) + (a.f64[(run + CHUNK.pages) >> 1] as number));
+  return Math.max(at, a.get(run, CHUNK.startPage) + a.get(run, CHUNK.pages));
 }
 
 /** One GUP call for up to `max` pages from page `at` of the object. Pages pinned, or -EFAULT. */
@@ -103,8 +103,8 @@ function* pinBatch(k: Ctx, object: Ref, at: number, max: number, reader: Reader)
   const a = k.arena;
   const { mm } = reader;
   const as = k.addressSpace;
-  const page = (a.f64[(object + PAGES.startPage) >> 1] as number) + at;
-  const write = a.i32[object + PAGES.writable] === 1;
+  const page = a.get(object, PAGES.startPage) + at;
+  const write = a.get(object, PAGES.writable) === 1;
   const runs: BatchRun[] = [];
   const cost = new FaultCost();
   let got: number;
@@ -147,7 +147,7 @@ function* pinBatch(k: Ctx, object: Ref, at: number, max: number, reader: Reader)
     taken += pages * times;
   }
   if (taken === 0) return -EFAULT;
-  a.f64[(object + PAGES.npinned) >> 1] = npinned(a, object) + taken;
+  a.set(object, PAGES.npinned, npinned(a, object) + taken);
   k.count(C.pages_pinned, taken);
   k.oracle.iommufdPinned(mm, ...expense(a, object), taken);
   return taken;
@@ -159,11 +159,10 @@ function recordRuns(a: Arena, object: Ref, start: number, pages: number, times: 
   const root = object + PAGES.runs;
   const last = index.atOrBefore(root, start);
   if (last !== 0) {
-    const at = (last + CHUNK.pages) >> 1;
-    const have = a.f64[at] as number;
-    const end = (a.f64[(last + CHUNK.startPage) >> 1] as number) + have;
-    if (end === start && a.i32[last + CHUNK.runPages] === pages && have % pages === 0) {
-      a.f64[at] = have + pages * times;
+    const have = a.get(last, CHUNK.pages);
+    const end = a.get(last, CHUNK.startPage) + have;
+    if (end === start && a.get(last, CHUNK.runPages) === pages && have % pages === 0) {
+      a.set(last, CHUNK.pages, have + pages * times);
       return;
     }
   }
@@ -172,18 +171,18 @@ function recordRuns(a: Arena, object: Ref, start: number, pages: number, times: 
 
 function addRun(a: Arena, object: Ref, start: number, pages: number, runPages: number): void {
   const run = a.alloc('chunk');
-  a.f64[(run + CHUNK.startPage) >> 1] = start;
-  a.f64[(run + CHUNK.pages) >> 1] = pages;
-  a.i32[run + CHUNK.runPages] = runPages;
-  a.i32[run + CHUNK.counted] = 1;
+  a.set(run, CHUNK.startPage, start);
+  a.set(run, CHUNK.pages, pages);
+  a.set(run, CHUNK.runPages, runPages);
+  a.set(run, CHUNK.counted, 1);
   orders(a).chunk.insert(object + PAGES.runs, run);
 }
 
 /** Maps pinned pages [from, to) of the object. 0 or a negative errno. */
 function* mapRuns(k: Ctx, container: Ref, object: Ref, from: number, to: number, iovaPage: number): Path<number> {
   const a = k.arena;
-  const small = k.variant.iommufd?.compat === true && a.i32[container + CONTAINER.v2] === 0;
-  const domains = a.i32[container + CONTAINER.domains] as number;
+  const small = k.variant.iommufd?.compat === true && a.get(container, CONTAINER.v2) === 0;
+  const domains = a.get(container, CONTAINER.domains);
   for (const span of spans(a, object, from, to)) {
     if (!small && span.runPages % 512 === 0) {
       const err = yield* iommuMap(k, domains, iovaPage + span.from - from, span.to - span.from);
@@ -210,11 +209,11 @@ function spans(a: Arena, object: Ref, from: number, to: number): Span[] {
   let run = index.atOrBefore(root, from);
   if (run === 0) run = index.atOrAfter(root, from);
   for (; run !== 0; run = index.next(root, run)) {
-    const start = a.f64[(run + CHUNK.startPage) >> 1] as number;
+    const start = a.get(run, CHUNK.startPage);
     if (start >= to) break;
-    const end = start + (a.f64[(run + CHUNK.pages) >> 1] as number);
+    const end = start + a.get(run, CHUNK.pages);
     if (end <= from) continue;
-    out.push({ from: Math.max(from, start), to: Math.min(to, end), runPages: a.i32[run + CHUNK.runPages] as number });
+    out.push({ from: Math.max(from, start), to: Math.min(to, end), runPages: a.get(run, CHUNK.runPages) });
   }
   return out;
 }
@@ -222,7 +221,7 @@ function spans(a: Arena, object: Ref, from: number, to: number): Span[] {
 /** The parts of an area that no other area of the object has mapped. */
 function uncovered(a: Arena, object: Ref, area: Ref): [from: number, to: number][] {
   const others: [number, number][] = [];
-  for (let o = a.i32[object + PAGES.areas] as number; o !== 0; o = a.i32[o + DMA.nextArea] as number) {
+  for (let o = a.get(object, PAGES.areas); o !== 0; o = a.get(o, DMA.nextArea)) {
     if (o !== area) others.push([startOf(a, o), endOf(a, o)]);
   }
   others.sort(([x], [y]) => x - y);
@@ -258,14 +257,14 @@ function* unpin(
       if (unmap && k.at(S.IotlbSync, 0)) yield;
       if (k.atMany(S.PutPage, 0, pages)) yield;
       const run = index.atOrBefore(object + PAGES.runs, span.from);
-      const start = a.f64[(run + CHUNK.startPage) >> 1] as number;
-      const end = start + (a.f64[(run + CHUNK.pages) >> 1] as number);
+      const start = a.get(run, CHUNK.startPage);
+      const end = start + a.get(run, CHUNK.pages);
       index.remove(object + PAGES.runs, run);
       a.free('chunk', run);
       if (start < span.from) addRun(a, object, start, span.from - start, span.runPages);
       if (end > span.to) addRun(a, object, span.to, end - span.to, span.runPages);
       put += pages;
-      a.f64[(object + PAGES.npinned) >> 1] = npinned(a, object) - pages;
+      a.set(object, PAGES.npinned, npinned(a, object) - pages);
       k.count(C.pages_unpinned, pages);
       k.oracle.iommufdPinned(mmOf(a, object), ...expense(a, object), -pages);
     }
@@ -276,15 +275,15 @@ function* unpin(
 /** iopt_area_unfill_domain: out of the domain, unpinned unless another area needs the pages, and uncharged. */
 export function* unfillArea(k: Ctx, area: Ref): Path<void> {
   const a = k.arena;
-  if (a.i32[area + DMA.iommuMapped] === 0) return;
-  const object = a.i32[area + DMA.pages] as number;
+  if (a.get(area, DMA.iommuMapped) === 0) return;
+  const object = a.get(area, DMA.pages);
   yield* mutexLock(k, object, PAGES);
   for (let at = object + PAGES.areas; a.i32[at] !== 0; at = (a.i32[at] as number) + DMA.nextArea) {
     if (a.i32[at] !== area) continue;
-    a.i32[at] = a.i32[area + DMA.nextArea] as number;
+    a.i32[at] = a.get(area, DMA.nextArea);
     break;
   }
-  a.i32[area + DMA.iommuMapped] = 0;
+  a.set(area, DMA.iommuMapped, 0);
   const mm = mmOf(a, object);
   const inLockedVm = modeOf(a, object) === AccountMode.Mm;
   const parts = uncovered(a, object, area);

@@ -56,7 +56,7 @@ export function* iommufdMap(k: Ctx, container: Ref, args: MapArgs, file = false)
   const object = pagesNew(k, Number(args.vaddr >> 12n), pages, {
     writable: (prot & MAP_FLAG_WRITE) !== 0,
     file,
-    mode: k.arena.i32[container + CONTAINER.accountMode] === AccountMode.Mm ? AccountMode.Mm : AccountMode.User,
+    mode: k.arena.get(container, CONTAINER.accountMode) === AccountMode.Mm ? AccountMode.Mm : AccountMode.User,
   });
   const piece: Piece = { object, start: 0, pages, prot };
   const ret = yield* ioptMapPages(k, container, Number(args.iova >> 12n), [piece]);
@@ -94,13 +94,13 @@ function* ioptMapPages(k: Ctx, container: Ref, iovaPage: number, pieces: readonl
 
   let ret = 0;
   let filled = 0;
-  if ((a.i32[container + CONTAINER.domains] as number) > 0) {
+  if (a.get(container, CONTAINER.domains) > 0) {
     for (; filled < areas.length && ret === 0; filled += 1) ret = yield* fillArea(k, container, areas[filled] as Ref);
     if (ret !== 0) for (let i = 0; i < filled - 1; i += 1) yield* unfillArea(k, areas[i] as Ref);
   }
   yield* mutexLock(k, container);
   for (const area of areas) {
-    if (ret === 0) a.i32[area + DMA.busy] = 0;
+    if (ret === 0) a.set(area, DMA.busy, 0);
     else removeArea(k, container, area);
   }
   yield* unlock(k, container);
@@ -113,33 +113,33 @@ function* unlock(k: Ctx, container: Ref): Path<void> {
 
 function newArea(a: Arena, container: Ref, iovaPage: number, p: Piece): Ref {
   const area = a.alloc('dma');
-  a.f64[(area + DMA.iovaPage) >> 1] = iovaPage;
-  a.f64[(area + DMA.sizePages) >> 1] = p.pages;
-  a.f64[(area + DMA.pagesStart) >> 1] = p.start;
-  a.i32[area + DMA.pages] = p.object;
-  a.i32[area + DMA.prot] = p.prot;
-  a.i32[area + DMA.busy] = 1;
-  a.i32[area + DMA.container] = container;
+  a.set(area, DMA.iovaPage, iovaPage);
+  a.set(area, DMA.sizePages, p.pages);
+  a.set(area, DMA.pagesStart, p.start);
+  a.set(area, DMA.pages, p.object);
+  a.set(area, DMA.prot, p.prot);
+  a.set(area, DMA.busy, 1);
+  a.set(area, DMA.container, container);
   Atomics.add(a.i32, p.object + PAGES.refs, 1);
   return area;
 }
 
 function link(a: Arena, container: Ref, area: Ref): void {
   orders(a).dma.insert(container + CONTAINER.dmaRoot, area);
-  a.i32[container + CONTAINER.dmaCount] = (a.i32[container + CONTAINER.dmaCount] as number) + 1;
+  a.add(container, CONTAINER.dmaCount, 1);
 }
 
 /** Under the container's mutex: unlinks and frees an area whose pages are gone. */
 function removeArea(k: Ctx, container: Ref, area: Ref): void {
   const a = k.arena;
   orders(a).dma.remove(container + CONTAINER.dmaRoot, area);
-  a.i32[container + CONTAINER.dmaCount] = (a.i32[container + CONTAINER.dmaCount] as number) - 1;
-  pagesPut(k, a.i32[area + DMA.pages] as number);
+  a.add(container, CONTAINER.dmaCount, -1);
+  pagesPut(k, a.get(area, DMA.pages));
   a.free('dma', area);
 }
 
-const iovaOf = (a: Arena, area: Ref): number => a.f64[(area + DMA.iovaPage) >> 1] as number;
-const sizeOf = (a: Arena, area: Ref): number => a.f64[(area + DMA.sizePages) >> 1] as number;
+const iovaOf = (a: Arena, area: Ref): number => a.get(area, DMA.iovaPage);
+const sizeOf = (a: Arena, area: Ref): number => a.get(area, DMA.sizePages);
 
 /** The first area that ends after `page`. */
 function firstArea(a: Arena, container: Ref, page: number): Ref {
@@ -173,7 +173,7 @@ export function* iommufdUnmap(k: Ctx, container: Ref, args: UnmapArgs): Path<num
     end = Number((last + 1n) >> 12n);
     if (end <= start && findDma(a, container, Number(args.iova >> 12n), 1) === 0)
       return compat ? removed(args, 0) : -ENOENT;
-    if (compat && a.i32[container + CONTAINER.v2] === 0) yield* cut(k, container, [start, end]);
+    if (compat && a.get(container, CONTAINER.v2) === 0) yield* cut(k, container, [start, end]);
   }
   const first = all ? 0 : Number(args.iova >> 12n);
   const beyond = all ? LAST_PAGE : Number((args.iova + args.size + PAGE_MASK) >> 12n);
@@ -184,10 +184,10 @@ export function* iommufdUnmap(k: Ctx, container: Ref, args: UnmapArgs): Path<num
     if (k.at(S.FindDma, container)) yield;
     const area = firstArea(a, container, first);
     if (area === 0 || iovaOf(a, area) >= beyond) break;
-    if (a.i32[area + DMA.busy] === 1) ret = -EBUSY;
+    if (a.get(area, DMA.busy) === 1) ret = -EBUSY;
     else if (iovaOf(a, area) < start || iovaOf(a, area) + sizeOf(a, area) > end) ret = -ENOENT;
     if (ret !== 0) break;
-    a.i32[area + DMA.busy] = 1;
+    a.set(area, DMA.busy, 1);
     yield* unlock(k, container);
     yield* unfillArea(k, area);
     yield* mutexLock(k, container);
@@ -211,22 +211,22 @@ function* cut(k: Ctx, container: Ref, pages: readonly number[]): Path<void> {
   yield* mutexLock(k, container);
   for (const page of pages) {
     const area = findDma(a, container, page, 1);
-    if (area === 0 || iovaOf(a, area) === page || a.i32[area + DMA.busy] === 1) continue;
+    if (area === 0 || iovaOf(a, area) === page || a.get(area, DMA.busy) === 1) continue;
     const keep = page - iovaOf(a, area);
-    const object = a.i32[area + DMA.pages] as number;
+    const object = a.get(area, DMA.pages);
     const rest = newArea(a, container, page, {
       object,
-      start: (a.f64[(area + DMA.pagesStart) >> 1] as number) + keep,
+      start: a.get(area, DMA.pagesStart) + keep,
       pages: sizeOf(a, area) - keep,
-      prot: a.i32[area + DMA.prot] as number,
+      prot: a.get(area, DMA.prot),
     });
     if (k.at(S.LinkDma, container)) yield;
-    a.f64[(area + DMA.sizePages) >> 1] = keep;
-    a.i32[rest + DMA.busy] = 0;
-    a.i32[rest + DMA.iommuMapped] = a.i32[area + DMA.iommuMapped] as number;
+    a.set(area, DMA.sizePages, keep);
+    a.set(rest, DMA.busy, 0);
+    a.set(rest, DMA.iommuMapped, a.get(area, DMA.iommuMapped));
     yield* mutexLock(k, object, PAGES);
-    a.i32[rest + DMA.nextArea] = a.i32[area + DMA.nextArea] as number;
-    a.i32[area + DMA.nextArea] = rest;
+    a.set(rest, DMA.nextArea, a.get(area, DMA.nextArea));
+    a.set(area, DMA.nextArea, rest);
     yield* mutexUnlock(k, object, PAGES);
     link(a, container, rest);
   }
@@ -254,17 +254,17 @@ export function* iommufdCopy(
   const end = m.fromPage + m.pages;
   for (let page = m.fromPage; page < end;) {
     const area = findDma(a, m.from, page, 1);
-    if (area === 0 || a.i32[area + DMA.busy] === 1) break;
+    if (area === 0 || a.get(area, DMA.busy) === 1) break;
     const skipped = page - iovaOf(a, area);
     const pages = Math.min(end - page, sizeOf(a, area) - skipped);
-    const object = a.i32[area + DMA.pages] as number;
+    const object = a.get(area, DMA.pages);
     Atomics.add(a.i32, object + PAGES.refs, 1);
-    pieces.push({ object, start: (a.f64[(area + DMA.pagesStart) >> 1] as number) + skipped, pages, prot: m.prot });
+    pieces.push({ object, start: a.get(area, DMA.pagesStart) + skipped, pages, prot: m.prot });
     page += pages;
   }
   yield* unlock(k, m.from);
   const found = pieces.reduce((n, p) => n + p.pages, 0);
-  const writes = (m.prot & MAP_FLAG_WRITE) !== 0 && pieces.some((p) => a.i32[p.object + PAGES.writable] === 0);
+  const writes = (m.prot & MAP_FLAG_WRITE) !== 0 && pieces.some((p) => a.get(p.object, PAGES.writable) === 0);
   let ret = found < m.pages || m.pages === 0 ? -ENOENT : writes ? -EPERM : 0;
   if (ret === 0) ret = yield* ioptMapPages(k, m.to, m.toPage, pieces);
   for (const { object } of pieces) pagesPut(k, object);
@@ -277,7 +277,7 @@ export function* iommufdCopy(
  */
 export function* iommufdAddDomain(k: Ctx, container: Ref): Path<number> {
   const a = k.arena;
-  if (a.i32[container + CONTAINER.domains] !== 1) return 0;
+  if (a.get(container, CONTAINER.domains) !== 1) return 0;
   const index = orders(a).dma;
   const root = container + CONTAINER.dmaRoot;
   const done: Ref[] = [];
@@ -312,9 +312,9 @@ export function* iommufdRelease(k: Ctx, container: Ref): Path<void> {
 export function* iommufdSetRlimitMode(k: Ctx, container: Ref, value: number, capSysResource: boolean): Path<number> {
   if (k.at(S.Capable, k.current)) yield;
   if (!capSysResource) return -EPERM;
-  if ((k.arena.i32[container + CONTAINER.dmaCount] as number) > 0) return -EBUSY;
+  if (k.arena.get(container, CONTAINER.dmaCount) > 0) return -EBUSY;
   if (value !== 0 && value !== 1) return -EINVAL;
-  k.arena.i32[container + CONTAINER.accountMode] = value === 1 ? AccountMode.Mm : AccountMode.User;
+  k.arena.set(container, CONTAINER.accountMode, value === 1 ? AccountMode.Mm : AccountMode.User);
   return 0;
 }
 
@@ -327,7 +327,7 @@ export function* iommufdChangeProcess(k: Ctx): Path<number> {
   const files = filesOf(a, k.current);
   const containers: Ref[] = [];
   for (let i = 0; i < FILES_MAX; i += 1) {
-    const container = a.i32[files + FILES.container0 + i] as number;
+    const container = a.get(files, FILES.container0 + i);
     if (container !== 0) containers.push(container);
   }
   const objects = new Set<Ref>();
@@ -335,10 +335,10 @@ export function* iommufdChangeProcess(k: Ctx): Path<number> {
   const root = (c: Ref): Ref => c + CONTAINER.dmaRoot;
   for (const c of containers) {
     for (let area = orders(a).dma.first(root(c)); area !== 0; area = orders(a).dma.next(root(c), area)) {
-      objects.add(a.i32[area + DMA.pages] as number);
+      objects.add(a.get(area, DMA.pages));
     }
   }
-  const ret = [...objects].some((o) => a.i32[o + PAGES.file] === 0) ? -EINVAL : yield* changeOwners(k, [...objects]);
+  const ret = [...objects].some((o) => a.get(o, PAGES.file) === 0) ? -EINVAL : yield* changeOwners(k, [...objects]);
   for (const container of containers.toReversed()) yield* unlock(k, container);
   return ret;
 }

@@ -63,7 +63,7 @@ function* mapLocked(k: Ctx, container: Ref, m: Checked): Path<number> {
   const existing = wraps ? 0 : findDma(a, container, m.iovaPage, m.pages);
   if (m.setVaddr) return yield* updateVaddr(k, container, existing, m);
   if (existing !== 0) return -EEXIST;
-  if (v.entryLimit && a.i32[container + CONTAINER.dmaAvail] === 0) {
+  if (v.entryLimit && a.get(container, CONTAINER.dmaAvail) === 0) {
     k.count(C.entry_limit_refusals, 1);
     return -ENOSPC;
   }
@@ -76,9 +76,9 @@ function* mapLocked(k: Ctx, container: Ref, m: Checked): Path<number> {
   linkDma(a, container, dma);
 
   const owner = taskMm(a, k.current);
-  if (a.i32[container + CONTAINER.domains] === 0) {
+  if (a.get(container, CONTAINER.domains) === 0) {
     // mdev only: nothing is pinned until a driver asks for it.
-    a.f64[(dma + DMA.sizePages) >> 1] = m.pages;
+    a.set(dma, DMA.sizePages, m.pages);
     setLedgerMm(a, 'dma', dma, owner);
     return 0;
   }
@@ -88,7 +88,7 @@ function* mapLocked(k: Ctx, container: Ref, m: Checked): Path<number> {
   const bypass = hasCapIpcLock(a, k.current);
   const began = owner === 0 ? 0 : k.oracle.begin(owner, m.pages, bypass ? NO_LIMIT : limit);
   const ret = yield* pinMapDma(k, container, dma, m.pages);
-  const held = ret === 0 ? (a.f64[(dma + DMA.ledgerPinned) >> 1] as number) : 0;
+  const held = ret === 0 ? a.get(dma, DMA.ledgerPinned) : 0;
   if (ret !== 0) yield* removeDma(k, container, dma);
   if (owner !== 0) {
     const changed = memlockChanges(a, k.current) !== changes;
@@ -109,8 +109,8 @@ export function* pinMapDma(k: Ctx, container: Ref, dma: Ref, pages: number): Pat
 export function* startPin(k: Ctx, dma: Ref, pages: number): Path<PinCall> {
   const a = k.arena;
   const call = pinCallFor(k, dma);
-  call.iovaPage = a.f64[(dma + DMA.iovaPage) >> 1] as number;
-  call.vaddrPage = a.f64[(dma + DMA.vaddrPage) >> 1] as number;
+  call.iovaPage = a.get(dma, DMA.iovaPage);
+  call.vaddrPage = a.get(dma, DMA.vaddrPage);
   call.remaining = pages;
   // Sampled once per ioctl; variants that sample per chunk do so themselves.
   if (k.at(S.Rlimit, k.current)) yield;
@@ -149,7 +149,7 @@ function* pinLoop(k: Ctx, container: Ref, call: PinCall): Path<number> {
       n = yield* k.variant.pinPages(k, call);
     }
     if (n <= 0) return n;
-    const err = yield* iommuMap(k, a.i32[container + CONTAINER.domains] as number, call.iovaPage, n);
+    const err = yield* iommuMap(k, a.get(container, CONTAINER.domains), call.iovaPage, n);
     if (err !== 0) {
       // This chunk is unpinned with accounting; the rest is the caller's to unwind.
       if (k.atMany(S.PutPage, 0, n)) yield;
@@ -157,13 +157,13 @@ function* pinLoop(k: Ctx, container: Ref, call: PinCall): Path<number> {
       return err;
     }
     recordChunk(a, call, n);
-    a.f64[(dma + DMA.sizePages) >> 1] = (a.f64[(dma + DMA.sizePages) >> 1] as number) + n;
+    a.add(dma, DMA.sizePages, n);
     if (!call.reserved) k.count(C.pages_pinned, n);
     call.remaining -= n;
     call.iovaPage += n;
     call.vaddrPage += n;
   }
-  a.i32[dma + DMA.iommuMapped] = 1;
+  a.set(dma, DMA.iommuMapped, 1);
   return 0;
 }
 

@@ -33,8 +33,7 @@ export function* addMlocked(k: Ctx, mm: Ref, pages: number): Path<void> {
   if (k.at(k.variant.lockFree ? S.LockedVmAtomic : S.LockedVmWrite, mm)) yield;
   if (k.variant.lockFree) addLockedVmAtomic(k.arena, mm, pages);
   else addLockedVm(k.arena, mm, pages);
-  const at = (mm + MM.mlockedPages) >> 1;
-  k.arena.u64[at] = (k.arena.u64[at] as bigint) + BigInt(pages);
+  k.arena.addU64(mm, MM.mlockedPages, BigInt(pages));
   if (pages < 0) k.oracle.decremented(mm);
 }
 

@@ -25,7 +25,7 @@ export class KernelBug extends Error {
 export function* notifyUnmap(k: Ctx, container: Ref, dma: Ref, attempt: number): Path<void> {
   const a = k.arena;
   const pages: number[] = [];
-  if (a.i32[container + CONTAINER.notifier] === MdevDriver.Unpins) pinnedPages(a, dma, pages);
+  if (a.get(container, CONTAINER.notifier) === MdevDriver.Unpins) pinnedPages(a, dma, pages);
   yield* mutexUnlock(k, container);
   // With the lock let go, so that the other actors of the dead machine can end.
   if (attempt > RETRIES_MAX) throw new KernelBug('an mdev driver did not unpin after ten notifications');

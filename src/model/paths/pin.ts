@@ -187,7 +187,7 @@ export function* vfioPinPagesRemotePerPage(k: Ctx, call: PinCall, loop: PerPageL
 export function* vfioPinPagesRemoteBatched(k: Ctx, call: PinCall, byRun: boolean): Path<number> {
   call.mm = taskMm(k.arena, k.current);
   if (call.mm === 0) return -ENODEV;
-  call.lockCap = k.arena.i32[call.dma + DMA.lockCap] === 1;
+  call.lockCap = k.arena.get(call.dma, DMA.lockCap) === 1;
   call.counted = 0;
   const batch = call.batch;
   if (batch === null) throw new Error('a batched pin loop needs a batch');
@@ -278,7 +278,7 @@ export function isLocal(k: Ctx, mm: Ref): boolean {
 }
 
 export function pinCallFor(k: Ctx, dma: Ref): PinCall {
-  const call = newPinCall(dma, k.arena.i32[dma + DMA.prot] as number);
+  const call = newPinCall(dma, k.arena.get(dma, DMA.prot));
   call.mm = taskMm(k.arena, k.current);
   return call;
 }

@@ -20,11 +20,11 @@ export function processNew(
   p: { readonly mm: Ref; readonly files: Ref; readonly memlockBytes: bigint; readonly capIpcLock: boolean },
 ): Ref {
   const process = a.alloc('process');
-  a.u64[(process + PROCESS.memlockBytes) >> 1] = p.memlockBytes;
-  a.i32[process + PROCESS.files] = p.files;
-  a.i32[process + PROCESS.threads] = 1;
+  a.setU64(process, PROCESS.memlockBytes, p.memlockBytes);
+  a.set(process, PROCESS.files, p.files);
+  a.set(process, PROCESS.threads, 1);
   const leader = taskNew(a, { process, mm: p.mm, leader: 0, capIpcLock: p.capIpcLock });
-  a.i32[process + PROCESS.leader] = leader;
+  a.set(process, PROCESS.leader, leader);
   Atomics.add(a.i32, p.mm + MM.liveTasks, 1);
   return leader;
 }
@@ -41,8 +41,8 @@ export function* fork(k: Ctx, shareMm: boolean): Path<Ref> {
     mmget(a, mm);
   } else {
     const parent = mm;
-    mm = mmNew(a, a.i32[parent + MM.guest] as number);
-    a.i32[mm + MM.user] = a.i32[parent + MM.user] as number;
+    mm = mmNew(a, a.get(parent, MM.guest));
+    a.set(mm, MM.user, a.get(parent, MM.user));
     if ((yield* downWriteKillable(k, parent)) !== 0) {
       mmDropUser(k, mm);
       return -EINTR;
@@ -63,13 +63,13 @@ export function* fork(k: Ctx, shareMm: boolean): Path<Ref> {
 
 /** pthread_create: address space, descriptors and limit are shared, capabilities are the thread's own. */
 export function cloneThread(a: Arena, current: Ref): Ref {
-  const process = a.i32[current + TASK.process] as number;
+  const process = a.get(current, TASK.process);
   const mm = taskMm(a, current);
   mmget(a, mm);
   Atomics.add(a.i32, mm + MM.liveTasks, 1);
   Atomics.add(a.i32, process + PROCESS.threads, 1);
   Atomics.add(a.i32, filesOf(a, current) + FILES.users, 1);
-  const leader = a.i32[process + PROCESS.leader] as number;
+  const leader = a.get(process, PROCESS.leader);
   return taskNew(a, { process, mm, leader, capIpcLock: hasCapIpcLock(a, current) });
 }
 
@@ -80,13 +80,13 @@ export function cloneThread(a: Arena, current: Ref): Ref {
 export function* exec(k: Ctx): Path<number> {
   const a = k.arena;
   const task = k.current;
-  const process = a.i32[task + TASK.process] as number;
+  const process = a.get(task, TASK.process);
   const old = taskMm(a, task);
-  const mm = mmNew(a, a.i32[old + MM.guest] as number);
-  a.i32[mm + MM.user] = a.i32[old + MM.user] as number;
-  const leader = a.i32[process + PROCESS.leader] as number;
-  a.i32[process + PROCESS.leader] = task;
-  a.i32[task + TASK.groupLeader] = task;
+  const mm = mmNew(a, a.get(old, MM.guest));
+  a.set(mm, MM.user, a.get(old, MM.user));
+  const leader = a.get(process, PROCESS.leader);
+  a.set(process, PROCESS.leader, task);
+  a.set(task, TASK.groupLeader, task);
   if (leader !== task) putTask(a, leader);
   // For read: a core dump of the old address space must not be under way.
   yield* downRead(k, old);

@@ -13,12 +13,12 @@ import { wakeVaddrWaiters } from './vaddr.ts';
 export function* vfioIommuRelease(k: Ctx, container: Ref): Path<void> {
   const a = k.arena;
   if (k.at(S.Release, container)) yield;
-  a.i32[container + CONTAINER.externalGroups] = 0;
-  a.i32[container + CONTAINER.notifier] = MdevDriver.None;
+  a.set(container, CONTAINER.externalGroups, 0);
+  a.set(container, CONTAINER.notifier, MdevDriver.None);
   if (k.variant.release) yield* k.variant.release(k, container);
   yield* removeAll(k, container);
-  a.i32[container + CONTAINER.domains] = 0;
-  a.i32[container + CONTAINER.released] = 1;
+  a.set(container, CONTAINER.domains, 0);
+  a.set(container, CONTAINER.released, 1);
   wakeVaddrWaiters(k, container);
   k.oracle.released(container);
 }

@@ -8,7 +8,6 @@
  * test/model/repeat.test.ts proves both forms equal.
  */
 import { GupEntry } from '../address-space/gup-runs.ts';
-import type { Ref } from '../arena.ts';
 import type { ChunkLoop, ChunkUnit, Unit } from '../chunk-loop.ts';
 import { C, type Ctx, LockKind } from '../env.ts';
 import { CHUNK, CONTAINER, DMA } from '../layout.ts';
@@ -56,7 +55,7 @@ export class Repeater {
     this.#unitEnd = -1;
     // What a reserve of pages holds back is not the same from chunk to chunk.
     if (k.variant.reservePages > 0) return 0;
-    if (call.mm === 0 || (k.aheadNs() <= 0 && !k.exclusive) || k.arena.i32[call.dma + DMA.vpfnCount] !== 0) return 0;
+    if (call.mm === 0 || (k.aheadNs() <= 0 && !k.exclusive) || k.arena.get(call.dma, DMA.vpfnCount) !== 0) return 0;
     // A batched kernel refills before it sees that a chunk is over, so its unit begins with a fresh batch.
     const { batch } = call;
     if (batch !== null && (batch.runs.length === 0 || batch.next > 0 || batch.used > 0)) return 0;
@@ -257,19 +256,19 @@ function pinned(k: Ctx, call: PinCall, pages: number, chunkPages: number): void 
 function advance(k: Ctx, call: PinCall, pages: number, chunkPages: number): void {
   const a = k.arena;
   const { dma } = call;
-  plus(a.f64, dma + DMA.sizePages, pages);
+  a.add(dma, DMA.sizePages, pages);
   recordPinned(a, dma, call.mm, pages);
-  if (k.variant.recordsMm) plus(a.f64, dma + DMA.lockedVm, pages);
+  if (k.variant.recordsMm) a.add(dma, DMA.lockedVm, pages);
   const index = orders(a).chunk;
   const last = index.atOrBefore(dma + DMA.chunks, call.iovaPage);
-  if (last !== 0 && a.i32[last + CHUNK.counted] === 1 && a.i32[last + CHUNK.runPages] === chunkPages) {
-    plus(a.f64, last + CHUNK.pages, pages);
+  if (last !== 0 && a.get(last, CHUNK.counted) === 1 && a.get(last, CHUNK.runPages) === chunkPages) {
+    a.add(last, CHUNK.pages, pages);
   } else {
     const chunk = a.alloc('chunk');
-    a.f64[(chunk + CHUNK.startPage) >> 1] = call.iovaPage;
-    a.f64[(chunk + CHUNK.pages) >> 1] = pages;
-    a.i32[chunk + CHUNK.runPages] = chunkPages;
-    a.i32[chunk + CHUNK.counted] = 1;
+    a.set(chunk, CHUNK.startPage, call.iovaPage);
+    a.set(chunk, CHUNK.pages, pages);
+    a.set(chunk, CHUNK.runPages, chunkPages);
+    a.set(chunk, CHUNK.counted, 1);
     index.insert(dma + DMA.chunks, chunk);
   }
   call.remaining -= pages;
@@ -280,8 +279,4 @@ function advance(k: Ctx, call: PinCall, pages: number, chunkPages: number): void
 /** How many times `pages` fit under the limit on top of `lockedVmPages`. */
 function fitting(lockedVmPages: bigint, pages: number, limitPages: bigint): number {
   return limitPages > lockedVmPages ? Number((limitPages - lockedVmPages) / BigInt(pages)) : 0;
-}
-
-function plus(f64: Float64Array, field: Ref, by: number): void {
-  f64[field >> 1] = (f64[field >> 1] as number) + by;
 }

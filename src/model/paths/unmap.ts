@@ -47,7 +47,7 @@ function* unmapLocked(k: Ctx, container: Ref, args: UnmapArgs): Path<number> {
   const v = k.variant;
   const all = (args.flags & UNMAP_FLAG_ALL) !== 0;
   const invalidate = (args.flags & UNMAP_FLAG_VADDR) !== 0;
-  if (invalidate && v.invalidVaddr === 'busy' && a.i32[container + CONTAINER.externalGroups] !== 0) return -EBUSY;
+  if (invalidate && v.invalidVaddr === 'busy' && a.get(container, CONTAINER.externalGroups) !== 0) return -EBUSY;
   if ((args.iova & PAGE_MASK) !== 0n) return -EINVAL;
   let pages: number;
   if (all) {
@@ -64,10 +64,10 @@ function* unmapLocked(k: Ctx, container: Ref, args: UnmapArgs): Path<number> {
   // cut at the start of the request is made all the same.
   const nothing = !all && end === LAST_PAGE && !v.overflowErrors;
 
-  if (a.i32[container + CONTAINER.v2] === 1 && !all) {
+  if (a.get(container, CONTAINER.v2) === 1 && !all) {
     if (k.at(S.FindDma, container)) yield;
     const first = findDma(a, container, start, 1);
-    if (first !== 0 && (a.f64[(first + DMA.iovaPage) >> 1] as number) !== start) return -EINVAL;
+    if (first !== 0 && a.get(first, DMA.iovaPage) !== start) return -EINVAL;
     const last = findDma(a, container, end - 1, 1);
     if (last !== 0 && endPage(a, last) !== end) return -EINVAL;
   }
@@ -79,7 +79,7 @@ function* unmapLocked(k: Ctx, container: Ref, args: UnmapArgs): Path<number> {
 }
 
 function endPage(a: Arena, dma: Ref): number {
-  return (a.f64[(dma + DMA.iovaPage) >> 1] as number) + (a.f64[(dma + DMA.sizePages) >> 1] as number);
+  return a.get(dma, DMA.iovaPage) + a.get(dma, DMA.sizePages);
 }
 
 interface Range {
@@ -99,15 +99,15 @@ function* removeRange(k: Ctx, container: Ref, args: UnmapArgs, r: Range): Path<n
   let retries = 0;
   const invalidated: Ref[] = [];
   while (dma !== 0) {
-    const iovaPage = a.f64[(dma + DMA.iovaPage) >> 1] as number;
+    const iovaPage = a.get(dma, DMA.iovaPage);
     if (iovaPage >= r.end) break;
     // v1: a request that begins inside a mapping ends here, with what has been removed so far.
-    if (a.i32[container + CONTAINER.v2] === 0 && !r.all && r.start > iovaPage) break;
+    if (a.get(container, CONTAINER.v2) === 0 && !r.all && r.start > iovaPage) break;
     if (k.variant.foreignUnmap === 'stops') {
-      const task = a.i32[dma + DMA.task] as number;
+      const task = a.get(dma, DMA.task);
       if (Atomics.load(a.i32, task + TASK.mm) !== taskMm(a, k.current)) break;
     }
-    const size = a.f64[(dma + DMA.sizePages) >> 1] as number;
+    const size = a.get(dma, DMA.sizePages);
     if (r.invalidate) {
       const err = invalidateVaddr(a, container, dma, invalidated);
       if (err !== 0) return err;
@@ -115,7 +115,7 @@ function* removeRange(k: Ctx, container: Ref, args: UnmapArgs, r: Range): Path<n
       dma = index.next(root, dma);
       continue;
     }
-    if (a.i32[dma + DMA.vpfnCount] !== 0) {
+    if (a.get(dma, DMA.vpfnCount) !== 0) {
       yield* notifyUnmap(k, container, dma, (retries += 1));
       dma = firstOverlap(a, container, r.start);
       continue;
@@ -145,18 +145,18 @@ export function* removeDma(k: Ctx, container: Ref, dma: Ref): Path<void> {
   yield* unmapUnpin(k, container, dma, true);
   if (k.at(S.UnlinkDma, container)) yield;
   orders(a).dma.remove(container + CONTAINER.dmaRoot, dma);
-  a.i32[container + CONTAINER.dmaCount] = (a.i32[container + CONTAINER.dmaCount] as number) - 1;
-  if (a.i32[dma + DMA.vaddrInvalid] === 1) {
-    a.i32[container + CONTAINER.vaddrInvalid] = (a.i32[container + CONTAINER.vaddrInvalid] as number) - 1;
+  a.add(container, CONTAINER.dmaCount, -1);
+  if (a.get(dma, DMA.vaddrInvalid) === 1) {
+    a.add(container, CONTAINER.vaddrInvalid, -1);
     wakeVaddrWaiters(k, container);
   }
   if (k.at(S.Kfree, 0)) yield;
-  if (k.variant.recordsTask !== 'none') putTask(a, a.i32[dma + DMA.task] as number);
-  if (k.variant.recordsMm) mmdrop(a, a.i32[dma + DMA.mm] as number);
+  if (k.variant.recordsTask !== 'none') putTask(a, a.get(dma, DMA.task));
+  if (k.variant.recordsMm) mmdrop(a, a.get(dma, DMA.mm));
   setLedgerMm(a, 'dma', dma, 0);
   freeNodes(a, dma);
   a.free('dma', dma);
-  a.i32[container + CONTAINER.dmaAvail] = (a.i32[container + CONTAINER.dmaAvail] as number) + 1;
+  a.add(container, CONTAINER.dmaAvail, 1);
 }
 
 /**
@@ -166,19 +166,19 @@ export function* removeDma(k: Ctx, container: Ref, dma: Ref): Path<void> {
  */
 export function* unmapUnpin(k: Ctx, container: Ref, dma: Ref, account: boolean): Path<number> {
   const a = k.arena;
-  if (a.i32[container + CONTAINER.domains] === 0) return 0;
-  const ledgerMm = a.i32[dma + DMA.ledgerMm] as number;
-  const pinned = a.f64[(dma + DMA.ledgerPinned) >> 1] as number;
-  const committed = a.i32[dma + DMA.iommuMapped] === 1 ? pinned : 0;
+  if (a.get(container, CONTAINER.domains) === 0) return 0;
+  const ledgerMm = a.get(dma, DMA.ledgerMm);
+  const pinned = a.get(dma, DMA.ledgerPinned);
+  const committed = a.get(dma, DMA.iommuMapped) === 1 ? pinned : 0;
   if (committed > 0 && ledgerMm !== 0) k.oracle.beginRelease(ledgerMm, committed);
   const index = orders(a).chunk;
   const root = dma + DMA.chunks;
-  const domains = a.i32[container + CONTAINER.domains] as number;
+  const domains = a.get(container, CONTAINER.domains);
   let put = 0;
   for (let chunk = index.first(root); chunk !== 0; chunk = index.first(root)) {
-    const pages = a.f64[(chunk + CHUNK.pages) >> 1] as number;
-    const run = a.i32[chunk + CHUNK.runPages] as number;
-    const start = a.f64[(chunk + CHUNK.startPage) >> 1] as number;
+    const pages = a.get(chunk, CHUNK.pages);
+    const run = a.get(chunk, CHUNK.runPages);
+    const start = a.get(chunk, CHUNK.startPage);
     const e = run % 512 === 0 ? entries(start, pages) : { small: pages, large: 0 };
     if (e.large > 0 && k.atMany(S.IommuUnmap2M, 0, e.large * domains)) yield;
     if (e.small > 0 && k.atMany(S.IommuUnmap4K, 0, e.small * domains)) yield;
@@ -187,14 +187,14 @@ export function* unmapUnpin(k: Ctx, container: Ref, dma: Ref, account: boolean):
     const runs = k.variant.bulkUnpin ? Math.ceil(pages / run) : pages;
     if (k.atMany(S.PutPage, 0, runs)) yield;
     if (pages > runs && k.atMany(S.PutPagesBulk, 0, pages - runs)) yield;
-    if (a.i32[chunk + CHUNK.counted] === 1) put += pages;
+    if (a.get(chunk, CHUNK.counted) === 1) put += pages;
     index.remove(root, chunk);
     a.free('chunk', chunk);
   }
   k.count(C.pages_unpinned, put);
-  a.f64[(dma + DMA.ledgerPinned) >> 1] = 0;
+  a.set(dma, DMA.ledgerPinned, 0);
   putPages(a, container, put);
-  a.i32[dma + DMA.iommuMapped] = 0;
+  a.set(dma, DMA.iommuMapped, 0);
   if (account) yield* k.variant.acctDma(k, dma, -put);
   if (committed > 0 && ledgerMm !== 0) k.oracle.endRelease(ledgerMm, committed);
   return put;

@@ -21,12 +21,12 @@ import { recordIdentity } from './dma.ts';
  */
 export function invalidateVaddr(a: Arena, container: Ref, dma: Ref, done: Ref[]): number {
   const count = container + CONTAINER.vaddrInvalid;
-  if (a.i32[dma + DMA.vaddrInvalid] === 1) {
-    for (const d of done) a.i32[d + DMA.vaddrInvalid] = 0;
+  if (a.get(dma, DMA.vaddrInvalid) === 1) {
+    for (const d of done) a.set(d, DMA.vaddrInvalid, 0);
     a.i32[count] = (a.i32[count] as number) - done.length;
     return -EINVAL;
   }
-  a.i32[dma + DMA.vaddrInvalid] = 1;
+  a.set(dma, DMA.vaddrInvalid, 1);
   a.i32[count] = (a.i32[count] as number) + 1;
   done.push(dma);
   return 0;
@@ -42,9 +42,9 @@ export function* updateVaddr(
   const a = k.arena;
   if (dma === 0) return -ENOENT;
   if (
-    a.i32[dma + DMA.vaddrInvalid] !== 1 ||
-    a.f64[(dma + DMA.iovaPage) >> 1] !== m.iovaPage ||
-    a.f64[(dma + DMA.sizePages) >> 1] !== m.pages
+    a.get(dma, DMA.vaddrInvalid) !== 1 ||
+    a.get(dma, DMA.iovaPage) !== m.iovaPage ||
+    a.get(dma, DMA.sizePages) !== m.pages
   ) {
     return -EINVAL;
   }
@@ -53,16 +53,16 @@ export function* updateVaddr(
     if (err !== 0) return err;
   } else {
     // The charge stays where it was; the ledger knows whose the pages are now.
-    const old = a.i32[dma + DMA.ledgerMm] as number;
+    const old = a.get(dma, DMA.ledgerMm);
     const mm = taskMm(a, k.current);
     if (old !== 0 && old !== mm) {
-      k.oracle.move(old, mm, a.f64[(dma + DMA.ledgerPinned) >> 1] as number);
+      k.oracle.move(old, mm, a.get(dma, DMA.ledgerPinned));
       setLedgerMm(a, 'dma', dma, mm);
     }
   }
-  a.f64[(dma + DMA.vaddrPage) >> 1] = m.vaddrPage;
-  a.i32[dma + DMA.vaddrInvalid] = 0;
-  a.i32[container + CONTAINER.vaddrInvalid] = (a.i32[container + CONTAINER.vaddrInvalid] as number) - 1;
+  a.set(dma, DMA.vaddrPage, m.vaddrPage);
+  a.set(dma, DMA.vaddrInvalid, 0);
+  a.add(container, CONTAINER.vaddrInvalid, -1);
   wakeVaddrWaiters(k, container);
   return 0;
 }
@@ -74,9 +74,9 @@ export function* updateVaddr(
 function* changeDmaOwner(k: Ctx, dma: Ref): Path<number> {
   const a = k.arena;
   const mm = taskMm(a, k.current);
-  const old = a.i32[dma + DMA.mm] as number;
+  const old = a.get(dma, DMA.mm);
   if (mm === old) return 0;
-  const pages = a.f64[(dma + DMA.lockedVm) >> 1] as number;
+  const pages = a.get(dma, DMA.lockedVm);
   if (k.at(S.Capable, k.current)) yield;
   const cap = hasCapIpcLock(a, k.current);
   const limit = memlockPages(a, k.current);
@@ -93,7 +93,7 @@ function* changeDmaOwner(k: Ctx, dma: Ref): Path<number> {
   k.oracle.end(mm, pages, 0, limit, cap);
   k.oracle.move(old, mm, pages);
   setLedgerMm(a, 'dma', dma, mm);
-  putTask(a, a.i32[dma + DMA.task] as number);
+  putTask(a, a.get(dma, DMA.task));
   mmgrab(a, mm);
   mmdrop(a, old);
   recordIdentity(k, dma);
@@ -138,7 +138,7 @@ export function* waitForVaddr(k: Ctx, container: Ref): Path<number> {
   }
   k.unblock(LockKind.Container);
   yield* mutexLock(k, container);
-  return a.i32[container + CONTAINER.released] === 1 ? -EFAULT : 0;
+  return a.get(container, CONTAINER.released) === 1 ? -EFAULT : 0;
 }
 
 /** wake_up_all of them. */

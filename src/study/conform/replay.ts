@@ -194,7 +194,7 @@ class Machine {
   #addProcess(name: string, leader: Ref): void {
     const process: Process = {
       name,
-      process: this.#arena.i32[leader + TASK.process] as number,
+      process: this.#arena.get(leader, TASK.process),
       threads: [],
     };
     this.#processes.push(process);
@@ -285,7 +285,7 @@ class Machine {
         return OK;
       }
       case 'drop_cap':
-        a.i32[thread.task + TASK.capIpcLock] = 0;
+        a.set(thread.task, TASK.capIpcLock, 0);
         return OK;
       case 'close': {
         const files = filesOf(a, thread.task);
@@ -362,13 +362,13 @@ class Machine {
   #open(thread: Thread, index: number, iommu: 'type1' | 'type1v2'): number {
     const a = this.#arena;
     const files = filesOf(a, thread.task);
-    const group = (of: Ref): number => a.i32[of + FILES.group0 + index] as number;
-    if (a.i32[files + FILES.container0 + index] !== 0 || group(files) !== 0) return -EALREADY;
+    const group = (of: Ref): number => a.get(of, FILES.group0 + index);
+    if (a.get(files, FILES.container0 + index) !== 0 || group(files) !== 0) return -EALREADY;
     // A group is opened once; descriptors inherited from that opening keep it busy.
-    if (this.#processes.some((p) => group(a.i32[p.process + PROCESS.files] as number) !== 0)) return -EBUSY;
+    if (this.#processes.some((p) => group(a.get(p.process, PROCESS.files)) !== 0)) return -EBUSY;
     // So do mappings of its device.
     const keepsBusy = ({ file }: Segment): boolean =>
-      file !== 0 && a.i32[(a.i32[file + GROUP.container] as number) + CONTAINER.index] === index;
+      file !== 0 && a.get(a.get(file, GROUP.container), CONTAINER.index) === index;
     for (const { threads } of this.#processes) {
       const task = threads[0]?.task ?? 0;
       if (this.#direct.as(task).addressSpace.segments(taskMm(a, task)).some(keepsBusy)) return -EBUSY;
@@ -382,9 +382,9 @@ class Machine {
     const a = this.#arena;
     const acting = this.#threads.get(actor)?.process;
     for (const p of acting === undefined ? this.#processes : [acting, ...this.#processes]) {
-      const container = a.i32[(a.i32[p.process + PROCESS.files] as number) + FILES.container0 + index] as number;
-      if (container !== 0 && a.i32[container + CONTAINER.released] === 0) {
-        return a.i32[container + CONTAINER.dmaAvail] as number;
+      const container = a.get(a.get(p.process, PROCESS.files), FILES.container0 + index);
+      if (container !== 0 && a.get(container, CONTAINER.released) === 0) {
+        return a.get(container, CONTAINER.dmaAvail);
       }
     }
     return null;
