@@ -1,9 +1,9 @@
 /**
- * Trylock and account: chunks per second through the whole MAP_DMA path of the model on the wall driver, beside a bare loop
- * of the same atomic operations on the same kind of words: one thread, two threads with an address space each, and two
- * threads in one address space. There the bare loop just counts its failed trylocks, while the model hands each to a
- * work item that is applied under the write lock. In turns within one run, best of the rounds.
- * Writes bench/results/account.json.
+ * Trylock and account: chunks per second through the whole MAP_DMA path of the model on the wall driver, beside a bare
+ * loop of the same atomic operations on the same kind of words: one thread, two threads with an address space each, and
+ * two threads in one address space. There the bare loop just counts its failed trylocks, while the model hands each to
+ * a work item that is applied under the write lock. In turns within one run, best of the rounds. Writes
+ * bench/results/account.json.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';

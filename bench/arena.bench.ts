@@ -1,6 +1,6 @@
 /**
- * How many guests an arena holds: 10 000 guests with 100 mappings each, built and mapped through the model's own paths, and
- * what they cost in memory. Writes bench/results/arena.json.
+ * How many guests an arena holds: 10 000 guests with 100 mappings each, built and mapped through the model's own paths,
+ * and what they cost in memory. Writes bench/results/arena.json.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';

@@ -1,10 +1,11 @@
 /**
- * 1000 guests for 60 simulated seconds on 16 hosts of 64 CPUs: time and memory of one thread, of two threads, and of two processes that
- * share the hosts. Writes bench/results/fleet.json. `node dist/bench/fleet.bench.js 10s` shortens the run.
+ * 1000 guests for 60 simulated seconds on 16 hosts of 64 CPUs: time and memory of one thread, of two threads, and of
+ * two processes that share the hosts. Writes bench/results/fleet.json. `node dist/bench/fleet.bench.js 10s` shortens
+ * the run.
  *
- * On a machine with other work two threads get twice the share of one, which makes them look better than they are; so beside the
- * ratio of the times stands what the CPU time says: the work of one thread over that of the busier of two, with the parts that
- * only one does.
+ * On a machine with other work two threads get twice the share of one, which makes them look better than they are; so
+ * beside the ratio of the times stands what the CPU time says: the work of one thread over that of the busier of two,
+ * with the parts that only one does.
  */
 import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * The report of a long run: a run directory of one hour (3600 intervals, 14 series, 10 000 guests) written by the real writer, the
- * time to make its report, the size of the file, and how long Chromium takes until every chart is drawn.
+ * The report of a long run: a run directory of one hour (3600 intervals, 14 series, 10 000 guests) written by the real
+ * writer, the time to make its report, the size of the file, and how long Chromium takes until every chart is drawn.
  *
  *     npm run build && node dist/bench/report.bench.js [intervals] [guests]
  */

@@ -39,8 +39,9 @@ const SECONDS = 60;
 const TARGET = 0.7;
 
 /**
- * Every worker sends an interval each second, at a phase of its own. Redis serves one command at a time: an interval's share of
- * its work stands for all the commands of that worker in that second. The coordinator merges one interval after another.
+ * Every worker sends an interval each second, at a phase of its own. Redis serves one command at a time: an interval's
+ * share of its work stands for all the commands of that worker in that second. The coordinator merges one interval
+ * after another.
  */
 export function simulate(workers: number, costs: Costs, seed = 1): Simulated {
   const redisLoad = workers * costs.redisCpu;

@@ -1,11 +1,12 @@
 /**
- * What a worker costs the Redis and the coordinator it shares with others: 1 to 7 worker processes against one Redis, up to 200 whose
- * messages are repeated under other names, and a model of 10, 100 and 1000 from the costs. Writes bench/results/scale.json; docs/scale.md explains it.
+ * What a worker costs the Redis and the coordinator it shares with others: 1 to 7 worker processes against one Redis,
+ * up to 200 whose messages are repeated under other names, and a model of 10, 100 and 1000 from the costs. Writes
+ * bench/results/scale.json; docs/scale.md explains it.
  *
  *   node dist/bench/scale.bench.js [workers, default 7] [seconds of each window, default 4]
  *
- * All is CPU time and counts taken from the kernel and from Redis over the same window, while every worker runs its guests: on a
- * machine with few cores workers slow one another down, but what one of them costs does not change.
+ * All is CPU time and counts taken from the kernel and from Redis over the same window, while every worker runs its
+ * guests: on a machine with few cores workers slow one another down, but what one of them costs does not change.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -27,7 +28,10 @@ const most = Number(process.argv[2] ?? 7);
 const windowMs = Number(process.argv[3] ?? 4) * 1000;
 const GUESTS_PER_WORKER = 4;
 
-/** A guest like those of scenarios/boot-storm.yaml once it has booted. D defers updates when a trylock fails, E never does. */
+/**
+ * A guest like those of scenarios/boot-storm.yaml once it has booted. D defers updates when a trylock fails, E never
+ * does.
+ */
 const scenario = (guests: number, variant: 'D' | 'E'): string => `name: scale
 variant: ${variant}
 expect: [wrap, over-penalty]
@@ -100,8 +104,8 @@ function mergeSeconds(text: string): number {
 }
 
 /**
- * `n` more workers without guests, as the coordinator sees them: what the first one said, once a second under other names. They
- * stand for machines that are not there. @returns stops them.
+ * `n` more workers without guests, as the coordinator sees them: what the first one said, once a second under other
+ * names. They stand for machines that are not there. @returns stops them.
  */
 async function echo(redis: Redis, n: number): Promise<() => void> {
   const events = await redis.xrange('{pinstorm:scale}:events', '-', '+');

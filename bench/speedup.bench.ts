@@ -1,11 +1,11 @@
 /**
- * Speed-up of two workers over one: the same guests, as fast as they go, by `pinstorm run` with one worker process and with two, of
- * one thread each, in turn. Writes bench/results/speedup.json.
+ * Speed-up of two workers over one: the same guests, as fast as they go, by `pinstorm run` with one worker process and
+ * with two, of one thread each, in turn. Writes bench/results/speedup.json.
  *
  *   node dist/bench/speedup.bench.js [rounds, default 5]
  *
- * With two cores, the coordinator, Redis and the main threads of the workers take from the second worker what it could have used: 2 is
- * out of reach, and each of them is in the figure.
+ * With two cores, the coordinator, Redis and the main threads of the workers take from the second worker what it could
+ * have used: 2 is out of reach, and each of them is in the figure.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,8 +1,9 @@
 /**
- * Explore beside SPIN (Debian packages spin and gcc) on one case, cases/over-commit.yaml, in several sizes: same verdict, states
- * and time. The Promela model (bench/spin/over-commit.pml) has one statement for each step that others can see; explore runs
- * the kernel paths whole, with allocation, look-ups, GUP and the IOMMU. SPIN keeps states and so visits each once; explore cannot
- * copy a path and executes every class of interleavings from the start. Writes bench/results/spin.json.
+ * Explore beside SPIN (Debian packages spin and gcc) on one case, cases/over-commit.yaml, in several sizes: same
+ * verdict, states and time. The Promela model (bench/spin/over-commit.pml) has one statement for each step that others
+ * can see; explore runs the kernel paths whole, with allocation, look-ups, GUP and the IOMMU. SPIN keeps states and so
+ * visits each once; explore cannot copy a path and executes every class of interleavings from the start. Writes
+ * bench/results/spin.json.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,10 +1,11 @@
 /**
- * The virtual driver under contention, beside SimPy in the same run: 16, 128 and 1024 actors over a quarter as many locks, each
- * repeating {work 15 360 ns, hold the write lock 20 ns, work 200 ns}. Here that is what `pinstorm simulate` does with guests of
- * four helper threads each that pin one buffer of scattered 4 KiB pages (workload parallel-pin, variant E): a chunk is two
- * look-ups of a page, the write section that charges it, and its entry in the IOMMU. Such a lock is busy 0.5 % of the time; a
- * second set of rows has one that is busy 60 % of it (with constant times the threads soon fall in step there too). Also the same
- * with every step an event, to show what running ahead gains. Writes bench/results/virtual.json.
+ * The virtual driver under contention, beside SimPy in the same run: 16, 128 and 1024 actors over a quarter as many
+ * locks, each repeating {work 15 360 ns, hold the write lock 20 ns, work 200 ns}. Here that is what `pinstorm simulate`
+ * does with guests of four helper threads each that pin one buffer of scattered 4 KiB pages (workload parallel-pin,
+ * variant E): a chunk is two look-ups of a page, the write section that charges it, and its entry in the IOMMU. Such a
+ * lock is busy 0.5 % of the time; a second set of rows has one that is busy 60 % of it (with constant times the threads
+ * soon fall in step there too). Also the same with every step an event, to show what running ahead gains. Writes
+ * bench/results/virtual.json.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';

@@ -1,8 +1,8 @@
 /** PromQL of the boards. Every metric a board shows is asked for through these functions, for the selected run only. */
 
 /**
- * The series of the selected run: only the info series carries its id, so the rest is picked by where it was scraped. A coordinator
- * serves the sums of its workers; their own endpoints, if scraped too, must not be added to them.
+ * The series of the selected run: only the info series carries its id, so the rest is picked by where it was scraped. A
+ * coordinator serves the sums of its workers; their own endpoints, if scraped too, must not be added to them.
  */
 export const run = (variable = 'run', offset = ''): string =>
   `pinstorm_run_info{run_id=~"$${variable}", role="coordinator"}${offset}`;

@@ -18,7 +18,10 @@ export const EXIT = {
   stopped: 105,
   /** An accounting invariant was violated and the scenario did not expect it. */
   violated: 112,
-  /** No verdict: workers were lost, the coverage is too low, a threshold was never measured, or what was found out could not be written. */
+  /**
+   * No verdict: workers were lost, the coverage is too low, a threshold was never measured, or what was found out could
+   * not be written.
+   */
   inconclusive: 113,
   /** The load generator could not keep its schedule, and a latency was to be judged. */
   saturated: 114,

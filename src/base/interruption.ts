@@ -1,6 +1,7 @@
 /**
- * Something that may end every wait of a long loop. A promise that settles only at the end of a run must not be raced against again
- * and again: each Promise.race would leave a reaction on it, and each reaction keeps the result of its race.
+ * Something that may end every wait of a long loop. A promise that settles only at the end of a run must not be raced
+ * against again and again: each Promise.race would leave a reaction on it, and each reaction keeps the result of its
+ * race.
  */
 export class Interruption {
   #error: Error | undefined;

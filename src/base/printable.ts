@@ -1,6 +1,6 @@
 /**
- * Text from files, arguments, Redis or the environment may hold characters that a terminal obeys: escapes, and marks that turn the
- * direction of writing, so that a line reads as something else than it is. None of them is printed.
+ * Text from files, arguments, Redis or the environment may hold characters that a terminal obeys: escapes, and marks
+ * that turn the direction of writing, so that a line reads as something else than it is. None of them is printed.
  */
 
 /** Also the tab and the end of a line, which are harmless but are not part of a line. */
@@ -15,8 +15,8 @@ const UNPRINTABLE =
 export const oneLine = (text: string): string => text.replace(CONTROLS, ' ');
 
 /**
- * Text of several lines with each other control character as the escape that JSON has for it, so that a JSON document stays the
- * same document. CRLF ends a line too. @param colors whether the colours of `paint` stay.
+ * Text of several lines with each other control character as the escape that JSON has for it, so that a JSON document
+ * stays the same document. CRLF ends a line too. @param colors whether the colours of `paint` stay.
  */
 export const escaped = (text: string, colors = false): string =>
   text.replace(UNPRINTABLE, (found, color: string | undefined, at: number) => {

@@ -12,13 +12,15 @@ export function median(values: readonly number[]): number {
 export interface Interval {
   readonly low: number;
   readonly high: number;
-  /** Probability that the interval covers the true median, at least what was asked for if the values are enough for it. */
+  /**
+   * Probability that the interval covers the true median, at least what was asked for if the values are enough for it.
+   */
   readonly coverage: number;
 }
 
 /**
- * A confidence interval of the median between two order statistics (binomial, exact). With fewer than six values even the
- * whole range covers less than 95 %: then it is the range, with the coverage it has.
+ * A confidence interval of the median between two order statistics (binomial, exact). With fewer than six values even
+ * the whole range covers less than 95 %: then it is the range, with the coverage it has.
  */
 export function medianInterval(values: readonly number[], coverage = 0.95): Interval {
   const sorted = values.toSorted((a, b) => a - b);
@@ -38,8 +40,9 @@ export function medianInterval(values: readonly number[], coverage = 0.95): Inte
 }
 
 /**
- * The two-sided p-value of the Mann-Whitney U test (Mann and Whitney 1947), exact also with ties: among all ways to deal the
- * pooled values out to the two samples, the share whose rank sum is at least as far from its mean as the one seen.
+ * The two-sided p-value of the Mann-Whitney U test (Mann and Whitney 1947), exact also with ties: among all ways to
+ * deal the pooled values out to the two samples, the share whose rank sum is at least as far from its mean as the one
+ * seen.
  */
 export function mannWhitney(a: readonly number[], b: readonly number[]): number {
   const n = a.length;
@@ -79,8 +82,8 @@ export function mannWhitney(a: readonly number[], b: readonly number[]): number 
 }
 
 /**
- * The knee of a rising curve that flattens: the point farthest above the chord from its first to its last point, both axes
- * scaled to 1 (Satopaa et al. 2011). Null if no point lies clearly above it. `x` must rise.
+ * The knee of a rising curve that flattens: the point farthest above the chord from its first to its last point, both
+ * axes scaled to 1 (Satopaa et al. 2011). Null if no point lies clearly above it. `x` must rise.
  */
 export function kneeOf(x: readonly number[], y: readonly number[]): number | null {
   const n = x.length;

@@ -1,7 +1,7 @@
 /**
  * Sizes, durations and rates as people write them: `4GiB`, `10us`, `1m30s`, `1000/s`. A unit is always required (except
- * for 0), because a bare number hides what it means, and only unambiguous units are taken: `64K` and `64KB` may be 64 000
- * or 65 536 bytes, so they are refused with the spelling to use instead.
+ * for 0), because a bare number hides what it means, and only unambiguous units are taken: `64K` and `64KB` may be 64
+ * 000 or 65 536 bytes, so they are refused with the spelling to use instead.
  */
 import { asBytes, asNs, asPages, PAGE_BYTES, type Bytes, type Nanoseconds, type Pages } from './units.ts';
 
@@ -107,7 +107,8 @@ function withUnits(text: string, value: number): string {
 
 /**
  * Nanoseconds of a duration such as `10us`, `1.5s` or `1m30s`; 0 needs no unit.
- * @throws UnitTextError when it has no unit or an unknown one, is negative, not whole nanoseconds, or above 2^53 ns (104 days).
+ * @throws UnitTextError when it has no unit or an unknown one, is negative, not whole nanoseconds, or above 2^53 ns
+ * (104 days).
  */
 export function parseDuration(input: string | number): Nanoseconds {
   if (input === 0 || input === '0') return asNs(0);

@@ -1,4 +1,7 @@
-/** What went wrong when something could not be written, as an error for users: one wording and one status wherever it happens. */
+/**
+ * What went wrong when something could not be written, as an error for users: one wording and one status wherever it
+ * happens.
+ */
 import { EXIT, UserError, type ExitCode } from './errors.ts';
 
 /** The medium fails: nothing is wrong with what was asked for, and what was found out is lost. */

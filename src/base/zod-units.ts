@@ -1,8 +1,8 @@
 /**
  * zod types for values with a unit, for scenario files and workload options. The input is text as people write it, the
- * output a number in base units; a fault carries its fix in `params.hint` and, when the input is no text at all, what was
- * expected in `params.expected`. Give a default as text with
- * `.prefault('64KiB')`, not `.default()`: the JSON Schema then shows it as people would write it.
+ * output a number in base units; a fault carries its fix in `params.hint` and, when the input is no text at all, what
+ * was expected in `params.expected`. Give a default as text with `.prefault('64KiB')`, not `.default()`: the JSON
+ * Schema then shows it as people would write it.
  */
 import { z } from 'zod';
 import type { Bytes, Nanoseconds, Pages } from './units.ts';

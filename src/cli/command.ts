@@ -26,7 +26,10 @@ export interface OptionSpec<T> {
   /** What stands for the value in the help, or null for a flag that takes none. */
   readonly placeholder: string | null;
   readonly help: string;
-  /** Used when neither flag nor variable is given. Leave it out when the scenario can set it: then the value is undefined. */
+  /**
+   * Used when neither flag nor variable is given. Leave it out when the scenario can set it: then the value is
+   * undefined.
+   */
   readonly default: T | undefined;
   /** The only values allowed, for completion. */
   readonly choices: readonly string[] | undefined;

@@ -4,7 +4,10 @@ import { type Cell, CONTEXTS, STRATEGIES } from '../study/contexts.ts';
 const LABEL_WIDTH = 24;
 const CELL_WIDTH = 7;
 
-/** One cell: five letters, each given or a dash (a dot where nothing was asked), or the word for a call that came to nothing. */
+/**
+ * One cell: five letters, each given or a dash (a dot where nothing was asked), or the word for a call that came to
+ * nothing.
+ */
 export function cellText(cell: Cell): string {
   switch (cell.outcome) {
     case 'ok':

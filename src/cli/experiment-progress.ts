@@ -1,4 +1,6 @@
-/** The progress line of an experiment, on a terminal only: how many of its runs are done and how long the rest may take. */
+/**
+ * The progress line of an experiment, on a terminal only: how many of its runs are done and how long the rest may take.
+ */
 import { stderr } from '../console/output.ts';
 import { duration } from '../report/format.ts';
 

@@ -146,8 +146,8 @@ const OTHER_VARIABLES = ['PINSTORM_DEBUG'];
 const FOREIGN = /^PINSTORM_(UPDATE$|PROPERTY_|(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_))/;
 
 /**
- * Says which variables look like options and are none. Only a warning: the environment may be made by others, for all commands at
- * once. Other commands are loaded only where this one does not know a name.
+ * Says which variables look like options and are none. Only a warning: the environment may be made by others, for all
+ * commands at once. Other commands are loaded only where this one does not know a name.
  */
 async function warnOfVariables(command: AnyCommand, env: Environment): Promise<void> {
   const variablesOf = (one: AnyCommand): string[] => Object.keys(one.options).map(variableName);

@@ -13,8 +13,8 @@ function membersOf(option: string, given: string): string[] {
 }
 
 /**
- * Variants and kernel versions that are to stand beside each other. @throws UserError for an unknown name, and for two names of one
- * variant, which could only come out alike.
+ * Variants and kernel versions that are to stand beside each other. @throws UserError for an unknown name, and for two
+ * names of one variant, which could only come out alike.
  */
 export function variantList(option: string, given: string): string[] {
   const names = membersOf(option, given);

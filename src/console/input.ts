@@ -1,6 +1,6 @@
 /**
- * Files that the user names: regular ones, named pipes, what the shell makes of `<(...)`, and `-` for standard input. All are read
- * to their end, up to a limit, and a signal is heard while they keep us waiting.
+ * Files that the user names: regular ones, named pipes, what the shell makes of `<(...)`, and `-` for standard input.
+ * All are read to their end, up to a limit, and a signal is heard while they keep us waiting.
  */
 import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -31,7 +31,10 @@ const SCENARIO: InputKind = {
   maxBytes: MAX_SOURCE_BYTES,
 };
 
-/** Reads and parses a scenario, a case or another YAML file. @throws UserError 104 as `readInput`; faults of the text are in it. */
+/**
+ * Reads and parses a scenario, a case or another YAML file. @throws UserError 104 as `readInput`; faults of the text
+ * are in it.
+ */
 export async function readSource(file: string, kind = SCENARIO): Promise<ParsedSource> {
   const { name, text } = await readInput(file, kind);
   return parseSource(name, text);

@@ -1,6 +1,6 @@
 /**
- * One rule for INT, TERM and HUP in every command: the first ends it in order, with a report of what there is, where the command
- * knows how; the second, or the first where it does not, ends it at once. Either way the status is 105.
+ * One rule for INT, TERM and HUP in every command: the first ends it in order, with a report of what there is, where
+ * the command knows how; the second, or the first where it does not, ends it at once. Either way the status is 105.
  */
 import { EXIT, type ExitCode, UserError } from '../base/errors.ts';
 import { StopSignal } from '../base/stop-signal.ts';

@@ -1,6 +1,6 @@
 /**
- * The one way to standard output and standard error. Nothing that a terminal obeys goes through it but our own colours; what is
- * written is written whole, however slow its reader is; and what cannot be written is known at the end.
+ * The one way to standard output and standard error. Nothing that a terminal obeys goes through it but our own colours;
+ * what is written is written whole, however slow its reader is; and what cannot be written is known at the end.
  */
 import { fstatSync, writeSync } from 'node:fs';
 import { isatty } from 'node:tty';
@@ -18,7 +18,10 @@ export interface OutputStream {
 export class Output {
   #failure: NodeJS.ErrnoException | null = null;
   readonly #stream: OutputStream;
-  /** A file or device, which Node's own stream would write to in one go: a disk that takes only a part of it goes unnoticed. */
+  /**
+   * A file or device, which Node's own stream would write to in one go: a disk that takes only a part of it goes
+   * unnoticed.
+   */
   readonly #file: number | null;
 
   constructor(stream: OutputStream, fd: number) {
@@ -96,8 +99,8 @@ export const print = (text: string): void => stdout.write(text);
 export const say = (text: string): void => stderr.write(text);
 
 /**
- * Waits until all output has arrived. A reader of standard output that has seen enough (`| head`) is no error; anything else that
- * keeps results from arriving is told and ends the command with 113. @returns the exit status.
+ * Waits until all output has arrived. A reader of standard output that has seen enough (`| head`) is no error; anything
+ * else that keeps results from arriving is told and ends the command with 113. @returns the exit status.
  */
 export async function deliver(status: number, out = stdout, err = stderr): Promise<number> {
   const failure = await out.drained();

@@ -41,8 +41,8 @@ export class WorkerProcesses {
       args.push('--threads', `${threads}`, '--capacity', `${capacity}`);
       const child = spawn(process.execPath, args, {
         env,
-        // A session of its own: Ctrl-C reaches only the coordinator, which ends the workers in order. Its stdin is a pipe
-        // that closes with this process, however that ends.
+        // A session of its own: Ctrl-C reaches only the coordinator, which ends the workers in order. Its stdin is a
+        // pipe that closes with this process, however that ends.
         detached: true,
         stdio: ['pipe', 'ignore', 'pipe'],
       });

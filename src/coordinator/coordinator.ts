@@ -1,10 +1,11 @@
 /**
- * The coordinator of a run: publishes the plan, waits for workers, starts all guests at one instant, follows their reports, and
- * brings the run to its end in whatever way. It touches neither the terminal nor the disk: it tells a listener.
+ * The coordinator of a run: publishes the plan, waits for workers, starts all guests at one instant, follows their
+ * reports, and brings the run to its end in whatever way. It touches neither the terminal nor the disk: it tells a
+ * listener.
  *
- * What it decides is written to the run's journal in Redis before it takes effect, with the last event known by then, and every
- * effect may be repeated. So another process can take its place: it reads events and journal in their order, comes to the same
- * state, repeats the effects, and goes on.
+ * What it decides is written to the run's journal in Redis before it takes effect, with the last event known by then,
+ * and every effect may be repeated. So another process can take its place: it reads events and journal in their order,
+ * comes to the same state, repeats the effects, and goes on.
  */
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
@@ -152,7 +153,10 @@ export class Coordinator {
     this.#interruption.interrupt(error);
   }
 
-  /** Runs to the end. Throws what `redisGone` was given, or UserError 113 if the workers do not come or Redis stays away. */
+  /**
+   * Runs to the end. Throws what `redisGone` was given, or UserError 113 if the workers do not come or Redis stays
+   * away.
+   */
   async run(): Promise<RunEnd> {
     const { target } = this.#options;
     try {
@@ -220,7 +224,9 @@ export class Coordinator {
     this.#listenedAtMs = performance.now();
   }
 
-  /** Comes to the state of the coordinator whose place this one takes. Throws UserError 104 or 113 when that cannot be. */
+  /**
+   * Comes to the state of the coordinator whose place this one takes. Throws UserError 104 or 113 when that cannot be.
+   */
   async #resume(): Promise<void> {
     const { runId, plan, target } = this.#options;
     const record = (await listRuns(this.#redis, target.prefix)).get(runId);
@@ -295,7 +301,10 @@ export class Coordinator {
     await this.#advance(now);
   }
 
-  /** What workers have read of us, or we of them, must not be gone: nobody could tell any more what the run's figures are of. */
+  /**
+   * What workers have read of us, or we of them, must not be gone: nobody could tell any more what the run's figures
+   * are of.
+   */
   async #look(): Promise<void> {
     const last = this.#reader.last(this.#keys.events);
     if (last !== '0') this.#receipts.entry(this.#keys.events, last);
@@ -567,7 +576,9 @@ export class Coordinator {
     await this.#queue.removeWaiting();
   }
 
-  /** Whether each worker has told all that its guests did, so that it may be lost now. Waits for that one lease at most. */
+  /**
+   * Whether each worker has told all that its guests did, so that it may be lost now. Waits for that one lease at most.
+   */
   #allTold(now: number): boolean {
     this.#restedAtMs ??= now;
     return now - this.#restedAtMs > this.#options.leaseMs || this.state.alive.every(hasAll);

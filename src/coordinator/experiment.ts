@@ -1,6 +1,7 @@
 /**
- * Experiments on many machines: each emulated host of each repetition of each cell is a BullMQ job that any worker may take. What a
- * host gives back depends on its plan alone, so it does not matter who ran it, in which order, or whether twice.
+ * Experiments on many machines: each emulated host of each repetition of each cell is a BullMQ job that any worker may
+ * take. What a host gives back depends on its plan alone, so it does not matter who ran it, in which order, or whether
+ * twice.
  */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -27,7 +28,9 @@ export interface RemoteOptions {
   readonly onMessage: (text: string) => void;
 }
 
-/** Has workers simulate every host of every plan. Per plan its hosts in order; null: not complete. Throws UserError 113. */
+/**
+ * Has workers simulate every host of every plan. Per plan its hosts in order; null: not complete. Throws UserError 113.
+ */
 export async function simulateRemotely(
   target: RedisTarget,
   plans: readonly RunPlan[],

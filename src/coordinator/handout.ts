@@ -1,6 +1,6 @@
 /**
- * Keeps every guest that has not ended in somebody's hands: tells workers their shares, sees that each slice waits in the queue or is
- * held by somebody alive, and has the guests of lost workers run again.
+ * Keeps every guest that has not ended in somebody's hands: tells workers their shares, sees that each slice waits in
+ * the queue or is held by somebody alive, and has the guests of lost workers run again.
  */
 import type { ControlMessage, Decision } from '../wire/messages.ts';
 import { hasAll, type RunState } from './run-state.ts';
@@ -103,8 +103,8 @@ export class Handout {
   }
 
   /**
-   * Lost workers without an open guest of which everything is known: what they did counts, and nothing has to run again. They must
-   * have been fenced, so that they claim nothing any more.
+   * Lost workers without an open guest of which everything is known: what they did counts, and nothing has to run
+   * again. They must have been fenced, so that they claim nothing any more.
    * @param waiting whether what waits for a worker still runs: a lost worker may have died with its jobs in hand.
    */
   async account(waiting: 'runs' | 'stays'): Promise<void> {

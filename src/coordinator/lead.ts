@@ -51,7 +51,9 @@ export class Lead {
     return (await this.redis.eval(BEAT, 3, leader, alive, plan, this.token, LEADER_MS, aliveMs)) as 'ok';
   }
 
-  /** Takes or keeps the lead, and tells the workers that the run has a coordinator. Throws UserError 113 when it cannot. */
+  /**
+   * Takes or keeps the lead, and tells the workers that the run has a coordinator. Throws UserError 113 when it cannot.
+   */
   async hold(): Promise<void> {
     const { target } = this.options;
     const held = await this.#try();
@@ -69,7 +71,9 @@ export class Lead {
     return new UserError(EXIT.inconclusive, `another coordinator has taken over run ${this.options.runId}`);
   }
 
-  /** Does what only the leader may; the script that does it looks itself. Throws UserError 113 when another one leads. */
+  /**
+   * Does what only the leader may; the script that does it looks itself. Throws UserError 113 when another one leads.
+   */
   async as<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();

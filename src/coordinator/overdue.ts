@@ -1,12 +1,14 @@
 /**
- * Whether a run goes on though it should have ended. With a pace its plan says when. At pace 0 no clock does, so a run in which
- * nothing happens any more, because its guests wait for something that never comes, is given up.
+ * Whether a run goes on though it should have ended. With a pace its plan says when. At pace 0 no clock does, so a run
+ * in which nothing happens any more, because its guests wait for something that never comes, is given up.
  */
 import { actualSeries, OPS, OUTCOMES } from '../metrics/ops.ts';
 import { longestMs, type RunState } from './run-state.ts';
 
 const OPERATIONS = OPS.flatMap((_, op) => OUTCOMES.map((_outcome, outcome) => actualSeries(op, outcome)));
-/** Workers that use a smaller part of a processor do nothing that could still end; one operation may take minutes of it. */
+/**
+ * Workers that use a smaller part of a processor do nothing that could still end; one operation may take minutes of it.
+ */
 const IDLE_SHARE = 0.2;
 /** Busy workers are waited for so many times longer. */
 const BUSY_PATIENCE = 10;

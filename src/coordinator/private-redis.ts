@@ -23,8 +23,9 @@ export interface PrivateRedis {
   close(): Promise<void>;
 }
 
-// $1 is the directory, the rest the server's arguments. SIGKILL is right: there is nothing to save, and it ends a stopped
-// process too. The reader is a child so that the script notices both the end of the pipe and a server that died.
+// $1 is the directory, the rest the server's arguments. SIGKILL is right: there is nothing to save, and it ends a
+// stopped process too. The reader is a child so that the script notices both the end of the pipe and a server that
+// died.
 const GUARD = `
 trap '' HUP INT TERM
 dir=$1; shift

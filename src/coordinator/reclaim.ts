@@ -2,9 +2,10 @@ import type { Redis } from 'ioredis';
 import type { RunKeys } from '../wire/keys.ts';
 import { onlyLeader } from './lead.ts';
 
-// Fences the worker and takes its slices away, in one step: from here on it can claim nothing, and what it claimed is of an
-// old incarnation. Slices nobody has claimed get a new incarnation too: the worker may have died with their jobs in hand.
-// The answer is kept: it may be lost on its way, or with the coordinator that asked, and then it is asked for again.
+// Fences the worker and takes its slices away, in one step: from here on it can claim nothing, and what it claimed is
+// of an old incarnation. Slices nobody has claimed get a new incarnation too: the worker may have died with their jobs
+// in hand. The answer is kept: it may be lost on its way, or with the coordinator that asked, and then it is asked for
+// again.
 export const RECLAIM = `${onlyLeader(4, 3)}
 local known = redis.call('HGET', KEYS[3], ARGV[1])
 if known then return cjson.decode(known) end
@@ -33,7 +34,9 @@ export interface Reclaimed {
   readonly free: [number, number][];
 }
 
-/** Fences a worker and takes away the slices it holds, of `slices` in all. @param leader the token of the coordinator. */
+/**
+ * Fences a worker and takes away the slices it holds, of `slices` in all. @param leader the token of the coordinator.
+ */
 export async function reclaim(
   redis: Redis,
   keys: RunKeys,

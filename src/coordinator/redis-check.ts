@@ -1,6 +1,6 @@
 /**
- * Whether a Redis can serve pinstorm: one bounded look before anything starts, and one message with the remedy for each way in
- * which it cannot.
+ * Whether a Redis can serve pinstorm: one bounded look before anything starts, and one message with the remedy for each
+ * way in which it cannot.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -96,8 +96,9 @@ async function selectDatabase(redis: Redis, target: RedisTarget, db: number): Pr
 }
 
 /**
- * Every command that a run sends, BullMQ's scripts included, with what follows the key. The key holds a text that is no number, so that
- * nearly all of them fail on it and none leaves anything; what counts is whether Redis lets the user try.
+ * Every command that a run sends, BullMQ's scripts included, with what follows the key. The key holds a text that is no
+ * number, so that nearly all of them fail on it and none leaves anything; what counts is whether Redis lets the user
+ * try.
  */
 const ON_A_KEY: readonly (readonly string[])[] = [
   ['EXISTS'],

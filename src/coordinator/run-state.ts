@@ -2,8 +2,9 @@
  * What the coordinator knows of a run: the merged state of its workers. Every update is idempotent: intervals by
  * sequence number, outcomes by guest and incarnation.
  *
- * A lost worker's figures cannot be told apart by guest. So when its guests run again elsewhere, it is *superseded*: all of
- * them run again, also those that had ended, and nothing it measured counts; the results are as if it had never been there.
+ * A lost worker's figures cannot be told apart by guest. So when its guests run again elsewhere, it is *superseded*:
+ * all of them run again, also those that had ended, and nothing it measured counts; the results are as if it had never
+ * been there.
  */
 import type { GuestOutcome } from '../emulator/emulator.ts';
 import type { RunPlan } from '../engine/plan.ts';
@@ -184,9 +185,11 @@ export class RunState {
   }
 
   /**
-   * The sum of the workers' statistics, lost ones up to their last interval. Updates that were pending there went down with the
-   * guests they belonged to, and count as discarded. Where all of these guests have ended since, the updates were applied before.
-   * @param which all: what was measured so far, which never decreases. counted: without superseded workers, for results.
+   * The sum of the workers' statistics, lost ones up to their last interval. Updates that were pending there went down
+   * with the guests they belonged to, and count as discarded. Where all of these guests have ended since, the updates
+   * were applied before.
+   * @param which all: what was measured so far, which never decreases. counted: without superseded workers, for
+   * results.
    */
   merged(which: 'all' | 'counted'): Snapshot {
     const sum = new Snapshot(this.layout);

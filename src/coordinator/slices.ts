@@ -67,9 +67,9 @@ export class Slices {
   }
 
   /**
-   * Adds the jobs of all slices that wait for a worker and were not lost a moment ago: those have to be ordered anew. A job that is
-   * there already is left as it is, and one of a slice that was taken is refused by its claim: so this can be repeated, and makes up
-   * for a job that was taken and came to nothing.
+   * Adds the jobs of all slices that wait for a worker and were not lost a moment ago: those have to be ordered anew. A
+   * job that is there already is left as it is, and one of a slice that was taken is refused by its claim: so this can
+   * be repeated, and makes up for a job that was taken and came to nothing.
    */
   async addWaiting(held: readonly Holding[]): Promise<void> {
     const jobs = held.flatMap(({ slice, incarnation, worker }) => {
@@ -85,7 +85,9 @@ export class Slices {
     return holdings(this.redis, this.keys, this.count);
   }
 
-  /** How many slices each worker may run at a time, in proportion to its room, so that all that are open find a place. */
+  /**
+   * How many slices each worker may run at a time, in proportion to its room, so that all that are open find a place.
+   */
   shares(workers: readonly WorkerState[], open: number): Record<string, number> {
     const room = Math.max(1, this.room(workers));
     return Object.fromEntries(

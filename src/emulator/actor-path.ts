@@ -12,8 +12,8 @@ export interface Buffer {
 }
 
 /**
- * When actor `index` of the guest starts, ns after the run's start, and its work. Null when no actor of the plan is it. One that is
- * due when the guest's or the run's time is over, or when the run stops, does nothing.
+ * When actor `index` of the guest starts, ns after the run's start, and its work. Null when no actor of the plan is it.
+ * One that is due when the guest's or the run's time is over, or when the run stops, does nothing.
  */
 export function actorPath(
   driver: Driver,

@@ -9,8 +9,8 @@ import { BATCH_PAGES } from '../model/paths/iommufd-pages.ts';
 export const KWORKERS = 256;
 
 /**
- * Capacity of the arena for all of these guests, from what their workloads say they need. iommufd notes what each of its
- * batches has pinned, and where a batch begins or ends within a huge page that makes three runs.
+ * Capacity of the arena for all of these guests, from what their workloads say they need. iommufd notes what each of
+ * its batches has pinned, and where a batch begins or ends within a huge page that makes three runs.
  */
 export function planCapacity(guests: readonly GuestPlan[], kworkers: number, variant: Variant): Capacity {
   let [processes, actors, containers, mappings, segments, pages, batches] = [0, 0, 0, 0, 0, 0, 0];

@@ -1,7 +1,7 @@
 /**
- * A case under the wall driver: every actor of it on a thread of its own, all on one shared arena, in real time. What is put off
- * goes through the hand-over ring to kworkers of the main thread, as in a worker process, but not through Redis: nobody here is
- * on another machine.
+ * A case under the wall driver: every actor of it on a thread of its own, all on one shared arena, in real time. What
+ * is put off goes through the hand-over ring to kworkers of the main thread, as in a worker process, but not through
+ * Redis: nobody here is on another machine.
  */
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';

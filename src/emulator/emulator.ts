@@ -67,7 +67,10 @@ export interface Emulator {
   drainDeferred(max: number, out: DeferredUpdate[]): number;
   /** Doorbell: called soon after the ring became non-empty. */
   onDeferred(callback: () => void): void;
-  /** Takes mmap_sem for write (may wait), applies once. False: this operation id was applied before; ignored and counted. */
+  /**
+   * Takes mmap_sem for write (may wait), applies once. False: this operation id was applied before; ignored and
+   * counted.
+   */
   applyDeferred(update: DeferredUpdate): boolean | Promise<boolean>;
   /** The update of a guest that died: counted, not applied. */
   discardDeferred(update: DeferredUpdate): void;

@@ -1,6 +1,6 @@
 /**
- * Runs guests in virtual time: one emulated host after the other or side by side on threads. What comes out depends on the
- * plan alone: hosts share nothing, and their results are merged in the order of their numbers.
+ * Runs guests in virtual time: one emulated host after the other or side by side on threads. What comes out depends on
+ * the plan alone: hosts share nothing, and their results are merged in the order of their numbers.
  */
 import { stream } from '../base/prng.ts';
 import { buildGuest, type BuiltGuest, containersOf, freeGuest } from '../engine/guest.ts';
@@ -42,8 +42,8 @@ const KWORKERS = 16_384;
 const LOOK_NS = 1e6;
 
 /**
- * How often a host that is told to stop may be asked again before it is left as it is, in the middle of operations: a few tenths of
- * a second of work.
+ * How often a host that is told to stop may be asked again before it is left as it is, in the middle of operations: a
+ * few tenths of a second of work.
  */
 const ASKED_MAX = 3000;
 
@@ -203,7 +203,8 @@ class HostRun {
   #look(control: HostControl, ns: number): void {
     control.simulatedNs[0] = ns;
     if (this.#isToStop()) return;
-    // The longer it has run, the more seldom, down to every fiftieth of the way: no closed form reaches across such an instant.
+    // The longer it has run, the more seldom, down to every fiftieth of the way: no closed form reaches across such an
+    // instant.
     const at = ns + Math.max(LOOK_NS, ns / 50);
     this.#virtual.host.at(at, () => {
       if (this.#pending + this.#working > 0 && !this.#virtual.host.idle) this.#look(control, at);
@@ -298,8 +299,8 @@ class HostRun {
   }
 
   /**
-   * How far locked_vm, with the updates that are on their way, is from what is held, pages; what operations under way may or
-   * may not hold is allowed for. 0 for an address space that is gone.
+   * How far locked_vm, with the updates that are on their way, is from what is held, pages; what operations under way
+   * may or may not hold is allowed for. 0 for an address space that is gone.
    */
   #drift(mm: Ref): number {
     const a = this.#arena;
@@ -366,7 +367,10 @@ class HostRun {
     }
   }
 
-  /** All actors are at rest: once the last deferred update has been applied, the account is judged and the processes exit. */
+  /**
+   * All actors are at rest: once the last deferred update has been applied, the account is judged and the processes
+   * exit.
+   */
   #settleIfQuiet(guest: LiveGuest): void {
     if (guest.state !== 'settling') return;
     if (guest.built.mms.some((mm) => this.#virtual.pending(mm) > 0)) return;

@@ -1,6 +1,6 @@
 /**
- * A set of operation ids that are dense and arrive almost in order: everything below a mark, and the few above it. Its size is
- * that of the disorder, not of the run.
+ * A set of operation ids that are dense and arrive almost in order: everything below a mark, and the few above it. Its
+ * size is that of the disorder, not of the run.
  */
 export class IdSet {
   #mark: number;

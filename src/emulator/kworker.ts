@@ -1,7 +1,7 @@
 /**
  * The node's kworkers: deferred updates applied on the main thread. Each is an actor of the model that runs
- * vfio_lock_acct_bg; where the lock is free that is one synchronous call, otherwise it waits in the lock's queue like any
- * other actor and goes on when its mailbox rings.
+ * vfio_lock_acct_bg; where the lock is free that is one synchronous call, otherwise it waits in the lock's queue like
+ * any other actor and goes on when its mailbox rings.
  */
 import { newActor } from '../engine/guest.ts';
 import { WallActor, type WallShared } from '../engine/wall/wall-actor.ts';

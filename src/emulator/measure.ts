@@ -16,8 +16,9 @@ const BUSY_SHARE = 0.6;
 const CAPACITY_MAX = 10_000;
 
 /**
- * Guests at a time, at least 1. All samples start at once and are watched as long as the plan takes to start its guests: so what
- * guests do at their start weighs as much as it will in the run. At pace 0 there is no real time to keep: the largest number.
+ * Guests at a time, at least 1. All samples start at once and are watched as long as the plan takes to start its
+ * guests: so what guests do at their start weighs as much as it will in the run. At pace 0 there is no real time to
+ * keep: the largest number.
  */
 export async function measureCapacity(plan: RunPlan, threads: number): Promise<number> {
   if (plan.pace === 0) return CAPACITY_MAX;

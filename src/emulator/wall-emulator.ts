@@ -1,6 +1,6 @@
 /**
- * The emulator of a worker process: owns the arena and the pool of driver threads, starts and ends guests, applies deferred
- * updates, and judges the accounting of each guest when it is at rest.
+ * The emulator of a worker process: owns the arena and the pool of driver threads, starts and ends guests, applies
+ * deferred updates, and judges the accounting of each guest when it is at rest.
  */
 import { performance } from 'node:perf_hooks';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
@@ -48,7 +48,9 @@ interface LiveGuest {
   failedOperations: number;
   error: string | undefined;
   lockedVmAfter: bigint;
-  /** The run's start on this process' monotonic clock; when its actors were at rest, and its updates applied, after it. */
+  /**
+   * The run's start on this process' monotonic clock; when its actors were at rest, and its updates applied, after it.
+   */
   readonly runStartMs: number;
   restMs: number;
   settledMs: number;
@@ -189,7 +191,8 @@ export class WallEmulator implements Emulator {
     const first = this.#nextThread;
     this.#nextThread = (this.#nextThread + 1) % this.threads;
     const built = buildGuest(this.#arena, this.#addressSpace, plan, (i) => (first + i) % this.threads);
-    // Guests that begin later than planned may go on past the planned end of the run: their own duration is the limit then.
+    // Guests that begin later than planned may go on past the planned end of the run: their own duration is the limit
+    // then.
     const asPlanned = incarnation === 1 && plan.startNs === this.#plan.guests[plan.index]?.startNs;
     const runEndNs = asPlanned ? this.#plan.durationNs : null;
     const guest: LiveGuest = {
@@ -272,8 +275,8 @@ export class WallEmulator implements Emulator {
   }
 
   /**
-   * The guest's actors are at rest. When its last deferred update has been applied, its account is judged and its processes
-   * exit; until then it waits, as the kernel's mm would wait for its work items.
+   * The guest's actors are at rest. When its last deferred update has been applied, its account is judged and its
+   * processes exit; until then it waits, as the kernel's mm would wait for its work items.
    */
   #settleIfQuiet(guest: LiveGuest): void {
     if (guest.state !== 'settling' || !this.#quiet(guest)) return;
@@ -372,7 +375,9 @@ export class WallEmulator implements Emulator {
     });
   }
 
-  /** A second application beside the one that settles it: what skipping the id check would do. For the planted-bug test. */
+  /**
+   * A second application beside the one that settles it: what skipping the id check would do. For the planted-bug test.
+   */
   async applyUnchecked(update: DeferredUpdate): Promise<void> {
     // The second application would drop a reference it does not own.
     Atomics.add(this.#arena.i32, update.mm + MM.mmUsers, 1);

@@ -1,6 +1,6 @@
 /**
- * Warms a driver thread up: the same code over a small arena of its own, until the compiler has seen the hot paths. A cold
- * thread is tens of milliseconds late in its first moments, which a boot storm would show as latency.
+ * Warms a driver thread up: the same code over a small arena of its own, until the compiler has seen the hot paths. A
+ * cold thread is tens of milliseconds late in its first moments, which a boot storm would show as latency.
  */
 import { stream } from '../base/prng.ts';
 import { Actor } from '../engine/actor.ts';

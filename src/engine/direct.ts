@@ -1,6 +1,6 @@
 /**
- * The direct driver: one operation after the other, each run to its end. No time, no second CPU; a path that would have to
- * wait for a lock is an error, because nobody could ever release it. For replaying recordings and for tests.
+ * The direct driver: one operation after the other, each run to its end. No time, no second CPU; a path that would have
+ * to wait for a lock is an error, because nobody could ever release it. For replaying recordings and for tests.
  */
 import { AddressSpace } from '../model/address-space/address-space.ts';
 import type { Arena, Ref } from '../model/arena.ts';

@@ -21,9 +21,9 @@ export interface MemoryPlan {
 
 export interface ArrivalPlan {
   /**
-   * With the options of each kind:
-   * closed: the next operation starts `thinkNs` after the last ended. constant, poisson: `perSecond`, whatever happens.
-   * ramp: linear from `fromPerSecond` to `toPerSecond` over `overNs`, then steady. burst: `operations` at once, every `everyNs`.
+   * With the options of each kind: closed: the next operation starts `thinkNs` after the last ended. constant, poisson:
+   * `perSecond`, whatever happens. ramp: linear from `fromPerSecond` to `toPerSecond` over `overNs`, then steady.
+   * burst: `operations` at once, every `everyNs`.
    */
   readonly kind: 'closed' | 'constant' | 'poisson' | 'ramp' | 'burst';
   readonly options: { readonly [key: string]: number };
@@ -33,8 +33,9 @@ export interface ActorPlan {
   /** Unique within the guest, for example `mapper` or `vcpu-3`. */
   readonly name: string;
   /**
-   * What the actor is: `main` the process's first thread, `thread` another thread of it, `vm_child` a CLONE_VM child (another
-   * process in the same address space), `child` a forked child with its own address space, `kthread` a kernel thread.
+   * What the actor is: `main` the process's first thread, `thread` another thread of it, `vm_child` a CLONE_VM child
+   * (another process in the same address space), `child` a forked child with its own address space, `kthread` a kernel
+   * thread.
    */
   readonly task: 'main' | 'thread' | 'vm_child' | 'child' | 'kthread';
   readonly workload: string;
@@ -108,7 +109,9 @@ export interface RunPlan {
   /** Probability per fault site, drawn from the guest's own substream. */
   readonly faults: { readonly [site: string]: number };
   readonly deferred: { readonly batch: number; readonly flushMs: number };
-  /** Emulated hosts of the virtual driver; guest i sits on host i modulo `count`. `cpus`: null = one for every thread. */
+  /**
+   * Emulated hosts of the virtual driver; guest i sits on host i modulo `count`. `cpus`: null = one for every thread.
+   */
   readonly host: { readonly count: number; readonly cpus: number | null };
   /** Invariants the scenario expects to be violated (they do not cause exit 112). */
   readonly expect: readonly string[];

@@ -1,7 +1,7 @@
 /**
- * Cost profiles: nanoseconds per primitive. The built-in one is uncalibrated: round figures of a 2016 two-socket server,
- * taken from the orders of magnitude of the kernel literature, so that shapes are right and absolute times are not
- * promised. Reports say so.
+ * Cost profiles: nanoseconds per primitive. The built-in one is uncalibrated: round figures of a 2016 two-socket
+ * server, taken from the orders of magnitude of the kernel literature, so that shapes are right and absolute times are
+ * not promised. Reports say so.
  */
 import { COST_PRIMITIVES, STEP_ROWS, type CostPrimitive } from '../model/steps.ts';
 

@@ -8,8 +8,8 @@ import { SERIES, SERIES_BY_NAME, SERIES_COUNT, type SeriesId } from './ops.ts';
 import type { StatsBlock, StatsLayout } from './stats.ts';
 
 /**
- * What one series recorded. `cells` ends with the last non-empty cell. Cells and buckets are two counts of the same values;
- * while a thread records they may differ by the value in flight, and neither ever loses one.
+ * What one series recorded. `cells` ends with the last non-empty cell. Cells and buckets are two counts of the same
+ * values; while a thread records they may differ by the value in flight, and neither ever loses one.
  */
 export interface SeriesData {
   cells: Float64Array;
@@ -216,7 +216,8 @@ export function encodeSnapshot(snapshot: Snapshot): string {
 }
 
 /**
- * Reads an encoded snapshot of the same layout. The text is untrusted: its size, names, counts and histograms are checked.
+ * Reads an encoded snapshot of the same layout. The text is untrusted: its size, names, counts and histograms are
+ * checked.
  * @throws {Error} saying what is wrong with it.
  */
 export function decodeSnapshot(layout: StatsLayout, text: string): Snapshot {

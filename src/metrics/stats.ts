@@ -26,7 +26,9 @@ const STANDARD_EDGES_NS: readonly number[] = [...Array.from({ length: 24 }, (_, 
 const MAX_EDGES = 64;
 const MAGIC = 0x5053_0001;
 
-/** The layout table of a block, in 64-bit words:  header | counters | SERIES_COUNT x (sumNs | maxNs | buckets | cells) */
+/**
+ * The layout table of a block, in 64-bit words:  header | counters | SERIES_COUNT x (sumNs | maxNs | buckets | cells)
+ */
 const HEADER_WORDS = 1;
 const SUM_NS = 0;
 const MAX_NS = 1;
@@ -50,7 +52,8 @@ export class StatsLayout {
 
   /**
    * @param modelCounters names of the counters the driver mirrors, by index (MODEL_COUNTERS of the model).
-   * @param options.exactEdgesNs values that get a bucket edge of their own, so that the share below is exact: thresholds.
+   * @param options.exactEdgesNs values that get a bucket edge of their own, so that the share below is exact:
+   * thresholds.
    */
   constructor(
     modelCounters: readonly string[],

@@ -164,8 +164,8 @@ export class Arena {
 
   /**
    * A spinlock on one word, for critical sections of a few instructions that never contain a step. Holders leave within
-   * nanoseconds unless the operating system has preempted them: then spinning would burn the very slice they wait for, so
-   * after a while the waiter sleeps.
+   * nanoseconds unless the operating system has preempted them: then spinning would burn the very slice they wait for,
+   * so after a while the waiter sleeps.
    */
   lock(word: number): void {
     while (Atomics.compareExchange(this.i32, word, 0, 1) !== 0) {

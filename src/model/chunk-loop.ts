@@ -35,8 +35,8 @@ export interface ChunkLoop {
   /** Chunks done and not yet written down, apart from locked_vm. */
   done: number;
   /**
-   * How it ended: all done; at the lock of a chunk that is pinned, to be accounted by the path; or at the start of a chunk
-   * that the path must do itself.
+   * How it ended: all done; at the lock of a chunk that is pinned, to be accounted by the path; or at the start of a
+   * chunk that the path must do itself.
    */
   end: 'whole' | 'locked' | 'rewound';
   /** Writes down what is done: counters, ledger and mapping. */

@@ -61,7 +61,10 @@ export const C = Object.freeze(Object.fromEntries(MODEL_COUNTERS.map((n, i) => [
 
 /** iommufd instead of type1. */
 export interface IommufdRules {
-  /** Who pays: `creator` nobody if the creator has CAP_IPC_LOCK, else its user; `mm` likewise, but its mm; `none` nobody. */
+  /**
+   * Who pays: `creator` nobody if the creator has CAP_IPC_LOCK, else its user; `mm` likewise, but its mm; `none`
+   * nobody.
+   */
   readonly account: 'creator' | 'mm' | 'none';
   /** The system calls of type1, as /dev/vfio/vfio offers them. */
   readonly compat: boolean;
@@ -159,11 +162,13 @@ export interface Ctx {
   /** Uses time for steps that are not announced one by one. */
   spend(ns: number): void;
   /**
-   * Hands a run of alike chunks over to a driver that can repeat them although others come between. True: the path yields, and
-   * finds in `loop` how far it came. False, or no such method: it goes on itself.
+   * Hands a run of alike chunks over to a driver that can repeat them although others come between. True: the path
+   * yields, and finds in `loop` how far it came. False, or no such method: it goes on itself.
    */
   startChunks?(loop: ChunkLoop): boolean;
-  /** When the actor last did the steps that matter in a chunk, on the clock of `usedNs`; of drivers with `startChunks`. */
+  /**
+   * When the actor last did the steps that matter in a chunk, on the clock of `usedNs`; of drivers with `startChunks`.
+   */
   chunkTimes?(): ChunkTimes;
   /** How long the last hold of a lock of this kind was, modelled ns. */
   lastHoldNs(kind: LockKind): number;
@@ -174,8 +179,8 @@ export interface Ctx {
   /** The most pages one step may cover: 1 where every page is to be its own step (explore), otherwise large. */
   readonly pagesPerStep: number;
   /**
-   * mmap_sem of `mm` was not free for this writer. True: it spins; the path yields and tries again when it is resumed. False:
-   * it must queue.
+   * mmap_sem of `mm` was not free for this writer. True: it spins; the path yields and tries again when it is resumed.
+   * False: it must queue.
    */
   spin(mm: Ref, kind: LockKind): boolean;
   /** The actor queued itself on a lock: the driver must not resume it before `wake`. The path yields right after. */

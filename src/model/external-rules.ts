@@ -3,8 +3,8 @@ export interface ExternalRules {
   /** Mappings are looked up with a size of zero, which misses the first page of each (4.10-rc1). */
   readonly zeroSizeLookup: boolean;
   /**
-   * Where the limit is tested: ahead of the accounting, even if nothing will be accounted, with the capability of `current`
-   * (4.10-rc1) or of the mapping's task (4.10 and its stable line); or only in the `accounting` call (4.12).
+   * Where the limit is tested: ahead of the accounting, even if nothing will be accounted, with the capability of
+   * `current` (4.10-rc1) or of the mapping's task (4.10 and its stable line); or only in the `accounting` call (4.12).
    */
   readonly limitTest: 'current' | 'task' | 'accounting';
   /** In the owner's own context GUP may be fast. */

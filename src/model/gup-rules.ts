@@ -3,8 +3,8 @@
 /** Which of mm's rules a kernel has. */
 export interface GupRules {
   /**
-   * What a read-only long-term pin replaces by a page of the process's own: `none` before 5.19; `anon` pages shared by fork
-   * (5.19 to 6.1); `any` page of a private mapping, the zero page too (6.2 on).
+   * What a read-only long-term pin replaces by a page of the process's own: `none` before 5.19; `anon` pages shared by
+   * fork (5.19 to 6.1); `any` page of a private mapping, the zero page too (6.2 on).
    */
   readonly unshare: 'none' | 'anon' | 'any';
   /** One step takes a whole range of device pages (6.18 on) instead of one page. */
@@ -17,7 +17,10 @@ export interface GupRules {
   readonly forkCopiesPinned: boolean;
   /** mmap over a part of a huge page says EINVAL, as munmap does (6.12 on), instead of ENOMEM. */
   readonly mmapKeepsError: boolean;
-  /** MADV_POPULATE_* skips holes and says ENOMEM at the end, as other advice (5.14 to 6.8), instead of stopping at the first. */
+  /**
+   * MADV_POPULATE_* skips holes and says ENOMEM at the end, as other advice (5.14 to 6.8), instead of stopping at the
+   * first.
+   */
   readonly populateSkipsHoles: boolean;
 }
 

@@ -18,8 +18,8 @@ export type FieldKind = 'i32' | 'f64' | 'u64';
 export type FieldRow = readonly [name: string, kind: FieldKind, unit: string, writer: string];
 
 /**
- * A field, as the accessors of the arena take it: its word offset, and its kind in the bits above. That of an `i32` field is
- * 0, so `ref + FIELD` is the index of its word; for the others ask `word64`.
+ * A field, as the accessors of the arena take it: its word offset, and its kind in the bits above. That of an `i32`
+ * field is 0, so `ref + FIELD` is the index of its word; for the others ask `word64`.
  */
 export type Field = number;
 /** A field of kind `u64`: read and written as a bigint. */

@@ -22,7 +22,10 @@ export function putPages(a: Arena, container: Ref, pages: number): void {
   a.add(container, CONTAINER.ledgerPins, -pages);
 }
 
-/** Makes `mm` the address space whose pages a mapping or an mdev page holds, and keeps its structure as long as that lasts. */
+/**
+ * Makes `mm` the address space whose pages a mapping or an mdev page holds, and keeps its structure as long as that
+ * lasts.
+ */
 export function setLedgerMm(a: Arena, kind: 'dma' | 'vpfn', ref: Ref, mm: Ref): void {
   const word = ref + (kind === 'dma' ? DMA.ledgerMm : VPFN.ledgerMm);
   const holder = kind === 'dma' ? DMA_HOLDER : VPFN_HOLDER;

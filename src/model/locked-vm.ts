@@ -26,8 +26,8 @@ export function compareExchangeLockedVm(a: Arena, mm: Ref, seen: bigint, npage: 
 }
 
 /**
- * `times` atomic additions of `pages`, as variant J charges chunk by chunk; stops before one that would exceed the limit, if
- * there is one. Returns those done.
+ * `times` atomic additions of `pages`, as variant J charges chunk by chunk; stops before one that would exceed the
+ * limit, if there is one. Returns those done.
  */
 export function chargeRepeatedly(a: Arena, mm: Ref, pages: number, times: number, limitPages: bigint | null): number {
   for (let n = 0; n < times; n += 1) {
@@ -51,8 +51,8 @@ export function isWrapped(lockedVmPages: bigint): boolean {
 }
 
 /**
- * How many of `want` further pages the test "V + 1 > L" lets through one by one when V does not move, `have` pages having
- * passed already.
+ * How many of `want` further pages the test "V + 1 > L" lets through one by one when V does not move, `have` pages
+ * having passed already.
  */
 export function allowance(lockedVmPages: bigint, have: number, limitPages: bigint, want: number): number {
   if (!exceeds(lockedVmPages, have + want, limitPages)) {

@@ -137,7 +137,9 @@ export function getTask(a: Arena, task: Ref): void {
   Atomics.add(a.i32, task + TASK.usage, 1);
 }
 
-/** put_task_struct: the last reference frees the structure, and with it its part of signal_struct, where the limits are. */
+/**
+ * put_task_struct: the last reference frees the structure, and with it its part of signal_struct, where the limits are.
+ */
 export function putTask(a: Arena, task: Ref): void {
   if (Atomics.sub(a.i32, task + TASK.usage, 1) !== 1) return;
   const process = a.get(task, TASK.process);

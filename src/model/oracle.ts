@@ -1,6 +1,6 @@
 /**
- * The oracle: the exact ledger of pages really pinned, kept beside the model and never visible to it. Kernel paths tell it
- * what happens; nothing flows back. It judges by the invariants alone and knows no defect by name.
+ * The oracle: the exact ledger of pages really pinned, kept beside the model and never visible to it. Kernel paths tell
+ * it what happens; nothing flows back. It judges by the invariants alone and knows no defect by name.
  *
  * Ledger of one address space:
  *   committed   pages of finished operations that are still held (mlock apart: MM.mlockedPages)
@@ -69,8 +69,8 @@ export class Oracle {
   }
 
   /**
-   * An operation begins that may come to hold up to `pages` more pages of `mm`; `limitPages` is what its caller may lock,
-   * NO_LIMIT with CAP_IPC_LOCK. The result is for `end`.
+   * An operation begins that may come to hold up to `pages` more pages of `mm`; `limitPages` is what its caller may
+   * lock, NO_LIMIT with CAP_IPC_LOCK. The result is for `end`.
    */
   begin(mm: Ref, pages: number, limitPages?: bigint): number {
     const a = this.arena;
@@ -88,9 +88,9 @@ export class Oracle {
 
   /**
    * The operation is over and holds `held` of the `asked` pages. `limitPages` is what the caller may lock and `bypass`
-   * whether it is exempt: an operation that ends with more committed than that has got past the limit. `judge`: whether it
-   * got anything. With `began` (what `begin` returned) and callers of different limits, it does not answer for what others
-   * may have got meanwhile.
+   * whether it is exempt: an operation that ends with more committed than that has got past the limit. `judge`: whether
+   * it got anything. With `began` (what `begin` returned) and callers of different limits, it does not answer for what
+   * others may have got meanwhile.
    */
   end(
     mm: Ref,
@@ -144,8 +144,8 @@ export class Oracle {
   }
 
   /**
-   * A request of pages (already in flight, `alreadyHeld` of them also held) was refused by the limit. If everything that could be held, this request
-   * included, fits, the refusal was wrong: pages are paid for that nobody holds.
+   * A request of pages (already in flight, `alreadyHeld` of them also held) was refused by the limit. If everything
+   * that could be held, this request included, fits, the refusal was wrong: pages are paid for that nobody holds.
    */
   refused(mm: Ref, limitPages: bigint, alreadyHeld = 0): void {
     const a = this.arena;
@@ -170,8 +170,8 @@ export class Oracle {
   }
 
   /**
-   * iommufd has pinned (or, negative, unpinned) pages it accounts for; `user` is whose expense they are, 0 nobody's, and
-   * `inLockedVm` whether they belong in the mm's locked_vm.
+   * iommufd has pinned (or, negative, unpinned) pages it accounts for; `user` is whose expense they are, 0 nobody's,
+   * and `inLockedVm` whether they belong in the mm's locked_vm.
    */
   iommufdPinned(mm: Ref, user: Ref, inLockedVm: boolean, pages: number): void {
     this.#add(mm, MM.ledgerPinnedVm, pages);
@@ -208,8 +208,8 @@ export class Oracle {
   }
 
   /**
-   * The backend of a container has been released: every reference that was taken for its mappings has been put. Its charges are
-   * the balance's business, which no longer has a mapping to set against what is left of them.
+   * The backend of a container has been released: every reference that was taken for its mappings has been put. Its
+   * charges are the balance's business, which no longer has a mapping to set against what is left of them.
    */
   released(container: Ref): void {
     const a = this.arena;

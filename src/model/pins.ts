@@ -1,9 +1,9 @@
 /**
- * Which pages of an address space are pinned, as fork asks it (page_maybe_dma_pinned, include/linux/mm.h, 5.9): by address
- * space, lists of the mappings, mdev pages and iommufd objects that hold its pages.
+ * Which pages of an address space are pinned, as fork asks it (page_maybe_dma_pinned, include/linux/mm.h, 5.9): by
+ * address space, lists of the mappings, mdev pages and iommufd objects that hold its pages.
  *
- * differs: the kernel asks the page, here it is the address. Where a part of a mapping's memory was given back and faulted in
- * again, it counts as pinned, though the device has the old pages.
+ * differs: the kernel asks the page, here it is the address. Where a part of a mapping's memory was given back and
+ * faulted in again, it counts as pinned, though the device has the old pages.
  */
 import type { Arena, Ref } from './arena.ts';
 import { CONTAINER, DMA, MM, PAGES, VPFN } from './layout.ts';
@@ -54,7 +54,10 @@ export class PinnedPages {
     }
   }
 
-  /** Whether `page` is pinned, and the page where that may change. A block of `unit` pages is pinned as soon as one page of it is. */
+  /**
+   * Whether `page` is pinned, and the page where that may change. A block of `unit` pages is pinned as soon as one page
+   * of it is.
+   */
   at(page: number, unit: number): { readonly pinned: boolean; readonly end: number } {
     let low = 0;
     let high = this.#ranges.length;
@@ -105,7 +108,9 @@ function eachHolder(a: Arena, mm: Ref, visit: (held: Held) => void): void {
   a.unlock(mm + MM.pinLatch);
 }
 
-/** The page table lost [page, page + pages): what holds pages of no other address there holds none that fork will meet. */
+/**
+ * The page table lost [page, page + pages): what holds pages of no other address there holds none that fork will meet.
+ */
 export function gaveBack(a: Arena, mm: Ref, page: number, pages: number): void {
   eachHolder(a, mm, (held) => {
     if (held.pages > 0 && held.start >= page && held.start + held.pages <= page + pages) a.i32[held.stale] = 1;

@@ -6,8 +6,8 @@ export interface RwsemRules {
   /** Readers woken at once, at most. */
   readonly readersWokenMax: number;
   /**
-   * A reader may pass waiters while nobody holds the lock and no hand-off is asked for (5.11+): the kernel's test for more
-   * than one reader counts the newcomer.
+   * A reader may pass waiters while nobody holds the lock and no hand-off is asked for (5.11+): the kernel's test for
+   * more than one reader counts the newcomer.
    */
   readonly readerSteal: boolean;
 }

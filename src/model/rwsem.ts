@@ -2,18 +2,17 @@
  * mmap_sem: a reader/writer semaphore with the rules of the kernels that matter here.
  *
  * x86 up to 5.1 (lib/rwsem.c, kernel/locking/rwsem-xadd.c, read in 4.10): FIFO waiters; a new reader queues behind any
- * waiter; write-trylock fails only while somebody holds the lock, so it may take it past sleeping waiters; a woken writer
- * gets no reservation; readers at the head of the queue are all woken together.
- * Generic, 5.2 and later (kernel/locking/rwsem.c, read in 5.3, 5.11, 7.1): write-trylock fails unless the word is idle, so
- * also while somebody waits; a waiter older than 4 ms asks for hand-off, which ends stealing; at most 256 readers are woken
- * at once; later trees let a reader in past waiting writers while nobody holds the lock.
+ * waiter; write-trylock fails only while somebody holds the lock, so it may take it past sleeping waiters; a woken
+ * writer gets no reservation; readers at the head of the queue are all woken together. Generic, 5.2 and later
+ * (kernel/locking/rwsem.c, read in 5.3, 5.11, 7.1): write-trylock fails unless the word is idle, so also while somebody
+ * waits; a waiter older than 4 ms asks for hand-off, which ends stealing; at most 256 readers are woken at once; later
+ * trees let a reader in past waiting writers while nobody holds the lock.
  *
- * differs: the kernel's reader adds itself first and backs out when it must wait, here it asks first, so a reader's mere
- * attempt never fails a trylock.
- * Optimistic spinning is a matter of time and CPUs, so the driver says whether a writer may spin (`k.spin`); a spinner that
- * finds the lock free takes it past the queue.
- * differs: only writers spin, and only on a lock held for write; 5.3 also let readers spin, later trees let writers spin on
- * readers for a short time.
+ * differs: the kernel's reader adds itself first and backs out when it must wait, here it asks first, so a reader's
+ * mere attempt never fails a trylock. Optimistic spinning is a matter of time and CPUs, so the driver says whether a
+ * writer may spin (`k.spin`); a spinner that finds the lock free takes it past the queue. differs: only writers spin,
+ * and only on a lock held for write; 5.3 also let readers spin, later trees let writers spin on readers for a short
+ * time.
  */
 import { EINTR } from '../base/errno.ts';
 import type { Arena, Ref } from './arena.ts';
@@ -167,9 +166,10 @@ export function* upWrite(k: Ctx, mm: Ref): Path<void> {
 }
 
 /**
- * `times` write sections in a row, each adding `pages` to locked_vm: what the fast form of the pin loop does chunk by chunk,
- * with every lock word touched as often as by down_write(_trylock) and up_write. Stops before a section whose lock is not free
- * at once, or (with a limit) that would exceed it. Returns the sections done; the caller counts and reports them.
+ * `times` write sections in a row, each adding `pages` to locked_vm: what the fast form of the pin loop does chunk by
+ * chunk, with every lock word touched as often as by down_write(_trylock) and up_write. Stops before a section whose
+ * lock is not free at once, or (with a limit) that would exceed it. Returns the sections done; the caller counts and
+ * reports them.
  */
 export function accountRepeatedly(k: Ctx, mm: Ref, pages: number, times: number, limitPages: bigint | null): number {
   const { i32, u64 } = k.arena;
@@ -297,8 +297,8 @@ function wakeWaiters(k: Ctx, mm: Ref): void {
 }
 
 /**
- * Under the latch: a writer at the head is told to try; readers at the head are handed the lock together, up to the first
- * writer. Writers get no reservation, so somebody may still be faster.
+ * Under the latch: a writer at the head is told to try; readers at the head are handed the lock together, up to the
+ * first writer. Writers get no reservation, so somebody may still be faster.
  */
 function wakeHead(k: Ctx, mm: Ref): void {
   const a = k.arena;

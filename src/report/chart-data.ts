@@ -1,9 +1,12 @@
 /**
- * What the charts of a report and of the live page are drawn from: plain data, small enough to lie in the page. Times are
- * seconds of the run's clock, latencies nanoseconds. Runs in Node.js and in the browser.
+ * What the charts of a report and of the live page are drawn from: plain data, small enough to lie in the page. Times
+ * are seconds of the run's clock, latencies nanoseconds. Runs in Node.js and in the browser.
  */
 
-/** The latencies of a series in one slot of time: count, p50, p99, p99.9, largest; then the heat: first row, counts per row. */
+/**
+ * The latencies of a series in one slot of time: count, p50, p99, p99.9, largest; then the heat: first row, counts per
+ * row.
+ */
 export type SlotSeries = readonly [
   count: number,
   p50Ns: number,

@@ -1,4 +1,6 @@
-/** Everything a run directory holds, for the HTML report and the other formats; of a crashed run, what is left of it. */
+/**
+ * Everything a run directory holds, for the HTML report and the other formats; of a crashed run, what is left of it.
+ */
 import { z } from 'zod';
 import { HdrScale } from '../metrics/hdr.ts';
 import type { SeriesId } from '../metrics/ops.ts';
@@ -82,7 +84,10 @@ export function readContents(directory: string): RunContents {
   };
 }
 
-/** Gives every interval its histograms: each line of the one file says how many of the other are its. @returns how many came. */
+/**
+ * Gives every interval its histograms: each line of the one file says how many of the other are its. @returns how many
+ * came.
+ */
 function fill(timeline: Timeline, intervals: readonly Interval[], log: Iterator<LogLine>): number {
   let decoded = 0;
   let next: LogLine | undefined;

@@ -32,7 +32,9 @@ export function intervalsCsv({ slots }: ChartData): string {
   return [heads.map((head) => quoted(head)), ...lines].map((line) => `${line.join(',')}\r\n`).join('');
 }
 
-/** Names come from the files of the run, which anybody may have changed: no separator of theirs counts, and no formula. */
+/**
+ * Names come from the files of the run, which anybody may have changed: no separator of theirs counts, and no formula.
+ */
 function quoted(text: string): string {
   const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;

@@ -70,7 +70,10 @@ export type ExperimentCell = Experiment['cells'][number];
 
 const FILE = 'experiment.json';
 
-/** The experiment in a directory; null when there is none. @throws UserError 104 when it is damaged or of another version. */
+/**
+ * The experiment in a directory; null when there is none. @throws UserError 104 when it is damaged or of another
+ * version.
+ */
 export function readExperiment(directory: string): Experiment | null {
   let text: string;
   try {

@@ -32,7 +32,10 @@ export function loadRun(directory: string): RunResults {
   return rebuild(directory, parse(directory, 'run.json', record, RunRecord, RUN_DIRECTORY_VERSION));
 }
 
-/** A run that has not ended, to go on with: its record and what was written so far. Null when `root` has none of that id. */
+/**
+ * A run that has not ended, to go on with: its record and what was written so far. Null when `root` has none of that
+ * id.
+ */
 export function findBegun(
   root: string,
   runId: string,
@@ -168,8 +171,8 @@ function violationsSoFar(
 }
 
 /**
- * The histograms of the intervals, by the start as the log has it. The log has no sums: unless the line of the interval has them,
- * they are taken from the middles of the cells.
+ * The histograms of the intervals, by the start as the log has it. The log has no sums: unless the line of the interval
+ * has them, they are taken from the middles of the cells.
  */
 function latenciesByStart(layout: StatsLayout, log: string): Map<string, Snapshot> {
   const intervals = new Map<string, Snapshot>();
@@ -201,7 +204,10 @@ export interface LogLine {
   readonly cells: Float64Array;
 }
 
-/** The histograms of latency.hlog in their order. What does not decode is left out: the last line of a run that was cut off. */
+/**
+ * The histograms of latency.hlog in their order. What does not decode is left out: the last line of a run that was cut
+ * off.
+ */
 export function* logLines(log: string, scale: HdrScale): Generator<LogLine> {
   for (const line of log.split('\n')) {
     const match = /^Tag=([a-z_.]+),([\d.]+),([\d.]+),[\d.]+,([A-Za-z0-9+/=]+)$/.exec(line);

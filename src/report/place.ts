@@ -4,8 +4,8 @@ import { dirname, join, resolve } from 'node:path';
 import { writeFailure } from '../base/write-failure.ts';
 
 /**
- * Makes a directory and those above it that are missing. Not by the recursive option of mkdir, which never returns where a file
- * system has no directory and makes none (/proc, an automounter). Throws the error of mkdir.
+ * Makes a directory and those above it that are missing. Not by the recursive option of mkdir, which never returns
+ * where a file system has no directory and makes none (/proc, an automounter). Throws the error of mkdir.
  */
 export function makeDirectory(path: string): void {
   const missing: string[] = [];
@@ -27,7 +27,9 @@ export function makeDirectory(path: string): void {
   }
 }
 
-/** Makes the directory `path` and writes a file there for a moment. @throws UserError 104, or 113 when no space is left. */
+/**
+ * Makes the directory `path` and writes a file there for a moment. @throws UserError 104, or 113 when no space is left.
+ */
 export function tryDirectory(path: string, option = '--out DIR'): void {
   attempt(path, option, () => {
     makeDirectory(path);
@@ -42,7 +44,10 @@ export function tryDirectory(path: string, option = '--out DIR'): void {
   });
 }
 
-/** Sees whether the file `path` can be written, and leaves it as it is. @throws UserError 104, or 113 when no space is left. */
+/**
+ * Sees whether the file `path` can be written, and leaves it as it is. @throws UserError 104, or 113 when no space is
+ * left.
+ */
 export function tryFile(path: string, option: string): void {
   attempt(path, option, () => {
     const there = statSync(path, { throwIfNoEntry: false }) !== undefined;

@@ -147,8 +147,8 @@ export const Health = z.object({
   nullOperation: Quantiles.nullable(),
   eventLoopDelayP99Ns: amount.nullable(),
   /**
-   * The workers' clocks against that of Redis, ms: how far the furthest is away, what the round trip leaves open, and how far one
-   * has moved since it came.
+   * The workers' clocks against that of Redis, ms: how far the furthest is away, what the round trip leaves open, and
+   * how far one has moved since it came.
    */
   clocks: z.object({ skewMs: amount, roundTripMs: amount, jumpMs: amount }).optional(),
   cores: amount,

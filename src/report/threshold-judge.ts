@@ -2,8 +2,8 @@
  * Judges thresholds while a run goes, interval by interval: windows, stages, and those that stop the run. A run live or
  * simulated, and one rebuilt from its directory, is judged by the same code on the same intervals.
  *
- * Windows and stages begin and end with intervals. Simulated runs cut their intervals at each of these instants; live ones have
- * an interval a second, and whichever interval lies mostly in a window or stage belongs to it.
+ * Windows and stages begin and end with intervals. Simulated runs cut their intervals at each of these instants; live
+ * ones have an interval a second, and whichever interval lies mostly in a window or stage belongs to it.
  */
 import { Snapshot } from '../metrics/snapshot.ts';
 import type { Threshold } from '../metrics/threshold.ts';

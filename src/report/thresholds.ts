@@ -12,8 +12,8 @@ export interface ThresholdContext {
 }
 
 /**
- * A latency that was never measured, and a share of nothing, leave the threshold not judged unless it may be empty: a fleet
- * of which every map is refused has no latency of a map, and must not pass for that. A rate over no time is 0.
+ * A latency that was never measured, and a share of nothing, leave the threshold not judged unless it may be empty: a
+ * fleet of which every map is refused has no latency of a map, and must not pass for that. A rate over no time is 0.
  */
 export function evaluate(threshold: Threshold, context: ThresholdContext): ThresholdResult {
   return resultOf(threshold, observe(threshold, context));

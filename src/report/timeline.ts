@@ -1,6 +1,6 @@
 /**
- * A run over time, as charts need it: intervals are added up in slots, so that a run of any length has a bounded number of
- * them. Histograms are added, never quantiles: the quantiles of a slot are those of all its samples.
+ * A run over time, as charts need it: intervals are added up in slots, so that a run of any length has a bounded number
+ * of them. Histograms are added, never quantiles: the quantiles of a slot are those of all its samples.
  */
 import type { HdrScale } from '../metrics/hdr.ts';
 import { SERIES, type SeriesId } from '../metrics/ops.ts';

@@ -1,5 +1,6 @@
 /**
- * The verdict of a run and its exit status. Several things can be wrong at once; one number must say the most important:
+ * The verdict of a run and its exit status. Several things can be wrong at once; one number must say the most
+ * important:
  *
  *   112  a violated invariant is a proven fact about the model, however little of the run is left to judge
  *   113  the run is incomplete: neither a pass nor a crossed threshold would mean anything
@@ -8,9 +9,9 @@
  *   105  the user stopped it: nothing was wrong so far, but it is not the pass of the whole run
  *   114  the generator was too late for its latencies to be trusted, and a latency was to be judged
  *
- * (104, invalid input, comes before any run.) The account and counts do not depend on lateness and are always judged; only
- * thresholds of latencies, and `--strict`, need a generator in time. A user's stop leaves guests unfinished and thresholds
- * without samples; only guests *lost* are missing coverage.
+ * (104, invalid input, comes before any run.) The account and counts do not depend on lateness and are always judged;
+ * only thresholds of latencies, and `--strict`, need a generator in time. A user's stop leaves guests unfinished and
+ * thresholds without samples; only guests *lost* are missing coverage.
  */
 import { EXIT, type ExitCode } from '../base/errors.ts';
 import { duration } from './format.ts';
@@ -28,7 +29,9 @@ export interface VerdictInput {
   readonly thresholds: readonly ThresholdResult[];
 }
 
-/** Deferred updates that were queued, and neither applied nor discarded with their guests. Negative: applied too often. */
+/**
+ * Deferred updates that were queued, and neither applied nor discarded with their guests. Negative: applied too often.
+ */
 export function missingDeferred({ queued, applied, discarded }: Accounting['deferred']): number {
   return queued - applied - discarded;
 }

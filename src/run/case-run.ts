@@ -1,7 +1,7 @@
 /**
- * A case under the drivers that know time: many executions, each judged by the invariants and by what the case allows, and their
- * outcomes set beside those exploration finds. An outcome that no interleaving of the explored case has would mean that the
- * drivers do not run the same model.
+ * A case under the drivers that know time: many executions, each judged by the invariants and by what the case allows,
+ * and their outcomes set beside those exploration finds. An outcome that no interleaving of the explored case has would
+ * mean that the drivers do not run the same model.
  */
 import { setImmediate } from 'node:timers/promises';
 import { EXIT, type ExitCode, UserError } from '../base/errors.ts';

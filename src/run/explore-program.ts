@@ -1,4 +1,7 @@
-/** What explore, replay and history share: finding the case behind a file name, making executions of it, reporting failures. */
+/**
+ * What explore, replay and history share: finding the case behind a file name, making executions of it, reporting
+ * failures.
+ */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -4,7 +4,10 @@ import { readContents } from '../report/contents.ts';
 import { renderReport } from '../report/html/report.ts';
 import { writeResult as write } from '../report/place.ts';
 
-/** Writes report.html at the end of a run. @returns a line that says where what is, and why the report cannot be written. */
+/**
+ * Writes report.html at the end of a run. @returns a line that says where what is, and why the report cannot be
+ * written.
+ */
 export function finishReport(directory: string): { readonly written: string; readonly failure: UserError | null } {
   const failure = failureOf(() => writeHtml(directory, join(directory, 'report.html')));
   return { written: `run directory ${directory}${failure === null ? ', with report.html' : ''}`, failure };

@@ -1,7 +1,7 @@
 /**
- * The live page of a run, served by the coordinator to this machine only. Changes go to the page as server-sent events. A request
- * must name this server as its host (a page of another site that got a name to point here does not), and one that stops the run
- * must come from the page itself and carry its token.
+ * The live page of a run, served by the coordinator to this machine only. Changes go to the page as server-sent events.
+ * A request must name this server as its host (a page of another site that got a name to point here does not), and one
+ * that stops the run must come from the page itself and carry its token.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';

@@ -1,6 +1,6 @@
 /**
- * A live run as `run` and `coordinator` do it: Redis, workers, coordinator, metrics, status line, run directory, summary. Whatever
- * happens, nothing started here is left behind.
+ * A live run as `run` and `coordinator` do it: Redis, workers, coordinator, metrics, status line, run directory,
+ * summary. Whatever happens, nothing started here is left behind.
  */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
@@ -248,7 +248,9 @@ export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): 
   return results.verdict.exitCode as ExitCode;
 }
 
-/** The coordinator died after it had written the results: they stand, and only what is left in Redis remains to be done. */
+/**
+ * The coordinator died after it had written the results: they stand, and only what is left in Redis remains to be done.
+ */
 async function showEnded(
   { path, results }: NonNullable<ReturnType<typeof findEnded>>,
   options: LiveRunOptions,

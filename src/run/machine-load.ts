@@ -1,6 +1,6 @@
 /**
- * How busy this machine is besides a run: processor time of everything, from /proc/stat (proc(5)), less what the run itself
- * used. Answers null where there is no /proc.
+ * How busy this machine is besides a run: processor time of everything, from /proc/stat (proc(5)), less what the run
+ * itself used. Answers null where there is no /proc.
  */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';

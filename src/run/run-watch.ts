@@ -30,8 +30,8 @@ import { MachineLoad } from './machine-load.ts';
 import { busiest, conservation, dropNegative, firstDetails, oddities, percentile, stageStarts } from './run-notes.ts';
 
 /**
- * The generator is saturated when its actors resume later than this, p99 over the run, ns of real time. Lateness times pace is
- * what a latency has too much of, so a slow pace bears more: as much as is half a millisecond of model time.
+ * The generator is saturated when its actors resume later than this, p99 over the run, ns of real time. Lateness times
+ * pace is what a latency has too much of, so a slow pace bears more: as much as is half a millisecond of model time.
  */
 const SATURATED_LATENESS_NS = 10_000_000;
 const SATURATED_MODEL_NS = 500_000;

@@ -1,6 +1,6 @@
 /**
- * The shortest history of a violation: a live run has millions of steps, so the interleaving is looked for in the small cases of
- * known defects instead, by exhaustive search on the variant that ran.
+ * The shortest history of a violation: a live run has millions of steps, so the interleaving is looked for in the small
+ * cases of known defects instead, by exhaustive search on the variant that ran.
  */
 import { basename } from 'node:path';
 import type { CaseOp } from '../engine/explore/case.ts';

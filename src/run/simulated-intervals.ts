@@ -1,6 +1,6 @@
 /**
- * The intervals of a simulated run: when the hosts take their statistics, and the sum over the hosts. Everything follows from
- * the plan, so the files made from it are the same bytes on any machine.
+ * The intervals of a simulated run: when the hosts take their statistics, and the sum over the hosts. Everything
+ * follows from the plan, so the files made from it are the same bytes on any machine.
  */
 import type { GridLine, HostInterval, HostResult } from '../emulator/host-result.ts';
 import type { RunPlan } from '../engine/plan.ts';
@@ -25,8 +25,8 @@ export interface RunInterval {
 }
 
 /**
- * A second as in a live run; less where the run is planned to be short, more where it is long: 1, 2 or 5 of a power of ten. Stages
- * and the windows of thresholds begin and end with an interval of their own.
+ * A second as in a live run; less where the run is planned to be short, more where it is long: 1, 2 or 5 of a power of
+ * ten. Stages and the windows of thresholds begin and end with an interval of their own.
  */
 export function intervalGrid(plan: RunPlan, everyNs?: number): GridLine[] {
   const [once, always] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];

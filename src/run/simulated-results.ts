@@ -123,7 +123,9 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judg
   });
 }
 
-/** How far the hosts came that the user stopped, where there are several: their figures are of different spans of time. */
+/**
+ * How far the hosts came that the user stopped, where there are several: their figures are of different spans of time.
+ */
 function stopNotes(hosts: readonly HostResult[]): string[] {
   const at = hosts.flatMap(({ stoppedAtNs }) => (stoppedAtNs === null ? [] : [stoppedAtNs]));
   if (at.length === 0 || hosts.length === 1) return [];

@@ -37,7 +37,10 @@ export interface SimulateOptions {
   readonly quiet: boolean;
 }
 
-/** Runs to the end, or to the user's interrupt. @returns the exit status of the verdict. @throws UserError without a report. */
+/**
+ * Runs to the end, or to the user's interrupt. @returns the exit status of the verdict. @throws UserError without a
+ * report.
+ */
 export async function simulateRun(options: SimulateOptions, interrupts: Interrupts): Promise<ExitCode> {
   const { plan } = options;
   tryDirectory(options.out);
@@ -68,8 +71,8 @@ export async function simulateRun(options: SimulateOptions, interrupts: Interrup
   let hosts = await run(tasks);
   let { intervals, judge, crossed } = judged(plan, hosts);
   if (crossed?.stoppedAtSeconds !== undefined && !stop.isSet) {
-    // Hosts run side by side and know nothing of each other, so what stops all of them is found when they have run. They run
-    // again up to that moment, and come to rest as guests do that are told to stop.
+    // Hosts run side by side and know nothing of each other, so what stops all of them is found when they have run.
+    // They run again up to that moment, and come to rest as guests do that are told to stop.
     const stopAtNs = Math.round(crossed.stoppedAtSeconds * 1e9);
     hosts = await run(tasks.map((task) => ({ ...task, stopAtNs })));
     ({ intervals, judge, crossed } = judged(plan, hosts));
@@ -135,7 +138,10 @@ const gaugesOf = (deferred_backlog: number, locked_vm_drift_pages: number): Thre
   locked_vm_drift_pages,
 });
 
-/** The intervals of the hosts, and the thresholds as they stand after the last; `crossed`: the first that is to stop the run. */
+/**
+ * The intervals of the hosts, and the thresholds as they stand after the last; `crossed`: the first that is to stop the
+ * run.
+ */
 function judged(
   plan: RunPlan,
   hosts: readonly HostResult[],

@@ -1,4 +1,7 @@
-/** The progress line of simulations, on a terminal only: how much of the simulated time is done and how long the rest may take. */
+/**
+ * The progress line of simulations, on a terminal only: how much of the simulated time is done and how long the rest
+ * may take.
+ */
 import { stderr } from '../console/output.ts';
 import type { PoolProgress } from '../emulator/host-pool.ts';
 import { duration, percent } from '../report/format.ts';

@@ -1,4 +1,6 @@
-/** Every value of a resolved scenario, defaults included, with where it came from: flag, environment, file or default. */
+/**
+ * Every value of a resolved scenario, defaults included, with where it came from: flag, environment, file or default.
+ */
 import { optionsSchema, scenarioJsonSchema, type JsonSchema } from './json-schema.ts';
 import type { Registry } from './registry.ts';
 import { fromPlain, isList, isMapping, plain, type Located, type Origin, type SourceText } from './source.ts';

@@ -47,8 +47,8 @@ export function planText(plan: RunPlan, description: string, registry: Pick<Regi
 }
 
 /**
- * Classes of guests whose limit is below what they map, under a variant that has the limit: their maps will be refused. Nothing
- * where the scenario expects that.
+ * Classes of guests whose limit is below what they map, under a variant that has the limit: their maps will be refused.
+ * Nothing where the scenario expects that.
  */
 export function memlockWarnings(plan: RunPlan, registry: Pick<Registry, 'workloads' | 'limits'>): string[] {
   if (!registry.limits(plan.variant)) return [];

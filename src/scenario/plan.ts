@@ -227,8 +227,8 @@ function written(scenario: Scenario): RunPlan['thresholds'][number][] {
 }
 
 /**
- * The thresholds that every scenario has unless it writes its own: no operation that its actors perform ends in an error, other
- * than those it expects.
+ * The thresholds that every scenario has unless it writes its own: no operation that its actors perform ends in an
+ * error, other than those it expects.
  */
 function errorThresholds(
   { scenario, expectErrors }: ResolvedScenario,

@@ -1,6 +1,6 @@
 /**
- * Cost profiles as files: nanoseconds per primitive, each with where it is from. A profile may extend another one, so that a
- * younger kernel on a newer machine says only what is different.
+ * Cost profiles as files: nanoseconds per primitive, each with where it is from. A profile may extend another one, so
+ * that a younger kernel on a newer machine says only what is different.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

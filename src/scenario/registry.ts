@@ -44,8 +44,8 @@ export interface Registry {
   /** Operations whose errors can be expected or judged. */
   readonly ops: readonly string[];
   /**
-   * Reads a threshold: the operations it is of (null: of something else), whether it may be empty, and whether it is of deferred
-   * updates. @throws Error, with a `hint` when there is one, that says what is wrong with it.
+   * Reads a threshold: the operations it is of (null: of something else), whether it may be empty, and whether it is of
+   * deferred updates. @throws Error, with a `hint` when there is one, that says what is wrong with it.
    */
   checkThreshold(metric: string, expression: string, stages: readonly string[]): ThresholdInfo;
   /** Whether a variant holds anybody to RLIMIT_MEMLOCK. */

@@ -1,5 +1,6 @@
 /**
- * From a scenario file to a valid scenario: reads, applies overrides, checks everything, and reports every fault at once.
+ * From a scenario file to a valid scenario: reads, applies overrides, checks everything, and reports every fault at
+ * once.
  */
 import { nearest, suggestion } from '../base/suggest.ts';
 import type { ActorPlan } from '../engine/plan.ts';
@@ -81,7 +82,9 @@ export function resolveScenario(
   return { ...result, source, root };
 }
 
-/** Names that YAML reads as something else are meant as written: variant 4.10 is not 4.1, workload null is no absence. */
+/**
+ * Names that YAML reads as something else are meant as written: variant 4.10 is not 4.1, workload null is no absence.
+ */
 function asWritten(node: Located, path: readonly string[]): Located {
   const [part, ...rest] = path;
   if (part === undefined) {

@@ -1,8 +1,10 @@
 /**
- * How much memory a fleet must be allowed to lock: found by running the model, and set beside the formula that explains it.
+ * How much memory a fleet must be allowed to lock: found by running the model, and set beside the formula that explains
+ * it.
  *
- * A cell (variant, number of devices) is a search for the smallest limit at which few enough requests are refused. It begins at
- * what the formula says, so that where the two agree it is over after two simulations: the formula passes, one page less does not.
+ * A cell (variant, number of devices) is a search for the smallest limit at which few enough requests are refused. It
+ * begins at what the formula says, so that where the two agree it is over after two simulations: the formula passes,
+ * one page less does not.
  */
 import { EXIT, UserError } from '../base/errors.ts';
 import type { StopSignal } from '../base/stop-signal.ts';
@@ -101,8 +103,8 @@ export const payerOf = (variant: Variant): Payer =>
       : 'nobody';
 
 /**
- * A guest with `devices` devices in all, each behind a container of its own. Those that the scenario has count; further ones are
- * copies of them in turn. A guest that has more stays as it is.
+ * A guest with `devices` devices in all, each behind a container of its own. Those that the scenario has count; further
+ * ones are copies of them in turn. A guest that has more stays as it is.
  */
 export function withDevices(guest: GuestPlan, devices: number): GuestPlan {
   const { containers } = guest;
@@ -144,9 +146,9 @@ function heldBy(guest: GuestPlan): Held[] {
 }
 
 /**
- * The formula: what whoever pays is charged at most, in pages, if every request succeeds. Every container pays for all it has
- * mapped, twice for what is mapped twice. type1, and iommufd in RLIMIT_MODE 1, charge the address space, as mlock does; iommufd
- * charges the user all its guests share, and mlock is a count of its own.
+ * The formula: what whoever pays is charged at most, in pages, if every request succeeds. Every container pays for all
+ * it has mapped, twice for what is mapped twice. type1, and iommufd in RLIMIT_MODE 1, charge the address space, as
+ * mlock does; iommufd charges the user all its guests share, and mlock is a count of its own.
  */
 export function formulaPages(guests: readonly GuestPlan[], payer: Payer): number {
   const users = new Map<number, number>();
@@ -326,8 +328,9 @@ async function probeAll(
 }
 
 /**
- * The limit refuses with ENOMEM, or mlock with EPERM where it is 0; other reasons for ENOMEM, such as injected faults, are told
- * apart by the model's counter of its refusals. A call that a signal interrupted was neither granted nor refused.
+ * The limit refuses with ENOMEM, or mlock with EPERM where it is 0; other reasons for ENOMEM, such as injected faults,
+ * are told apart by the model's counter of its refusals. A call that a signal interrupted was neither granted nor
+ * refused.
  */
 function probeOf(plan: RunPlan, hosts: readonly HostResult[], limitPages: number | null): Omit<Probe, 'limitPages'> {
   const broken = hosts.find(({ error }) => error !== null)?.error;

@@ -1,9 +1,9 @@
 /**
  * Measured rows (published times of real kernels), their simulation, and the fit of a profile's unknown costs to them.
  *
- * The fit is least squares on the logarithms of time and cost (Gauss-Newton, numerical derivatives, QR by ml-matrix), so that
- * rows of nanoseconds and of minutes weigh the same and costs stay positive. A weak pull towards the profile's present value
- * decides what the rows leave open.
+ * The fit is least squares on the logarithms of time and cost (Gauss-Newton, numerical derivatives, QR by ml-matrix),
+ * so that rows of nanoseconds and of minutes weigh the same and costs stay positive. A weak pull towards the profile's
+ * present value decides what the rows leave open.
  */
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -37,8 +37,8 @@ const rowSchema = z.strictObject({
   threads: z.int().min(1).max(16).default(1),
   iommu: z.enum(['type1', 'type1v2']).default('type1v2'),
   /**
-   * What is compared: all time in one operation, the time until the last actor is done, or how often mmap_sem was taken by MAP
-   * (for write: without the one of the UNMAP).
+   * What is compared: all time in one operation, the time until the last actor is done, or how often mmap_sem was taken
+   * by MAP (for write: without the one of the UNMAP).
    */
   measure: z.enum(['map', 'unmap', 'close', 'end', 'write_locks', 'read_locks']),
   /** Divided by this: the number of pages, calls or repetitions. */

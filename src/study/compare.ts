@@ -91,8 +91,8 @@ const COLUMNS = 80;
 const GAP = 2;
 
 /**
- * Tables of at most 80 columns: medians, and how each cell relates to the first; `~` where the difference may be chance. Cells that find
- * no place beside the others have a table of their own, with the first again.
+ * Tables of at most 80 columns: medians, and how each cell relates to the first; `~` where the difference may be
+ * chance. Cells that find no place beside the others have a table of their own, with the first again.
  */
 export function compareText(
   table: readonly MetricComparison[],

@@ -1,8 +1,9 @@
 /**
- * The open question of the seed thread, asked of the model: is what a strategy infers from `current` right in every context from
- * which VFIO is called? Each calling context is built and run under each strategy, several times with different limits and
- * capabilities, and what happened is observed from outside: whose account changed, whose pages were pinned, whose limit and
- * whose capability decided, and whether an invariant was violated. Nothing here knows what a strategy ought to do.
+ * The open question of the seed thread, asked of the model: is what a strategy infers from `current` right in every
+ * context from which VFIO is called? Each calling context is built and run under each strategy, several times with
+ * different limits and capabilities, and what happened is observed from outside: whose account changed, whose pages
+ * were pinned, whose limit and whose capability decided, and whether an invariant was violated. Nothing here knows what
+ * a strategy ought to do.
  */
 import { errnoName } from '../base/errno.ts';
 import { RLIM_INFINITY } from '../base/units.ts';
@@ -105,8 +106,8 @@ export interface Cell {
   readonly strategy: string;
   readonly act: Act;
   /**
-   * `ok`, an errno's name, `nothing` (success that removed nothing), `atomic` for a call that may sleep where none may, or
-   * `no mdev` where the kernel has no such call.
+   * `ok`, an errno's name, `nothing` (success that removed nothing), `atomic` for a call that may sleep where none may,
+   * or `no mdev` where the kernel has no such call.
    */
   readonly outcome: string;
   /** The function that would sleep. */

@@ -1,6 +1,7 @@
 /**
- * Experiments: a scenario simulated many times, in cells that differ in a setting, with repetitions that differ in the seed. A
- * repetition is one figure per metric; figures of different repetitions are compared, their samples are never pooled.
+ * Experiments: a scenario simulated many times, in cells that differ in a setting, with repetitions that differ in the
+ * seed. A repetition is one figure per metric; figures of different repetitions are compared, their samples are never
+ * pooled.
  */
 import { EXIT, type ExitCode } from '../base/errors.ts';
 import { type Interval, median, medianInterval } from '../base/statistics.ts';
@@ -81,8 +82,8 @@ const reasonsOf = (runs: readonly RunResults[]): string[] => [
 ];
 
 /**
- * The results of one run of an experiment. Of its thresholds only those of op_errors over the whole run are judged: an error
- * that nobody expects spoils the figures, while a latency beyond its threshold is what an experiment looks for.
+ * The results of one run of an experiment. Of its thresholds only those of op_errors over the whole run are judged: an
+ * error that nobody expects spoils the figures, while a latency beyond its threshold is what an experiment looks for.
  */
 function resultsOf(plan: RunPlan, hosts: readonly HostResult[]): RunResults {
   const judged = thresholdsOf(plan).filter(
@@ -131,13 +132,15 @@ async function simulateLocally(tasks: readonly HostTask[][], options: PoolOption
   return tasks.map(({ length }) => hosts.slice(at, (at += length)));
 }
 
-/** What of its seed a plan keeps, as text: plans that are equal in it differ in what the engine draws, or in nothing. */
+/**
+ * What of its seed a plan keeps, as text: plans that are equal in it differ in what the engine draws, or in nothing.
+ */
 const withoutSeed = ({ seed: _seed, hash: _hash, ...plan }: RunPlan): string =>
   JSON.stringify({ ...plan, guests: plan.guests.map(({ seed: _own, ...guest }) => guest) });
 
 /**
- * Whether repetitions of a scenario can differ: its plans differ, or the engine draws something while it simulates them (injected
- * faults, arrivals of a Poisson process, what a workload draws).
+ * Whether repetitions of a scenario can differ: its plans differ, or the engine draws something while it simulates them
+ * (injected faults, arrivals of a Poisson process, what a workload draws).
  */
 export function isRandom(plans: readonly RunPlan[]): boolean {
   const [first] = plans;
@@ -173,8 +176,9 @@ export const settingOf = ({ profile, host, variant }: RunPlan, random: boolean):
 });
 
 /**
- * Simulates every cell `repeat` times; repetition i of every cell has the same seed. Stopped early, it gives the repetitions that
- * every cell has completed: paired seeds stay paired. Where no cell draws anything, one repetition stands for all. @throws UserError for a faulty scenario.
+ * Simulates every cell `repeat` times; repetition i of every cell has the same seed. Stopped early, it gives the
+ * repetitions that every cell has completed: paired seeds stay paired. Where no cell draws anything, one repetition
+ * stands for all. @throws UserError for a faulty scenario.
  */
 export async function runCells(
   source: ParsedSource,

@@ -51,7 +51,9 @@ export function parseAxis(given: string): Axis {
   return { key, values, numeric: true };
 }
 
-/** Every combination of the axes, the first one outermost. @throws UserError (exit 104) for too many or doubled axes. */
+/**
+ * Every combination of the axes, the first one outermost. @throws UserError (exit 104) for too many or doubled axes.
+ */
 export function gridOf(axes: readonly Axis[]): Cell[] {
   const doubled = axes.find(({ key }, i) => axes.findIndex((axis) => axis.key === key) !== i);
   if (doubled !== undefined)

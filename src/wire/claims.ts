@@ -4,8 +4,8 @@ import type { Redis } from 'ioredis';
 import type { RunKeys } from './keys.ts';
 import type { GuestJob } from './messages.ts';
 
-// A slice is claimed once per incarnation, the first one freely. A later incarnation only after the coordinator ordered that
-// rerun by a claim without a worker: one that a job alone brings up is forged.
+// A slice is claimed once per incarnation, the first one freely. A later incarnation only after the coordinator ordered
+// that rerun by a claim without a worker: one that a job alone brings up is forged.
 const CLAIM = `
 if redis.call('HEXISTS', KEYS[2], ARGV[3]) == 1 then return 'fenced' end
 if redis.call('HGET', KEYS[3], ARGV[3]) ~= ARGV[4] then return 'fenced' end
@@ -44,8 +44,8 @@ export async function takeName(redis: Redis, keys: RunKeys, wanted: string): Pro
 }
 
 /**
- * Claims a slice for a worker. `ok` allows to run it, and so does `mine` if the worker does not run it already: the answer to a
- * claim can be lost with a connection, and the claim is made again. The others say why not.
+ * Claims a slice for a worker. `ok` allows to run it, and so does `mine` if the worker does not run it already: the
+ * answer to a claim can be lost with a connection, and the claim is made again. The others say why not.
  */
 export async function claimSlice(redis: Redis, keys: RunKeys, job: GuestJob, by: Identity): Promise<Claim> {
   const { claims, fenced, workers } = keys;

@@ -34,7 +34,9 @@ export const GuestJob = z.strictObject({
   v: z.literal(1),
   slice: count,
   incarnation: count,
-  /** What counts as the run's start for guests that run again, ms of the Redis clock. Left out: the start of the run. */
+  /**
+   * What counts as the run's start for guests that run again, ms of the Redis clock. Left out: the start of the run.
+   */
   epochMs: instantMs.optional(),
 });
 export type GuestJob = z.infer<typeof GuestJob>;
@@ -103,7 +105,10 @@ const decision = z.discriminatedUnion('d', [
     held: z.array(z.tuple([count, count])),
     free: z.array(z.tuple([count, count])),
   }),
-  /** No guest of a lost worker is open: it never had one, or its last interval has all that they did. That interval counts. */
+  /**
+   * No guest of a lost worker is open: it never had one, or its last interval has all that they did. That interval
+   * counts.
+   */
   z.strictObject({ d: z.literal('accounted'), worker: id, last: Interval.nullable() }),
   z.strictObject({ d: z.literal('stop'), by: z.enum(['user', 'threshold', 'failure']) }),
   z.strictObject({ d: z.literal('finish') }),

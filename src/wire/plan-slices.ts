@@ -9,8 +9,9 @@ const SLICES_MAX = 512;
 export const sliceGuests = (guests: number): number => Math.max(1, Math.ceil(guests / SLICES_MAX));
 
 /**
- * Guests by slice, in the order of the plan. Where iommufd charges the user (drivers/iommu/iommufd/pages.c, iopt_pages_update_pinned),
- * the guests of one uid share a quota, which lies in the memory of one worker: they are one slice, or within one.
+ * Guests by slice, in the order of the plan. Where iommufd charges the user (drivers/iommu/iommufd/pages.c,
+ * iopt_pages_update_pinned), the guests of one uid share a quota, which lies in the memory of one worker: they are one
+ * slice, or within one.
  */
 export function planSlices(plan: Pick<RunPlan, 'guests' | 'variant'>): readonly (readonly number[])[] {
   const shared = resolveVariant(plan.variant).iommufd?.account === 'creator';

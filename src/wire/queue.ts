@@ -38,7 +38,9 @@ export interface QueueTiming {
 }
 export const DEFAULT_TIMING: QueueTiming = { lockDurationMs: 30_000, stalledIntervalMs: 5_000 };
 
-/** BullMQ's fetch loop tries again after this long when Redis refuses it, for example because its memory is full, ms. */
+/**
+ * BullMQ's fetch loop tries again after this long when Redis refuses it, for example because its memory is full, ms.
+ */
 const FETCH_RETRY_MS = 1000;
 
 /** Refusals of Redis are counted as one row when they are at most this far apart, ms. */
@@ -49,8 +51,8 @@ const ROW_MS = 2000;
 const ROW_REFUSALS = 3;
 
 /**
- * Tells a refusal of Redis that lasts from one that happened once. Lost connections, a full memory and a Redis that loads its data
- * are none: they pass.
+ * Tells a refusal of Redis that lasts from one that happened once. Lost connections, a full memory and a Redis that
+ * loads its data are none: they pass.
  */
 export class Refusals {
   #count = 0;
@@ -131,8 +133,9 @@ export function openProducer(target: RedisTarget, queue: QueueName): JobProducer
 const MAX_JOB_CHARS = 4 << 20;
 
 /**
- * Takes of a job from Redis nothing but its id and data: whoever can write there can set its options and its parent too.
- * Data that is too long or no JSON reaches the handler as null, so that the worker does not stumble over it for ever.
+ * Takes of a job from Redis nothing but its id and data: whoever can write there can set its options and its parent
+ * too. Data that is too long or no JSON reaches the handler as null, so that the worker does not stumble over it for
+ * ever.
  */
 class LenientWorker extends Worker<unknown, void> {
   protected override createJob(json: JobJson, jobId: string): Job<unknown, void> {

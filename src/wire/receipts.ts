@@ -1,9 +1,10 @@
 /**
  * What Redis has acknowledged to this process, and whether it still has it.
  *
- * A Redis that writes its log once a second (appendfsync everysec), loads an older snapshot, or is replaced by a replica that was
- * behind comes back without its last writes. They are missing from the end, so it is enough to look for the last one of each place; and
- * the connection breaks each time, so it is enough to look after a reconnection, for the last ones from before it.
+ * A Redis that writes its log once a second (appendfsync everysec), loads an older snapshot, or is replaced by a
+ * replica that was behind comes back without its last writes. They are missing from the end, so it is enough to look
+ * for the last one of each place; and the connection breaks each time, so it is enough to look after a reconnection,
+ * for the last ones from before it.
  */
 import type { Redis } from 'ioredis';
 

@@ -159,7 +159,10 @@ export function whyRefused(error: Error): string {
   return (known === undefined ? undefined : REFUSALS[known]) ?? `it answered ${codes[0] ?? 'with an error'}`;
 }
 
-/** What an error of a command says of Redis, for users, status 113, with a hint of the caller. Undefined: it is not about Redis. */
+/**
+ * What an error of a command says of Redis, for users, status 113, with a hint of the caller. Undefined: it is not
+ * about Redis.
+ */
 export function redisFailure({ label }: RedisTarget, error: unknown, hint?: string): UserError | undefined {
   if (!(error instanceof Error)) return undefined;
   if (isConnectionError(error)) return new UserError(EXIT.inconclusive, `Redis at ${label} was lost`, hint);
@@ -175,8 +178,8 @@ export const FULL_HINT = 'raise its maxmemory, or use one of your own for the ru
 const LOOK_MS = 500;
 
 /**
- * Looks twice a second until there is something. While Redis is away it waits: that comes back, or whoever waits is ended. Rejects
- * when `signal` is aborted.
+ * Looks twice a second until there is something. While Redis is away it waits: that comes back, or whoever waits is
+ * ended. Rejects when `signal` is aborted.
  */
 export async function awaitFound<T>(
   target: RedisTarget,

@@ -16,8 +16,8 @@ import { tell } from './streams.ts';
 /** Largest plan published and accepted, bytes of JSON: some 350 000 guests. */
 const MAX_PLAN_BYTES = 1 << 28;
 
-// Of two that publish the same run one is the first. What an earlier run of that id has left, its farewell above all, is nothing
-// to the workers of the new one.
+// Of two that publish the same run one is the first. What an earlier run of that id has left, its farewell above all,
+// is nothing to the workers of the new one.
 const PUBLISH = `
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('DEL', unpack(KEYS))
@@ -65,7 +65,10 @@ export async function listRuns(redis: Redis, prefix: string): Promise<Map<string
   return runs;
 }
 
-/** The plan as published, checked field by field but not against its hash. Null when there is none. Throws UserError 113. */
+/**
+ * The plan as published, checked field by field but not against its hash. Null when there is none. Throws UserError
+ * 113.
+ */
 export async function fetchPlan(redis: Redis, prefix: string, runId: string): Promise<RunPlan | null> {
   const packed = await redis.getBuffer(runKeys(prefix, runId).plan);
   if (packed === null) return null;
@@ -112,8 +115,8 @@ export async function bidFarewell(redis: Redis, prefix: string, runId: string): 
 }
 
 /**
- * Removes what was written after the run was removed: the queues of a worker note their last events when they close. The
- * coordinator's farewell stays for the others; it goes away by itself.
+ * Removes what was written after the run was removed: the queues of a worker note their last events when they close.
+ * The coordinator's farewell stays for the others; it goes away by itself.
  */
 export async function removeRemains(redis: Redis, prefix: string, runId: string): Promise<void> {
   const { plan, control } = runKeys(prefix, runId);

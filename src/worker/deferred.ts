@@ -2,9 +2,9 @@
  * Deferred accounting of one worker process: from the hand-over ring to BullMQ jobs and back to the arena.
  *
  * BullMQ delivers at least once and may lose jobs when Redis loses its data; the kernel's workqueue delivers exactly
- * once. So each update carries an operation id that the emulator applies once, and a job stays on our books, and is sent
- * again, until every update in it has been settled. When Redis is slow the books fill, the ring fills, and actors wait:
- * nothing is dropped.
+ * once. So each update carries an operation id that the emulator applies once, and a job stays on our books, and is
+ * sent again, until every update in it has been settled. When Redis is slow the books fill, the ring fills, and actors
+ * wait: nothing is dropped.
  */
 import type { DeferredPort, DeferredUpdate } from '../emulator/emulator.ts';
 import { IdSet } from '../emulator/id-set.ts';
@@ -195,8 +195,8 @@ export class DeferredPipeline {
   }
 
   /**
-   * Call when no guest runs any more. Resolves when every update has been applied or discarded, or at the deadline, with what
-   * is missing.
+   * Call when no guest runs any more. Resolves when every update has been applied or discarded, or at the deadline,
+   * with what is missing.
    */
   async drain(timeoutMs: number): Promise<DeferredReport> {
     const timer = { handle: undefined as NodeJS.Timeout | undefined };

@@ -1,4 +1,7 @@
-/** A worker's part in an experiment: takes hosts from its queue, simulates them on its threads, and gives back what came out. */
+/**
+ * A worker's part in an experiment: takes hosts from its queue, simulates them on its threads, and gives back what came
+ * out.
+ */
 import { setTimeout as pause } from 'node:timers/promises';
 import { machineFailure } from '../base/machine-failure.ts';
 import { StopSignal } from '../base/stop-signal.ts';

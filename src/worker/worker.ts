@@ -300,7 +300,10 @@ class Node {
     }
   }
 
-  /** Takes up to `slots` slices at a time. A busy consumer would not notice a larger number, so the rest gets another one. */
+  /**
+   * Takes up to `slots` slices at a time. A busy consumer would not notice a larger number, so the rest gets another
+   * one.
+   */
   #take(slots: number): void {
     const more = slots - this.#slots;
     if (more <= 0 || this.#stopping) return;
@@ -484,7 +487,10 @@ class Node {
     throw this.#fail(new Error('Redis came back without the latest it had taken'));
   }
 
-  /** Asked to end. With guests unfinished the coordinator has all of them run elsewhere; otherwise the account is closed. */
+  /**
+   * Asked to end. With guests unfinished the coordinator has all of them run elsewhere; otherwise the account is
+   * closed.
+   */
   async #leave(): Promise<void> {
     this.#leaving = true;
     // What is being claimed may be ours in a moment.

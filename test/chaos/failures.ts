@@ -1,6 +1,6 @@
 /**
- * The failures that the chaos runner does to a fleet, each at a random moment. After each the run must end whole; where it may also
- * end inconclusive, it must say why.
+ * The failures that the chaos runner does to a fleet, each at a random moment. After each the run must end whole; where
+ * it may also end inconclusive, it must say why.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { EXIT } from '../../src/base/errors.ts';

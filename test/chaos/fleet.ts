@@ -1,6 +1,6 @@
 /**
- * A coordinator and workers as on many machines: separate processes that meet in a Redis of the test's own. What has to hold
- * after every failure is checked here, for the tests and for the chaos runner alike.
+ * A coordinator and workers as on many machines: separate processes that meet in a Redis of the test's own. What has to
+ * hold after every failure is checked here, for the tests and for the chaos runner alike.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -218,7 +218,9 @@ export class Fleet {
   }
 }
 
-/** Whatever happened: every guest ran to its end or to a stop once, and no accounting update was lost or applied twice. */
+/**
+ * Whatever happened: every guest ran to its end or to a stop once, and no accounting update was lost or applied twice.
+ */
 export function assertWhole(results: RunResults): void {
   const { accounting, coverage, verdict } = results;
   const why = JSON.stringify({ coverage, verdict, notes: accounting.notes });

@@ -1,7 +1,7 @@
 // needs: redis-server
 /**
- * Who runs which guests, when answers of Redis are lost on their way, workers leave at the wrong moment, and names are used twice:
- * real processes, a real Redis, a proxy between them.
+ * Who runs which guests, when answers of Redis are lost on their way, workers leave at the wrong moment, and names are
+ * used twice: real processes, a real Redis, a proxy between them.
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';

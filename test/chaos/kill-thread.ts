@@ -1,4 +1,6 @@
-/** Loaded into a worker process by a test (NODE_OPTIONS): SIGUSR2 ends one of its pool threads, as a crash in it would. */
+/**
+ * Loaded into a worker process by a test (NODE_OPTIONS): SIGUSR2 ends one of its pool threads, as a crash in it would.
+ */
 import { isMainThread, type Worker } from 'node:worker_threads';
 
 if (isMainThread) {

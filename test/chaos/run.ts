@@ -1,7 +1,8 @@
 /**
- * The chaos runner: `node dist/test/chaos/run.js --rounds N --seed S [--from K]`. Each round starts a coordinator and three
- * workers on a Redis of its own, does one failure to them at a random moment, and judges what is left. The failure and the
- * moment of round k depend on the seed and k alone. Prints a table and exits with 1 if anything was wrong.
+ * The chaos runner: `node dist/test/chaos/run.js --rounds N --seed S [--from K]`. Each round starts a coordinator and
+ * three workers on a Redis of its own, does one failure to them at a random moment, and judges what is left. The
+ * failure and the moment of round k depend on the seed and k alone. Prints a table and exits with 1 if anything was
+ * wrong.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';

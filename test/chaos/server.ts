@@ -74,8 +74,8 @@ export class Server {
   }
 
   /**
-   * What would be on the disk now. The function it returns puts that back while the server is down: as after a power failure that took
-   * everything since.
+   * What would be on the disk now. The function it returns puts that back while the server is down: as after a power
+   * failure that took everything since.
    */
   remember(): () => void {
     const [log, copy] = ['appendonlydir', 'remembered'].map((name) => join(this.#directory, name)) as [string, string];

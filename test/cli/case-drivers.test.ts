@@ -1,5 +1,8 @@
 // slow: explores every case, and runs it on threads
-/** Cases under the virtual driver and on real threads: they end as some explored interleaving does, and fail only as it does. */
+/**
+ * Cases under the virtual driver and on real threads: they end as some explored interleaving does, and fail only as it
+ * does.
+ */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { describe, it } from 'node:test';

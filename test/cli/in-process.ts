@@ -1,6 +1,6 @@
 /**
- * Runs a command line in this process, as src/cli/main.ts would in one of its own: a new process costs a second of CPU. What
- * only a process shows (signals, pipes, the end of the process) is tested with processes.
+ * Runs a command line in this process, as src/cli/main.ts would in one of its own: a new process costs a second of CPU.
+ * What only a process shows (signals, pipes, the end of the process) is tested with processes.
  */
 import { tmpdir } from 'node:os';
 import { runCommandLine } from '../../src/cli/frame.ts';
@@ -15,7 +15,10 @@ export interface Ended {
 /** Output, arguments and environment belong to the whole process: one command at a time. */
 let last: Promise<unknown> = Promise.resolve();
 
-/** Runs `pinstorm ARGS` in an environment of `env`, PATH and TMPDIR alone. @returns the exit status and what a pipe would have received. */
+/**
+ * Runs `pinstorm ARGS` in an environment of `env`, PATH and TMPDIR alone. @returns the exit status and what a pipe
+ * would have received.
+ */
 export function pinstorm(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {
   const ended = last.then(() => runAlone(args, env));
   last = ended.catch(() => {});

@@ -1,5 +1,8 @@
 // needs: redis-server
-/** Every guest that has not ended is in somebody's hands: the coordinator's part of it, on a real Redis and a real queue. */
+/**
+ * Every guest that has not ended is in somebody's hands: the coordinator's part of it, on a real Redis and a real
+ * queue.
+ */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import type { Redis } from 'ioredis';

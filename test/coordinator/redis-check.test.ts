@@ -1,5 +1,8 @@
 // needs: redis-server
-/** What a Redis must be: each server that cannot serve a run is refused before the start, in one message with the remedy. */
+/**
+ * What a Redis must be: each server that cannot serve a run is refused before the start, in one message with the
+ * remedy.
+ */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

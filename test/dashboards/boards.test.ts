@@ -1,5 +1,8 @@
 // slow: compiles the boards against the schemas of Grafana
-/** The committed boards: what the generator makes, in the form Grafana's own types describe, by the conventions of this project. */
+/**
+ * The committed boards: what the generator makes, in the form Grafana's own types describe, by the conventions of this
+ * project.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
@@ -125,8 +128,8 @@ test('the conventions are checked', () => {
 });
 
 /**
- * Grafana ships its schema as types only, so the boards are compiled against them: each as a literal, its panels' options against
- * the types of their kind. A field that is unknown, misspelt or of the wrong type fails.
+ * Grafana ships its schema as types only, so the boards are compiled against them: each as a literal, its panels'
+ * options against the types of their kind. A field that is unknown, misspelt or of the wrong type fails.
  */
 test('boards fit the types of Grafana’s schema', () => {
   const directory = 'dist/schema-check';

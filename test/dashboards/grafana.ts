@@ -1,4 +1,6 @@
-/** The boards as read from their JSON, and the part of Grafana that turns them into queries: variables and intervals. */
+/**
+ * The boards as read from their JSON, and the part of Grafana that turns them into queries: variables and intervals.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 
 export interface Target {

@@ -1,7 +1,7 @@
 /**
- * A look at the boards without a Grafana server: two real runs, Prometheus, every panel's queries, drawn in Chromium. It is not
- * Grafana and draws only what the boards use of it, so it shows whether panels have data, sense and room; how Grafana draws
- * them it cannot show.
+ * A look at the boards without a Grafana server: two real runs, Prometheus, every panel's queries, drawn in Chromium.
+ * It is not Grafana and draws only what the boards use of it, so it shows whether panels have data, sense and room; how
+ * Grafana draws them it cannot show.
  *
  *   npm run build && node dist/test/dashboards/preview.js DIRECTORY [SECONDS]
  */

@@ -1,7 +1,7 @@
 // needs: prometheus redis-server
 /**
- * Every query of every board against the real thing: Debian's Prometheus scrapes two real runs, and each panel, annotation and
- * variable gets data. docs/dashboard-queries.md keeps the answers of one such run.
+ * Every query of every board against the real thing: Debian's Prometheus scrapes two real runs, and each panel,
+ * annotation and variable gets data. docs/dashboard-queries.md keeps the answers of one such run.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** A stage for the boards: Prometheus with the configuration of deploy/, and two real runs one after the other on one port. */
+/**
+ * A stage for the boards: Prometheus with the configuration of deploy/, and two real runs one after the other on one
+ * port.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,9 +16,9 @@ import { choices, Prometheus, type Board, type Range } from './grafana.ts';
 export const SCRAPE_SECONDS = 1;
 
 /**
- * Guests that meet every kind of trouble the boards show: trylocks fail and updates are deferred (two mappers of one address
- * space), maps are refused by the limit, faults and mlock take the lock for read and write, bursts want more than can be done
- * at once, one threshold holds and one does not.
+ * Guests that meet every kind of trouble the boards show: trylocks fail and updates are deferred (two mappers of one
+ * address space), maps are refused by the limit, faults and mlock take the lock for read and write, bursts want more
+ * than can be done at once, one threshold holds and one does not.
  */
 const SCENARIO = (seconds: number): string => `
 name: boards

@@ -1,7 +1,8 @@
 // needs: redis-cli redis-server sh
 /**
- * The processes of compose.yaml, booted from the commands it gives, on this machine: Redis with a password, a coordinator that
- * serves metrics, two workers, Prometheus. What differs is said here: ports, directories, and no container around them.
+ * The processes of compose.yaml, booted from the commands it gives, on this machine: Redis with a password, a
+ * coordinator that serves metrics, two workers, Prometheus. What differs is said here: ports, directories, and no
+ * container around them.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';

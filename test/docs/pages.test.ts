@@ -1,8 +1,9 @@
 // needs: redis-cli redis-server sh
 /**
- * The tutorial and the how-to pages, followed to the letter. Of every page, from its top: blocks with a name are written to that file (a
- * `diff` replaces its minus lines by its plus lines), `sh` blocks are run, and the lines of a `text` block must be among what the `sh` block
- * before it printed, in that order, each as the beginning of a line or a part of one; `...` stands for any lines between.
+ * The tutorial and the how-to pages, followed to the letter. Of every page, from its top: blocks with a name are
+ * written to that file (a `diff` replaces its minus lines by its plus lines), `sh` blocks are run, and the lines of a
+ * `text` block must be among what the `sh` block before it printed, in that order, each as the beginning of a line or a
+ * part of one; `...` stands for any lines between.
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
@@ -41,7 +42,9 @@ function blocksOf(page: string): Block[] {
   return [...fences].map(([, kind = '', name, text = '']) => ({ kind, name: name ?? null, text }));
 }
 
-/** A directory with what a clone has, in which a page can write; with a program of its own where the page changes it. */
+/**
+ * A directory with what a clone has, in which a page can write; with a program of its own where the page changes it.
+ */
 function workplace(page: string, changes: boolean): { readonly cwd: string; readonly path: string } {
   const cwd = path.join(top, path.basename(page, '.md'));
   mkdirSync(path.join(cwd, 'path'), { recursive: true });

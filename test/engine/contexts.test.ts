@@ -1,6 +1,7 @@
 /**
- * The model's answers beside what was known of each strategy from the kernel sources and the mailing lists. `text` is what was
- * written down beforehand (empty: nothing); `because` says why the model's cell says more than that, or something else.
+ * The model's answers beside what was known of each strategy from the kernel sources and the mailing lists. `text` is
+ * what was written down beforehand (empty: nothing); `because` says why the model's cell says more than that, or
+ * something else.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

@@ -1,5 +1,6 @@
 /**
- * Every known defect on every variant: what the invariants find is what history says. And docs/history says what is found.
+ * Every known defect on every variant: what the invariants find is what history says. And docs/history says what is
+ * found.
  */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';

@@ -1,7 +1,7 @@
 /**
- * Cases small enough to count by hand. Where all interleavings are listed, an actor is a letter and each letter a step: a
- * `hold` is three steps (enter the kernel, take mmap_sem, release it), four where it has to wait (the attempt, and the step
- * in which it has the lock at last). Where the outcomes are listed, they are all that can be.
+ * Cases small enough to count by hand. Where all interleavings are listed, an actor is a letter and each letter a step:
+ * a `hold` is three steps (enter the kernel, take mmap_sem, release it), four where it has to wait (the attempt, and
+ * the step in which it has the lock at last). Where the outcomes are listed, they are all that can be.
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
@@ -38,8 +38,8 @@ describe('all interleavings, counted by hand', () => {
     assert.equal(words(two('read', 'read'), 'E', true).length, 6);
   });
 
-  // a is first: b tries after a has gone (b enters at any of four places), or while a holds it (at any of three) and then
-  // has a fourth step. The same with the letters exchanged.
+  // a is first: b tries after a has gone (b enters at any of four places), or while a holds it (at any of three) and
+  // then has a fourth step. The same with the letters exchanged.
   const FIRST = ['aaabbb', 'aababb', 'abaabb', 'baaabb', 'aabbabb', 'abababb', 'baababb'];
   const other = (word: string): string => word.replace(/./g, (c) => (c === 'a' ? 'b' : 'a'));
   const EXCLUSIVE = [...FIRST, ...FIRST.map(other)].toSorted();
@@ -124,7 +124,8 @@ describe('all outcomes', () => {
       outcomes: ['a: EEXIST; b: OK; locked_vm 1, pinned 1', 'a: OK; b: EEXIST; locked_vm 1, pinned 1'],
     },
     {
-      // The victim never begins, is killed while it waits, or gets the lock before the signal. Its process is gone then.
+      // The victim never begins, is killed while it waits, or gets the lock before the signal. Its process is gone
+      // then.
       plan: caseOf('killed while waiting', [
         actor('a', 'main', mlock(0, 1)),
         actor('b', 'vm_child', hold('read')),

@@ -99,7 +99,8 @@ describe('attach and detach of groups', () => {
       });
       assert.deepEqual(got, [0, 0, 1, -ENOMEM]);
       const clean = UNWINDS.has(id);
-      // Six pages of the first mapping and four of the second were pinned before the limit; the pinned page counts once.
+      // Six pages of the first mapping and four of the second were pinned before the limit; the pinned page counts
+      // once.
       assert.deepEqual(seen, [clean ? 1n : 10n]);
       assert.deepEqual(w.verdict(), clean ? [] : ['balance']);
       w.stepper.add('closer', w.guest.actors[0]?.task as number, function* (k) {
@@ -146,7 +147,8 @@ describe('attach and detach of groups', () => {
       w.runInOrder();
       assert.deepEqual(k.results, [0]);
       const charged = [lockedVm(w.arena, owner), lockedVm(w.arena, other)];
-      // B pins from the mapping's task. C to E pin from and charge the attacher; later eras pin from it and charge the owner.
+      // B pins from the mapping's task. C to E pin from and charge the attacher; later eras pin from it and charge the
+      // owner.
       const attacher = ['C', 'D', '4.10.17', 'E', '4.14.115'].includes(id);
       assert.deepEqual(charged, attacher ? [0n, 8n] : [8n, 0n]);
       assert.deepEqual(w.verdict(), id === 'B' || attacher ? [] : ['balance']);

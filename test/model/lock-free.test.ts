@@ -14,7 +14,10 @@ function until(w: World, k: StepActor, step: number): void {
   while (!k.done && k.nextStep !== step);
 }
 
-/** Three mappers of 10, 10 and 4 pages under a limit of 16: the second passes the unlocked test and is lost at the update. */
+/**
+ * Three mappers of 10, 10 and 4 pages under a limit of 16: the second passes the unlocked test and is lost at the
+ * update.
+ */
 function doomed(variant: string): { w: World; big: StepActor; small: StepActor } {
   const tasks = ['main', 'thread', 'thread'] as const;
   const w = new World(variant, {

@@ -212,7 +212,8 @@ describe('mmap_sem', () => {
         w.stepper.step(holder);
         const waiter = kind === 'reader' ? reader(w, 1, 0, log) : writer(w, 1, 0, log);
         const count = waiter.count.bind(waiter);
-        // It has seen the lock held and is about to queue: the other CPU releases it just then and finds nobody to wake.
+        // It has seen the lock held and is about to queue: the other CPU releases it just then and finds nobody to
+        // wake.
         waiter.count = (counter, by) => {
           count(counter, by);
           if (counter === C.lock_waits) for (const _ of upWrite(holder, w.mm));

@@ -1,4 +1,7 @@
-/** A small world for model tests: one arena, one variant, guests built as a driver builds them, actors stepped by choice. */
+/**
+ * A small world for model tests: one arena, one variant, guests built as a driver builds them, actors stepped by
+ * choice.
+ */
 import { stream } from '../../src/base/prng.ts';
 import { type StepActor, Stepper } from '../../src/engine/explore/stepper.ts';
 import { buildGuest, type BuiltGuest } from '../../src/engine/guest.ts';

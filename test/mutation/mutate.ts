@@ -1,7 +1,7 @@
 /**
- * Breaks one rule at a time in a copy of the compiled program and runs the tests nearest to it. A planted bug that no test
- * notices, a place that is no longer there, and a test that fails without any change make the run fail.
- * Arguments choose rows: part of the rule's name or of the file's.
+ * Breaks one rule at a time in a copy of the compiled program and runs the tests nearest to it. A planted bug that no
+ * test notices, a place that is no longer there, and a test that fails without any change make the run fail. Arguments
+ * choose rows: part of the rule's name or of the file's.
  */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -1,7 +1,7 @@
 /**
- * Records what the program prints where nothing is left to chance: simulated results of every scenario under every variant,
- * verdicts and tokens of every case, plans, and the help of every command. A change that only moves code leaves all of it as
- * it is:
+ * Records what the program prints where nothing is left to chance: simulated results of every scenario under every
+ * variant, verdicts and tokens of every case, plans, and the help of every command. A change that only moves code
+ * leaves all of it as it is:
  *
  *     node dist/test/outputs/record.js /tmp/before      # in a built checkout of the commit before
  *     node dist/test/outputs/record.js /tmp/after       # in one of the commit after

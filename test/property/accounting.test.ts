@@ -1,7 +1,7 @@
 // slow: draws many programs
 /**
- * Whatever a guest does, and in whatever order its steps come, the account is right on the variants whose account is exact;
- * the others differ only where the oracle names what went wrong.
+ * Whatever a guest does, and in whatever order its steps come, the account is right on the variants whose account is
+ * exact; the others differ only where the oracle names what went wrong.
  */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';

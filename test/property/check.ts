@@ -1,6 +1,6 @@
 /**
- * How property tests draw: half of the values from a fixed seed, so that a mistake shows on every machine, and half from a fresh
- * one. A failure says how to see it again.
+ * How property tests draw: half of the values from a fixed seed, so that a mistake shows on every machine, and half
+ * from a fresh one. A failure says how to see it again.
  */
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';

@@ -1,6 +1,6 @@
 /**
- * Random programs for the property tests: a guest of a few processes and threads, each with a list of operations, run by the
- * step driver. What a program does depends on nothing but its description, the variant and the order of steps.
+ * Random programs for the property tests: a guest of a few processes and threads, each with a list of operations, run
+ * by the step driver. What a program does depends on nothing but its description, the variant and the order of steps.
  */
 import fc from 'fast-check';
 import { stream } from '../../src/base/prng.ts';
@@ -148,7 +148,9 @@ export interface RunOptions {
   readonly serial?: boolean;
 }
 
-/** Runs a program on a variant: all operations and work items in random steps, the judgement at rest, then every exit. */
+/**
+ * Runs a program on a variant: all operations and work items in random steps, the judgement at rest, then every exit.
+ */
 export function run(variant: Variant, p: Program, o: RunOptions = {}): Outcome {
   return new Machine(variant, p, o).run();
 }
@@ -160,7 +162,9 @@ class Machine {
   readonly guest: BuiltGuest;
   readonly random;
   readonly results: number[][] = [];
-  /** Operations under way in each container: the kernel's ioctl holds the file, so nobody's close is the last one then. */
+  /**
+   * Operations under way in each container: the kernel's ioctl holds the file, so nobody's close is the last one then.
+   */
   readonly inUse = new Map<Ref, number>();
   /** Actors that have nothing left to do, and (one operation at a time) those that wait for their turn. */
   readonly #atRest = new Set<StepActor>();
@@ -325,8 +329,8 @@ class Machine {
   }
 
   /**
-   * Pages of an operation. One at a time they end with the buffer: which of a hole and the limit a failing call meets first
-   * hangs on how late locked_vm is, though nobody gets more than the limit by it.
+   * Pages of an operation. One at a time they end with the buffer: which of a hole and the limit a failing call meets
+   * first hangs on how late locked_vm is, though nobody gets more than the limit by it.
    */
   #within(op: { readonly page: number; readonly pages: number }): number {
     return this.o.serial === true ? Math.min(op.pages, PAGES - op.page) : op.pages;

@@ -1,7 +1,8 @@
 // slow: draws many scenarios
 /**
- * Whatever scenario is found valid, under whatever variant, each of its operations works or meets a limit: none fails because of a
- * container or a device that is not there, a call that the kernel does not have, or an address that no memory can have.
+ * Whatever scenario is found valid, under whatever variant, each of its operations works or meets a limit: none fails
+ * because of a container or a device that is not there, a call that the kernel does not have, or an address that no
+ * memory can have.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -31,7 +32,10 @@ const ALSO: Partial<Record<OpName, readonly string[]>> = {
   attach: ['EBUSY'],
 };
 
-/** Options of each workload. What is cut into pieces is cut so that there are few, in a guest with `small` memory or a large one. */
+/**
+ * Options of each workload. What is cut into pieces is cut so that there are few, in a guest with `small` memory or a
+ * large one.
+ */
 function optionsOf(isSmall: boolean): Readonly<Record<string, fc.Arbitrary<Record<string, unknown>>>> {
   const container = fc.integer({ min: 0, max: 2 });
   const some = <T>(...values: T[]): fc.Arbitrary<T> => fc.constantFrom(...values);

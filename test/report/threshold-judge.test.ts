@@ -21,7 +21,9 @@ function interval(...latenciesNs: number[]): Snapshot {
   return Snapshot.take(layout, [block]);
 }
 
-/** Judges a run of one-second intervals. @returns the threshold's result, and the index of the interval that stopped it. */
+/**
+ * Judges a run of one-second intervals. @returns the threshold's result, and the index of the interval that stopped it.
+ */
 function judge(
   expression: string,
   intervals: readonly Snapshot[],

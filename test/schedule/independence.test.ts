@@ -1,8 +1,8 @@
 // slow: tries every order of independent steps
 /**
- * The table of what steps touch (src/model/step-access.ts) against the model: wherever two actors can step and the table
- * calls their steps independent, both orders must lead to the same place. And the reduced search must find every outcome
- * and every violation that the search of all interleavings finds.
+ * The table of what steps touch (src/model/step-access.ts) against the model: wherever two actors can step and the
+ * table calls their steps independent, both orders must lead to the same place. And the reduced search must find every
+ * outcome and every violation that the search of all interleavings finds.
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';

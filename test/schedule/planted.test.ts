@@ -1,6 +1,6 @@
 /**
- * A planted bug for each invariant: every strategy finds it within a stated number of schedules, and the same case without
- * the bug is exhausted without a violation. A checker that cannot fail would fail here.
+ * A planted bug for each invariant: every strategy finds it within a stated number of schedules, and the same case
+ * without the bug is exhausted without a violation. A checker that cannot fail would fail here.
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';

@@ -1,7 +1,8 @@
 /**
- * Recorded schedules (recorded.txt) keep their meaning: each token replays to the failure it was recorded for, by exactly the
- * same steps. When a change of the model makes one fail, old tokens of users mean something else too: raise MODEL_VERSION
- * (src/model/version.ts), then record anew with PINSTORM_UPDATE=1, which does nothing as long as the version stands.
+ * Recorded schedules (recorded.txt) keep their meaning: each token replays to the failure it was recorded for, by
+ * exactly the same steps. When a change of the model makes one fail, old tokens of users mean something else too: raise
+ * MODEL_VERSION (src/model/version.ts), then record anew with PINSTORM_UPDATE=1, which does nothing as long as the
+ * version stands.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';

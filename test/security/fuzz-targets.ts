@@ -1,6 +1,6 @@
 /**
- * What is fuzzed: everything that reads what somebody else wrote. Each target makes inputs from a seed corpus and says what
- * is wrong with how the parser took one, or null.
+ * What is fuzzed: everything that reads what somebody else wrote. Each target makes inputs from a seed corpus and says
+ * what is wrong with how the parser took one, or null.
  */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -25,7 +25,10 @@ export interface Target {
   /** Input number 0, 1, ... of the corpus as it is; the rest are mutations. */
   readonly corpus: readonly string[];
   mutate(random: Prng, seed: string, other: string): string;
-  /** Feeds one input to the parser. `accepted` or the kind of refusal. @throws {Violation} when a property does not hold. */
+  /**
+   * Feeds one input to the parser. `accepted` or the kind of refusal. @throws {Violation} when a property does not
+   * hold.
+   */
   run(input: string): string;
 }
 
@@ -45,7 +48,9 @@ const WHOLE_FILE =
   /^fuzz\.yaml: (the file is empty|the YAML is nested too deeply|the scenario has more than \d+ values)$/;
 const FAULT = /^fuzz\.yaml:(\d+):(\d+): \S/;
 
-/** A refusal of a text must be a UserError 104 in which every fault has its line and column, and nothing else is in it. */
+/**
+ * A refusal of a text must be a UserError 104 in which every fault has its line and column, and nothing else is in it.
+ */
 function checkRefusal(error: unknown, text: string): string {
   if (!(error instanceof UserError))
     throw new Violation(`threw ${error instanceof Error ? error.stack : String(error)}`);
@@ -92,7 +97,9 @@ function file(name: string, weight: number, corpus: readonly string[], parse: (i
   };
 }
 
-/** Mutates JSON as data three times in four, else as text; what is no JSON is the reader's business, not the schema's. */
+/**
+ * Mutates JSON as data three times in four, else as text; what is no JSON is the reader's business, not the schema's.
+ */
 function json(name: string, weight: number, corpus: readonly unknown[], parse: (data: unknown) => string): Target {
   return {
     name,

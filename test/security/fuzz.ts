@@ -3,8 +3,8 @@
  *
  *     node dist/test/security/fuzz.js [--inputs N] [--seed S] [--target NAME] [--only I]
  *
- * Properties: a parser returns, or refuses in its documented way; errors of files have line and column; an input takes a
- * bounded time; no prototype changes. Exits 1 with the input and the command that repeats it when one does not hold.
+ * Properties: a parser returns, or refuses in its documented way; errors of files have line and column; an input takes
+ * a bounded time; no prototype changes. Exits 1 with the input and the command that repeats it when one does not hold.
  */
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';

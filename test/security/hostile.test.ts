@@ -1,5 +1,7 @@
 // needs: redis-server
-/** What anybody who can write to Redis may put there: refused, counted, without effect on guests, files or prototypes. */
+/**
+ * What anybody who can write to Redis may put there: refused, counted, without effect on guests, files or prototypes.
+ */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
@@ -349,7 +351,8 @@ describe('a whole run', () => {
       );
       // A second copy of a job that was claimed.
       await producer.add('../../slice-0-1', slice);
-      // Written behind BullMQ's back: no JSON in the data, options that would keep or repeat the job, fields it cannot read.
+      // Written behind BullMQ's back: no JSON in the data, options that would keep or repeat the job, fields it cannot
+      // read.
       const raw = [
         { data: '{' },
         { data: JSON.stringify({ ...slice, v: 3 }), opts: '{"attempts":1000000,"delay":1,"removeOnComplete":false}' },

@@ -1,7 +1,10 @@
 /** Damages texts and JSON data at random, from a seeded stream. What comes out is meant to be nasty, not valid. */
 import type { Prng } from '../../src/base/prng.ts';
 
-/** What parsers have stumbled over: YAML's and JSON's own marks, numbers at every edge, names of prototypes, odd characters. */
+/**
+ * What parsers have stumbled over: YAML's and JSON's own marks, numbers at every edge, names of prototypes, odd
+ * characters.
+ */
 const TOKENS: readonly string[] = [
   '&a ',
   '*a',

@@ -1,5 +1,7 @@
 // needs: redis-server
-/** A password of Redis must never be seen: not in argument lists, not on the terminal, not in what a run leaves behind. */
+/**
+ * A password of Redis must never be seen: not in argument lists, not on the terminal, not in what a run leaves behind.
+ */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';

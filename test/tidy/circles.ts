@@ -62,8 +62,8 @@ export function noCircle(sources: readonly Source[]): readonly Finding[] {
 }
 
 /**
- * The files and folders of each folder stand on floors: none is above and below another. A folder counts as one room, so a
- * file may use a folder beside it, or be used by it, not both.
+ * The files and folders of each folder stand on floors: none is above and below another. A folder counts as one room,
+ * so a file may use a folder beside it, or be used by it, not both.
  */
 export function noClimb(sources: readonly Source[]): readonly Finding[] {
   const all = edges(sources.filter((s) => s.path.startsWith('src/')));

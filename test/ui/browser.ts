@@ -39,7 +39,9 @@ export interface PageLook {
   readonly theme?: 'light' | 'dark';
 }
 
-/** Opens a page of pinstorm and waits until it is drawn. Whatever it writes to its console fails the test in the end. */
+/**
+ * Opens a page of pinstorm and waits until it is drawn. Whatever it writes to its console fails the test in the end.
+ */
 export async function openPage(
   browser: Browser,
   url: string,

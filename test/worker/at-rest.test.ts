@@ -1,5 +1,8 @@
 // needs: redis-server
-/** The real emulator with nobody who empties its ring: a guest with updates there is not judged, and the wait is measured. */
+/**
+ * The real emulator with nobody who empties its ring: a guest with updates there is not judged, and the wait is
+ * measured.
+ */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';

@@ -1,5 +1,8 @@
 // needs: redis-server
-/** The real emulator, a real Redis, real jobs: an update delivered twice is applied once, and if it were not, it would show. */
+/**
+ * The real emulator, a real Redis, real jobs: an update delivered twice is applied once, and if it were not, it would
+ * show.
+ */
 import assert from 'node:assert/strict';
 import { after, before, it } from 'node:test';
 import { type PrivateRedis, startPrivateRedis } from '../../src/coordinator/private-redis.ts';

@@ -1,5 +1,8 @@
 // needs: redis-server
-/** The number of workers changes who runs a guest, not what it does; and what the workers measured is neither lost nor added. */
+/**
+ * The number of workers changes who runs a guest, not what it does; and what the workers measured is neither lost nor
+ * added.
+ */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -113,7 +113,9 @@ export function processesOf(directory: string, part: string): number[] {
     .map(Number);
 }
 
-/** Gives `body` a fresh directory with `scenario.yaml`; afterwards nothing of the run may be left, and it is removed. */
+/**
+ * Gives `body` a fresh directory with `scenario.yaml`; afterwards nothing of the run may be left, and it is removed.
+ */
 export async function inDirectory(scenario: string, body: (directory: string) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'pin-test-'));
   writeFileSync(join(directory, 'scenario.yaml'), scenario);

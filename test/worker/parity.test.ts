@@ -70,8 +70,8 @@ for (const variant of ['E', 'H']) {
       assert.deepEqual(results.accounting.violations, []);
       assert.deepEqual([results.accounting.balance, results.accounting.driftPages], ['exact', 0]);
     }
-    // What differs is time. Where guests meet at a lock, lateness adds to it or keeps them apart; what meets nobody takes the sum of
-    // the modelled costs in both.
+    // What differs is time. Where guests meet at a lock, lateness adds to it or keeps them apart; what meets nobody
+    // takes the sum of the modelled costs in both.
     const [there, here] = [live, simulated].map(
       ({ results }) => results.latency.find(({ op }) => op === 'exit')?.actual,
     );

@@ -1,4 +1,7 @@
-/** A workload that is not marked as drawing does the same under every seed: `compare` and `sweep` run it once and say so. */
+/**
+ * A workload that is not marked as drawing does the same under every seed: `compare` and `sweep` run it once and say
+ * so.
+ */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { GuestPlan } from '../../src/engine/plan.ts';
@@ -21,7 +24,9 @@ const OPTIONS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'virtio-mem': { block: '4KiB', blocks: 64 },
 };
 
-/** What shows a difference that the workload's own operations do not have: which pages are not in huge ones any more. */
+/**
+ * What shows a difference that the workload's own operations do not have: which pages are not in huge ones any more.
+ */
 const AFTER: Readonly<Record<string, string>> = { balloon: 'map-unmap' };
 
 describe('workloads that draw', () => {

@@ -57,7 +57,8 @@ describe("workloads of a guest's life", () => {
       assert.deepEqual(result.violationCounts, {});
       return [snapshot.counter('pages_pinned'), snapshot.counter('pages_unpinned')];
     };
-    // All 16 blocks are plugged; 16 times one of them is unplugged or plugged again. What is left goes with the container.
+    // All 16 blocks are plugged; 16 times one of them is unplugged or plugged again. What is left goes with the
+    // container.
     const [plugged, unplugged] = pinned('virtio-mem', { block: '64KiB', blocks: 16, plugged: 1 });
     assert.ok(plugged > 256 && plugged < 512, `${plugged}`);
     assert.equal(unplugged, plugged);
@@ -115,8 +116,8 @@ describe("workloads of a guest's life", () => {
       assert.deepEqual(result.marks, []);
       // Five rounds of one call that takes all addresses and three that give them back: 640 KiB are RAM.
       assert.equal(ok('vaddr_update'), 20);
-      // A child takes over what its parent has mapped, and the charge with it. Before mappings recorded whose they are (6.3), an
-      // UNMAP by another address space passed over them.
+      // A child takes over what its parent has mapped, and the charge with it. Before mappings recorded whose they are
+      // (6.3), an UNMAP by another address space passed over them.
       const child = { ...own, task: 'child' as const, startNs: 100_000_000, options: { ...own.options, map: false } };
       const both = simulate(planOf(variant.id, {}, [own, child]));
       assert.equal(both.result.error, null);

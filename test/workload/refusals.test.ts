@@ -1,4 +1,6 @@
-/** Scenarios that can only fail are refused, each with its place and its fix; their neighbours that can work are not. */
+/**
+ * Scenarios that can only fail are refused, each with its place and its fix; their neighbours that can work are not.
+ */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';

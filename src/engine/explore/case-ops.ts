@@ -66,7 +66,10 @@ export interface Standing {
 
 export const standingAtStart = (): Standing => ({ op: -1, ending: false, parked: false, opSteps: 0, results: [] });
 
-/** All operations of an actor; one that somebody kills then waits for it and ends its process. The same for every driver. */
+/**
+ * All operations of an actor; one that somebody kills then waits for it and ends its process. The same for every
+ * driver.
+ */
 export function* runActor<K extends Ctx>(k: K, w: CaseWorld<K>, id: number, s: Standing): Path<void> {
   const { ops, name } = w.plan.actors[id] as ExploreCase['actors'][number];
   const killed = (): boolean => k.arena.get(k.current, TASK.fatalSignal) === 1;

@@ -1,6 +1,6 @@
 /**
- * A case: a small program for the explore driver. A few actors with a few operations each, as data; the same for dfs, random,
- * pct and replay. Cases come from YAML (src/scenario/case.ts) or from tests.
+ * A case: a small program for the explore driver. A few actors with a few operations each, as data; the same for dfs,
+ * random, pct and replay. Cases come from YAML (src/scenario/case.ts) or from tests.
  */
 import type { FaultSite } from '../../model/env.ts';
 import type { InvariantName } from '../../model/oracle.ts';

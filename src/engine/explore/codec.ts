@@ -1,9 +1,10 @@
 /**
- * Replay tokens: one schedule as a word that survives mail and chat. Everything that decides what the schedule means is in it
- * (format, model, variant, case and its hash), so a token that cannot be replayed says why.
+ * Replay tokens: one schedule as a word that survives mail and chat. Everything that decides what the schedule means is
+ * in it (format, model, variant, case and its hash), so a token that cannot be replayed says why.
  *
  * Bytes, base64url: format, then varints: model version; variant, case and failure as counted UTF-8; six bytes of the
- * case's hash; the operations left out; the answers to faults, packed; the steps as runs of one actor; a checksum of four bytes.
+ * case's hash; the operations left out; the answers to faults, packed; the steps as runs of one actor; a checksum of
+ * four bytes.
  */
 import { createHash } from 'node:crypto';
 import { canonicalJson } from '../../base/canonical-json.ts';

@@ -1,6 +1,7 @@
 /**
- * Executes every schedule of another strategy twice and compares, step by step, who could go next and what each was about
- * to do. A difference means that something besides the choices decides what the model does, and no token could be trusted.
+ * Executes every schedule of another strategy twice and compares, step by step, who could go next and what each was
+ * about to do. A difference means that something besides the choices decides what the model does, and no token could be
+ * trusted.
  */
 import type { FaultSite } from '../../model/env.ts';
 import { STEP_NAMES } from '../../model/steps.ts';

@@ -1,13 +1,13 @@
 /**
  * Exhaustive depth-first search, by executing again from the start with one choice changed.
  *
- * With reduction: source-set dynamic partial-order reduction with sleep sets. Parosh Abdulla, Stavros Aronis, Bengt Jonsson,
- * Konstantinos Sagonas: "Optimal Dynamic Partial Order Reduction", POPL 2014, algorithm 1 (Source-DPOR). Of all interleavings
- * that differ only in the order of steps that commute, one is executed to its end.
+ * With reduction: source-set dynamic partial-order reduction with sleep sets. Parosh Abdulla, Stavros Aronis, Bengt
+ * Jonsson, Konstantinos Sagonas: "Optimal Dynamic Partial Order Reduction", POPL 2014, algorithm 1 (Source-DPOR). Of
+ * all interleavings that differ only in the order of steps that commute, one is executed to its end.
  *
- * With a bound on preemptions (Musuvathi, Qadeer: "Iterative Context Bounding", PLDI 2007) every schedule with that many
- * preemptions or fewer is executed, switching only before steps that others can see; without reduction, because the two do
- * not combine without losing schedules.
+ * With a bound on preemptions (Musuvathi, Qadeer: "Iterative Context Bounding", PLDI 2007) every schedule with that
+ * many preemptions or fewer is executed, switching only before steps that others can see; without reduction, because
+ * the two do not combine without losing schedules.
  */
 import type { Execution } from './execution.ts';
 import { dependent, type Footprint } from './footprint.ts';

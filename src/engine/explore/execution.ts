@@ -1,9 +1,10 @@
 /**
- * The explore driver: executes a case again and again, one step at a time, the next actor being whoever the caller picks.
+ * The explore driver: executes a case again and again, one step at a time, the next actor being whoever the caller
+ * picks.
  *
- * Kernel paths are generators and cannot be copied, so going back means beginning anew: the arena is small and its first
- * state is kept as a template, which makes a fresh start one copy of a few kilobytes. Every actor stands at an announced step
- * at any time, so the footprint of its next step is known before it is taken.
+ * Kernel paths are generators and cannot be copied, so going back means beginning anew: the arena is small and its
+ * first state is kept as a template, which makes a fresh start one copy of a few kilobytes. Every actor stands at an
+ * announced step at any time, so the footprint of its next step is known before it is taken.
  */
 import { EXIT, UserError } from '../../base/errors.ts';
 import { Arena, type Capacity, type Ref } from '../../model/arena.ts';
@@ -217,7 +218,9 @@ export class Execution implements CaseWorld<StepActor> {
     return isLocal((this.stepper.actors[id] as StepActor).nextStep) && !(this.standings[id]?.ending ?? false);
   }
 
-  /** Takes one step of an actor; `decideFault` answers where a fault may be injected. The footprint is then in `watch`. */
+  /**
+   * Takes one step of an actor; `decideFault` answers where a fault may be injected. The footprint is then in `watch`.
+   */
   take(id: number, decideFault: (site: FaultSite) => boolean): Readonly<Footprint> {
     const { actors } = this.stepper;
     const actor = actors[id] as StepActor;
@@ -314,8 +317,8 @@ export class Execution implements CaseWorld<StepActor> {
   }
 
   /**
-   * A number for the state as far as it can be seen: the model's memory, where each actor stands and what it got. Locals of
-   * the paths are not part of it, so it serves for counting only.
+   * A number for the state as far as it can be seen: the model's memory, where each actor stands and what it got.
+   * Locals of the paths are not part of it, so it serves for counting only.
    */
   stateHash(): number {
     const a = this.arena;

@@ -46,8 +46,8 @@ export class Watch implements Footprint {
   constructor(readonly arena: Arena) {}
 
   /**
-   * Begins the footprint of a step: the table's part. `ending`: the actor gives up descriptors or tasks, and what follows the
-   * last mapping freed is part of that step.
+   * Begins the footprint of a step: the table's part. `ending`: the actor gives up descriptors or tasks, and what
+   * follows the last mapping freed is part of that step.
    */
   begin(step: StepId, object: Ref, ending: boolean): void {
     this.reads = 0;
@@ -82,7 +82,9 @@ export class Watch implements Footprint {
     this.#add(mode, this.#mm(mm, SPACE));
   }
 
-  /** Additions to the ledger commute with each other, not with a look at it: so an addition is entered as the reading. */
+  /**
+   * Additions to the ledger commute with each other, not with a look at it: so an addition is entered as the reading.
+   */
   ledgerAdd(mm: Ref): void {
     this.#add('r', this.#mm(mm, LEDGER));
   }

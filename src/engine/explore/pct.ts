@@ -1,10 +1,11 @@
 /**
  * PCT: random priorities with d - 1 change points. Sebastian Burckhardt, Pravesh Kothari, Madanlal Musuvathi, Santosh
- * Nagarakatte: "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", ASPLOS 2010, section 3.1. A defect of
- * depth d in a program of n actors and k steps shows in one execution with probability at least 1 / (n k^(d-1)).
+ * Nagarakatte: "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", ASPLOS 2010, section 3.1. A
+ * defect of depth d in a program of n actors and k steps shows in one execution with probability at least 1 / (n
+ * k^(d-1)).
  *
- * differs: k counts only steps that others can see, and neither n nor k is known beforehand (work items come and go), so the
- * largest values met so far are used; the bound holds for executions that come after.
+ * differs: k counts only steps that others can see, and neither n nor k is known beforehand (work items come and go),
+ * so the largest values met so far are used; the bound holds for executions that come after.
  */
 import { type Prng, stream } from '../../base/prng.ts';
 import type { Execution } from './execution.ts';

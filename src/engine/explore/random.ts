@@ -1,6 +1,6 @@
 /**
- * Uniform random choice at every step that others can see. Each execution has a stream of its own, so that execution n of a
- * seed is the same whatever came before it.
+ * Uniform random choice at every step that others can see. Each execution has a stream of its own, so that execution n
+ * of a seed is the same whatever came before it.
  */
 import { type Prng, stream } from '../../base/prng.ts';
 import type { Execution } from './execution.ts';

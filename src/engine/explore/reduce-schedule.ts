@@ -1,7 +1,8 @@
 /**
- * Makes one failing schedule shorter without searching: leaves out runs of steps, and shortens runs, as long as the failure
- * stays. Delta debugging (Andreas Zeller, Ralf Hildebrandt: "Simplifying and Isolating Failure-Inducing Input", IEEE TSE 28,
- * 2002) on the list of runs. For programs that never end, where a search from the start does not come far enough.
+ * Makes one failing schedule shorter without searching: leaves out runs of steps, and shortens runs, as long as the
+ * failure stays. Delta debugging (Andreas Zeller, Ralf Hildebrandt: "Simplifying and Isolating Failure-Inducing Input",
+ * IEEE TSE 28, 2002) on the list of runs. For programs that never end, where a search from the start does not come far
+ * enough.
  */
 import type { Execution, Failure } from './execution.ts';
 import type { Recording } from './replay.ts';

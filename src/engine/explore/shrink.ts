@@ -1,7 +1,7 @@
 /**
- * Makes a failure small enough to read: first the fewest preemptions that still show it, then as few operations as possible,
- * then the shortest of the schedules found. Each trial is a search of its own, bounded; what cannot be made smaller
- * within its bounds stays as it was found.
+ * Makes a failure small enough to read: first the fewest preemptions that still show it, then as few operations as
+ * possible, then the shortest of the schedules found. Each trial is a search of its own, bounded; what cannot be made
+ * smaller within its bounds stays as it was found.
  */
 import type { CaseActor, ExploreCase } from './case.ts';
 import { DfsStrategy } from './dfs.ts';

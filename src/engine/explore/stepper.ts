@@ -1,7 +1,7 @@
 /**
- * The step driver: every step of every actor is a choice. One thread, no time; whoever picks decides which actor goes next.
- * Explore, replay and the tests stand on it. The order of actors, and so the meaning of a recorded choice, depends on
- * nothing but the choices made.
+ * The step driver: every step of every actor is a choice. One thread, no time; whoever picks decides which actor goes
+ * next. Explore, replay and the tests stand on it. The order of actors, and so the meaning of a recorded choice,
+ * depends on nothing but the choices made.
  */
 import type { AddressSpace } from '../../model/address-space/address-space.ts';
 import type { Arena, Ref } from '../../model/arena.ts';

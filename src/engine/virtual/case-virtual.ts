@@ -1,7 +1,7 @@
 /**
- * A case under the virtual driver: the same program on an emulated host, in simulated nanoseconds. Its actors start at random
- * instants and every step takes a random while longer than its cost, so that every seed is another interleaving; whether a fault
- * happens is drawn too.
+ * A case under the virtual driver: the same program on an emulated host, in simulated nanoseconds. Its actors start at
+ * random instants and every step takes a random while longer than its cost, so that every seed is another interleaving;
+ * whether a fault happens is drawn too.
  */
 import { type Prng, stream } from '../../base/prng.ts';
 import { StatsBlock } from '../../metrics/stats.ts';

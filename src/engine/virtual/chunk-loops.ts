@@ -1,12 +1,13 @@
 /**
- * Pin loops that the virtual driver repeats by itself. Helper threads that pin one buffer meet at one mmap_sem: each chunk is
- * work that only its thread sees, a short write section, and such work again. While nothing else happens, a chunk is one
- * event, at its lock; the thread's path is not resumed. As soon as a chunk is not plain (the lock is not free, somebody may
- * look into the section, the limit is near, the address space is about to change) the path takes over: at the lock, or from
- * the chunk's start, for up to its lock a chunk has done nothing that another CPU could have seen.
+ * Pin loops that the virtual driver repeats by itself. Helper threads that pin one buffer meet at one mmap_sem: each
+ * chunk is work that only its thread sees, a short write section, and such work again. While nothing else happens, a
+ * chunk is one event, at its lock; the thread's path is not resumed. As soon as a chunk is not plain (the lock is not
+ * free, somebody may look into the section, the limit is near, the address space is about to change) the path takes
+ * over: at the lock, or from the chunk's start, for up to its lock a chunk has done nothing that another CPU could have
+ * seen.
  *
- * Counters, the mapping and locked_vm lag behind while threads repeat chunks; they are settled before any path of the group
- * goes on and before the host itself does anything.
+ * Counters, the mapping and locked_vm lag behind while threads repeat chunks; they are settled before any path of the
+ * group goes on and before the host itself does anything.
  */
 import type { Arena, Ref } from '../../model/arena.ts';
 import type { ChunkLoop } from '../../model/chunk-loop.ts';
@@ -118,8 +119,8 @@ export class ChunkLoops implements ThreadGroup {
   }
 
   /**
-   * See HostThread.chunkDue: `thread` has come to the lock of its chunk. Where nobody else is near, all loops of the group go on
-   * from here, chunk by chunk in the order of time. False when `thread` repeats none.
+   * See HostThread.chunkDue: `thread` has come to the lock of its chunk. Where nobody else is near, all loops of the
+   * group go on from here, chunk by chunk in the order of time. False when `thread` repeats none.
    */
   due(thread: HostThread): boolean {
     const own = this.#find(thread);
@@ -165,7 +166,10 @@ export class ChunkLoops implements ThreadGroup {
     return true;
   }
 
-  /** Does the next chunk of a loop, and more while none of another loop comes between. True: that was the last; undefined: not now. */
+  /**
+   * Does the next chunk of a loop, and more while none of another loop comes between. True: that was the last;
+   * undefined: not now.
+   */
   #repeat(run: Run, untilNs: number, ownNs: number): boolean | undefined {
     const { loop, account } = run;
     const { unit, pages } = loop;
@@ -193,7 +197,10 @@ export class ChunkLoops implements ThreadGroup {
     return loop.left === 0;
   }
 
-  /** The chunk at whose lock the loop is becomes its path's: its own work is done, from the accounting on it goes step by step. */
+  /**
+   * The chunk at whose lock the loop is becomes its path's: its own work is done, from the accounting on it goes step
+   * by step.
+   */
   #locked(run: Run): void {
     const { thread, loop, account } = run;
     if (account.guardPages - account.pages < loop.pages) this.#nearLimit(account, thread, thread.localNs, true);
@@ -262,7 +269,9 @@ export class ChunkLoops implements ThreadGroup {
     account.unwritten = 0;
   }
 
-  /** Takes loops that charge `account` and would be refused now back to their paths, unless they have made their test. */
+  /**
+   * Takes loops that charge `account` and would be refused now back to their paths, unless they have made their test.
+   */
   #nearLimit(account: Account, by: HostThread, nowNs: number, all: boolean): void {
     for (const run of this.#runs.slice()) {
       if (run.account !== account || run.thread === by) continue;

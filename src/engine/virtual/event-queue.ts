@@ -1,7 +1,7 @@
 /**
- * The event queue of the virtual driver: total order (time, slot, sequence), so that nothing depends on how a heap breaks
- * ties, nor on when an event was queued: whoever runs ahead queues its events at other moments than whoever goes step by
- * step. The heap orders by time alone; events of one instant are taken out together and handed on in key order.
+ * The event queue of the virtual driver: total order (time, slot, sequence), so that nothing depends on how a heap
+ * breaks ties, nor on when an event was queued: whoever runs ahead queues its events at other moments than whoever goes
+ * step by step. The heap orders by time alone; events of one instant are taken out together and handed on in key order.
  */
 import FlatQueue from 'flatqueue';
 

@@ -60,8 +60,8 @@ export class HostThread {
   preempted(): void {}
 
   /**
-   * It repeats chunks of a pin loop without its path and has come to the lock of one. The chunks that nobody can disturb are
-   * done; `localNs` is when it comes to the lock again. False: its path goes on, from `localNs` on.
+   * It repeats chunks of a pin loop without its path and has come to the lock of one. The chunks that nobody can
+   * disturb are done; `localNs` is when it comes to the lock again. False: its path goes on, from `localNs` on.
    */
   chunkDue(): boolean {
     return false;

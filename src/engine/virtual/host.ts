@@ -1,13 +1,13 @@
 /**
- * An emulated host in virtual time: its CPUs with run queue and time slices, its workqueue, its IOMMU's invalidation queue,
- * and the loop that jumps from event to event.
+ * An emulated host in virtual time: its CPUs with run queue and time slices, its workqueue, its IOMMU's invalidation
+ * queue, and the loop that jumps from event to event.
  *
- * A thread runs ahead without yielding while no other event of the host is due; its effects therefore happen in the order of
- * the queue, as if every step were an event of its own. Whoever waits for a lock or a timer leaves its CPU; whoever has
- * used up its slice while others are ready goes to the end of the run queue, with whatever locks it holds.
+ * A thread runs ahead without yielding while no other event of the host is due; its effects therefore happen in the
+ * order of the queue, as if every step were an event of its own. Whoever waits for a lock or a timer leaves its CPU;
+ * whoever has used up its slice while others are ready goes to the end of the run queue, with whatever locks it holds.
  *
- * differs: one run queue for all CPUs, round robin, where the kernel has one per CPU and balances them; a long step (clearing
- * a huge page) can be interrupted at any point.
+ * differs: one run queue for all CPUs, round robin, where the kernel has one per CPU and balances them; a long step
+ * (clearing a huge page) can be interrupted at any point.
  */
 import type { Ref } from '../../model/arena.ts';
 import type { Path } from '../../model/env.ts';
@@ -15,12 +15,15 @@ import type { HostOptions } from '../host-options.ts';
 import { EventQueue, slotOf, SLOTS_MAX } from './event-queue.ts';
 import { Ask, HostThread, NO_EVENT, type ThreadGroup, ThreadState } from './host-thread.ts';
 
-/** `HostOptions.halt` is asked once in so many events and steps that share something, less one: some tens of microseconds. */
+/**
+ * `HostOptions.halt` is asked once in so many events and steps that share something, less one: some tens of
+ * microseconds.
+ */
 const HALT_MASK = 255;
 
 /**
- * Threads of guests that one host is sure to have room for: beside them the end of each CPU's slice, the workers of its workqueue, and
- * what it does itself have slots.
+ * Threads of guests that one host is sure to have room for: beside them the end of each CPU's slice, the workers of its
+ * workqueue, and what it does itself have slots.
  */
 export const HOST_THREADS_MAX = SLOTS_MAX - 2 ** 15;
 
@@ -159,8 +162,9 @@ export class Host {
   }
 
   /**
-   * Until when (exclusive) nobody of its group sees what the running thread does to their address spaces, and nobody else can: other
-   * guests go on meanwhile, which is nothing to it as long as it uses none of what CPUs share. -Infinity: not known.
+   * Until when (exclusive) nobody of its group sees what the running thread does to their address spaces, and nobody
+   * else can: other guests go on meanwhile, which is nothing to it as long as it uses none of what CPUs share.
+   * -Infinity: not known.
    */
   undisturbedNs(thread: HostThread, group: ThreadGroup): number {
     // Without other guests the horizon says it already.
@@ -169,7 +173,10 @@ export class Host {
     return Math.min(this.ownNs, this.quietNs(group.threads, thread));
   }
 
-  /** When the first of `threads` goes on that does not repeat chunks, apart from `thread`. -Infinity: one watches all the time. */
+  /**
+   * When the first of `threads` goes on that does not repeat chunks, apart from `thread`. -Infinity: one watches all
+   * the time.
+   */
   quietNs(threads: readonly HostThread[], thread: HostThread | null): number {
     let ns = Number.POSITIVE_INFINITY;
     for (const other of threads) {
@@ -187,8 +194,8 @@ export class Host {
   }
 
   /**
-   * Lets the path of a thread that repeated chunks catch up from its `localNs` to `nowNs`: steps that only it could see. Then it
-   * is a thread like any other.
+   * Lets the path of a thread that repeated chunks catch up from its `localNs` to `nowNs`: steps that only it could
+   * see. Then it is a thread like any other.
    */
   catchUp(thread: HostThread, nowNs: number): void {
     if (thread.localNs < nowNs) {
@@ -393,7 +400,9 @@ export class Host {
 
   // ---- waiting
 
-  /** Makes a blocked thread runnable; it runs after the wake-up latency, when it has a CPU. False: it was not blocked. */
+  /**
+   * Makes a blocked thread runnable; it runs after the wake-up latency, when it has a CPU. False: it was not blocked.
+   */
   wake(thread: HostThread, ns: number): boolean {
     if (thread.state !== ThreadState.Blocked) return false;
     thread.state = ThreadState.Waking;

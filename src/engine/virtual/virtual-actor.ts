@@ -1,6 +1,6 @@
 /**
- * The virtual driver: actors of one emulated host in simulated time. Same plan, same seed: the same results to the byte,
- * because nothing here reads a clock and everything happens in the total order of the host's queue.
+ * The virtual driver: actors of one emulated host in simulated time. Same plan, same seed: the same results to the
+ * byte, because nothing here reads a clock and everything happens in the total order of the host's queue.
  */
 import type { Prng } from '../../base/prng.ts';
 import {
@@ -253,7 +253,9 @@ export class VirtualActor extends HostThread implements Driver {
     return this.localNs >= this.horizonNs || this.#stepByStep;
   }
 
-  /** A step whose time depends on what the other CPUs do. Steps begin in the order of time, so it knows all before it. */
+  /**
+   * A step whose time depends on what the other CPUs do. Steps begin in the order of time, so it knows all before it.
+   */
   #share(step: StepId, object: Ref, count: number): void {
     const ns = (this.#costNs[step] as number) * count;
     const start = this.localNs;
@@ -282,8 +284,8 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   /**
-   * A closed form, of which there is none where faults are injected, may have gone past what other guests do. The first step after it
-   * is one of its own guest, and yields.
+   * A closed form, of which there is none where faults are injected, may have gone past what other guests do. The first
+   * step after it is one of its own guest, and yields.
    */
   #inOrder(): void {
     if (this.faults === null && this.localNs > this.horizonNs)

@@ -1,6 +1,6 @@
 /**
- * What the threads of the wall driver share beside the arena: stop flag, mailboxes for wake-ups, and the ring over which
- * failed trylocks are handed to the main thread. One SharedArrayBuffer, plain words, no locks.
+ * What the threads of the wall driver share beside the arena: stop flag, mailboxes for wake-ups, and the ring over
+ * which failed trylocks are handed to the main thread. One SharedArrayBuffer, plain words, no locks.
  */
 import type { Arena, Ref } from '../../model/arena.ts';
 import { ACTOR } from '../../model/layout.ts';

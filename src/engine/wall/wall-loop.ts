@@ -74,7 +74,8 @@ export class WallLoop {
   }
 
   /**
-   * Runs every actor that is due. Returns how long nothing will be due, in real ns: 0 = at once, Infinity = until woken.
+   * Runs every actor that is due. Returns how long nothing will be due, in real ns: 0 = at once, Infinity = until
+   * woken.
    */
   turn(): number {
     const { shared } = this;
@@ -106,7 +107,8 @@ export class WallLoop {
         this.#free.push(slot);
         this.onEnd(actor);
       } else if (!actor.blocked) {
-        // Whoever is behind the clock goes to the end of the line, so that it cannot starve a lock holder that is on time.
+        // Whoever is behind the clock goes to the end of the line, so that it cannot starve a lock holder that is on
+        // time.
         this.#due.push(slot, shared.pace === 0 ? nowNs : Math.max(actor.localNs, nowNs));
       }
       nowNs = this.#clock();

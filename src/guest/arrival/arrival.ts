@@ -1,6 +1,6 @@
 /**
- * Arrival models: when the next iteration of an actor is meant to start. Closed models wait for the last iteration, open
- * ones do not, so under overload their latency from the intended start shows the queue that users would stand in.
+ * Arrival models: when the next iteration of an actor is meant to start. Closed models wait for the last iteration,
+ * open ones do not, so under overload their latency from the intended start shows the queue that users would stand in.
  */
 import type { Prng } from '../../base/prng.ts';
 import type { Arrival } from '../../engine/actor.ts';

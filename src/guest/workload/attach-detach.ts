@@ -1,6 +1,6 @@
 /**
- * A device comes and goes: a group behind an IOMMU joins a container and leaves it again. With an mdev-only container every
- * attach pins and charges all that is mapped, and every detach puts it back.
+ * A device comes and goes: a group behind an IOMMU joins a container and leaves it again. With an mdev-only container
+ * every attach pins and charges all that is mapped, and every detach puts it back.
  */
 import { z } from 'zod';
 import { zDuration } from '../../base/zod-units.ts';

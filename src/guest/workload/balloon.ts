@@ -1,13 +1,15 @@
 /**
  * Memory that a virtual machine gives back to its host and takes again, while a device is assigned to it.
  *
- * A virtio-balloon and VFIO do not go together: what the balloon frees with MADV_DONTNEED stays pinned for the device, so nothing is freed and
- * nothing uncharged, and the pages the guest gets at its next touch are others than those the device still writes to. QEMU
- * therefore ignores the balloon as soon as a device is assigned (since 3.1), unless that device pins only what it uses. `balloon`
- * shows what happens without that precaution: mmap_sem for read, and an account that does not move.
+ * A virtio-balloon and VFIO do not go together: what the balloon frees with MADV_DONTNEED stays pinned for the device,
+ * so nothing is freed and nothing uncharged, and the pages the guest gets at its next touch are others than those the
+ * device still writes to. QEMU therefore ignores the balloon as soon as a device is assigned (since 3.1), unless that
+ * device pins only what it uses. `balloon` shows what happens without that precaution: mmap_sem for read, and an
+ * account that does not move.
  *
- * What does work is virtio-mem (QEMU 6.1 and later): each block is a DMA mapping of its own, since a mapping cannot be cut, and
- * unplugging one takes it out of the container before the memory is freed: UNMAP, then MADV_DONTNEED. Plugging maps it again.
+ * What does work is virtio-mem (QEMU 6.1 and later): each block is a DMA mapping of its own, since a mapping cannot be
+ * cut, and unplugging one takes it out of the container before the memory is freed: UNMAP, then MADV_DONTNEED. Plugging
+ * maps it again.
  */
 import { z } from 'zod';
 import { PAGE_BYTES } from '../../base/units.ts';

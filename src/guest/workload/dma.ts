@@ -27,7 +27,10 @@ interface Piece {
   readonly container?: number;
 }
 
-/** Maps `pages` pages of the guest's buffer, from its page `bufferPage`, read-write at `iovaPage`. 0 or a negative errno. */
+/**
+ * Maps `pages` pages of the guest's buffer, from its page `bufferPage`, read-write at `iovaPage`. 0 or a negative
+ * errno.
+ */
 export function* mapBuffer(actor: Actor, m: Piece & { readonly bufferPage: number }): Path<number> {
   const { iovaPage, pages, container = 0 } = m;
   // No spread: each would leave a little garbage that only a full collection finds.
@@ -65,7 +68,10 @@ export function* unmapRange(actor: Actor, m: Piece): Path<number> {
   return ret < 0 ? ret : Number(args.unmapped / PAGE);
 }
 
-/** UNMAP_DMA with VADDR and ALL: every mapping of the container keeps its pages and loses its address. 0 or a negative errno. */
+/**
+ * UNMAP_DMA with VADDR and ALL: every mapping of the container keeps its pages and loses its address. 0 or a negative
+ * errno.
+ */
 export function* invalidateAll(actor: Actor, index: number): Path<number> {
   const container = containerOf(actor.k, index);
   if (container < 0) return yield* actor.operate('vaddr_update', refused(container));

@@ -1,8 +1,8 @@
 /**
- * A process that forks while memory is pinned: the page tables are copied under mmap_sem for write, tens of milliseconds for a
- * large guest, and from 5.9 on also every page that is pinned. The child has an address space of its own, with nothing locked
- * in it, and the descriptors of the containers; it exits after a while. Private memory that is not copied at once is copied at
- * the next write on either side, so a later pin faults.
+ * A process that forks while memory is pinned: the page tables are copied under mmap_sem for write, tens of
+ * milliseconds for a large guest, and from 5.9 on also every page that is pinned. The child has an address space of its
+ * own, with nothing locked in it, and the descriptors of the containers; it exits after a while. Private memory that is
+ * not copied at once is copied at the next write on either side, so a later pin faults.
  */
 import { z } from 'zod';
 import { zDuration } from '../../base/zod-units.ts';

@@ -1,6 +1,6 @@
 /**
- * The physical addresses of a guest, which are the iovas its memory is mapped at: one layout for all workloads, as QEMU lays a PC out
- * (hw/i386/pc_piix.c and pc.c, QEMU 8).
+ * The physical addresses of a guest, which are the iovas its memory is mapped at: one layout for all workloads, as QEMU
+ * lays a PC out (hw/i386/pc_piix.c and pc.c, QEMU 8).
  *
  *     0 .. 640 KiB            RAM
  *     640 KiB .. 1 MiB        VGA and firmware
@@ -12,8 +12,8 @@
  *
  * All numbers are pages of 4 KiB.
  *
- * differs: QEMU puts pools and modules right behind the RAM; here they have an area of their own, so that they lie where they lie
- * whatever the guest's size.
+ * differs: QEMU puts pools and modules right behind the RAM; here they have an area of their own, so that they lie
+ * where they lie whatever the guest's size.
  */
 import { PAGE_BYTES } from '../../base/units.ts';
 import type { Actor } from '../../engine/actor.ts';
@@ -51,7 +51,9 @@ export interface Placed {
 /** Up to 3 GiB a page of the buffer lies at its own number; behind it the hole is left out. */
 const iovaOf = (bufferPage: number): number => (bufferPage < HOLE ? bufferPage : bufferPage - HOLE + HIGH_RAM);
 
-/** The RAM of a guest with a buffer of `bufferPages`, in pieces of at most `piecePages`; no piece reaches across a hole. */
+/**
+ * The RAM of a guest with a buffer of `bufferPages`, in pieces of at most `piecePages`; no piece reaches across a hole.
+ */
 export function ramPieces(bufferPages: number, piecePages: number): Placed[] {
   const pieces: Placed[] = [];
   for (const [first, end] of RAM) {
@@ -73,8 +75,8 @@ export const bufferFor = (pages: number): number => (pages <= 160 ? pages : page
 export const ramPage = (n: number): number => iovaOf(n < 160 ? n : n + MIB - 160);
 
 /**
- * RAM up to the address `endPage` that shows the same buffer over and over, as vfio-huge-guest-test maps it: below 4 GiB each page
- * at its own number, above it the whole buffer again and again.
+ * RAM up to the address `endPage` that shows the same buffer over and over, as vfio-huge-guest-test maps it: below 4
+ * GiB each page at its own number, above it the whole buffer again and again.
  */
 export function* repeatedRam(endPage: number, bufferPages: number): Generator<Placed> {
   for (const [first, end] of RAM) {

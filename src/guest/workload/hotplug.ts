@@ -1,6 +1,6 @@
 /**
- * Memory hotplug of a virtual machine with an assigned device: QEMU maps the backend of a DIMM (mmap_sem for write), the guest's memory
- * listener maps it for DMA, pinning and so populating it; unplugging takes both back in reverse.
+ * Memory hotplug of a virtual machine with an assigned device: QEMU maps the backend of a DIMM (mmap_sem for write),
+ * the guest's memory listener maps it for DMA, pinning and so populating it; unplugging takes both back in reverse.
  */
 import { z } from 'zod';
 import { PAGE_BYTES } from '../../base/units.ts';

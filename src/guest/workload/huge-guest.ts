@@ -1,7 +1,7 @@
 /**
  * The seed's test: a guest of `total` bytes backed by one buffer that is mapped again and again. Layout and sizes after
- * vfio-huge-guest-test of Alex Williamson's public test repository: 640 KiB at iova 0, then from 1 MiB up to 3 GiB, then
- * the whole 4 GiB buffer at each 4 GiB up to the total. No unmap: everything goes with the close.
+ * vfio-huge-guest-test of Alex Williamson's public test repository: 640 KiB at iova 0, then from 1 MiB up to 3 GiB,
+ * then the whole 4 GiB buffer at each 4 GiB up to the total. No unmap: everything goes with the close.
  */
 import { z } from 'zod';
 import { PAGE_BYTES } from '../../base/units.ts';

@@ -1,6 +1,6 @@
 /**
- * MAP and UNMAP of a small piece in a loop. With one page and a sibling that loops mlock/munlock it is accounting-stress of
- * Alex Williamson's public test repository (commit 6b9b1a1), which stops when MAP fails.
+ * MAP and UNMAP of a small piece in a loop. With one page and a sibling that loops mlock/munlock it is
+ * accounting-stress of Alex Williamson's public test repository (commit 6b9b1a1), which stops when MAP fails.
  */
 import { z } from 'zod';
 import { formatBytes } from '../../base/units-text.ts';

@@ -1,6 +1,7 @@
 /**
- * An mdev driver at work: the guest uses its mediated device, so the driver pins the pages that are about to be used and gives the
- * oldest ones back. Pages can be asked for again while they are pinned; then only their reference count grows.
+ * An mdev driver at work: the guest uses its mediated device, so the driver pins the pages that are about to be used
+ * and gives the oldest ones back. Pages can be asked for again while they are pinned; then only their reference count
+ * grows.
  */
 import { z } from 'zod';
 import { EEXIST } from '../../base/errno.ts';

@@ -8,7 +8,10 @@ import { madviseDontneed } from '../../model/paths/madvise.ts';
 import { sysMlock, sysMunlock } from '../../model/paths/mlock.ts';
 import { sysMmap, sysMunmap } from '../../model/paths/mmap.ts';
 
-/** Where scratch memory lies, and how far apart that of two actors is: above any guest's buffer, which has at most 64 TiB. */
+/**
+ * Where scratch memory lies, and how far apart that of two actors is: above any guest's buffer, which has at most 64
+ * TiB.
+ */
 const SCRATCH_PAGE = BUFFER_PAGE + 2 ** 34;
 const SCRATCH_STRIDE = 2 ** 24;
 const PROT_RW = 3;

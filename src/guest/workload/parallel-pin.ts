@@ -1,7 +1,7 @@
 /**
- * Parallel pinning as helper threads of one process do it (the ktask series of 2018, the padata series of 2022): each of `of`
- * actors maps its share of the buffer, through a container of its own so that only the address space is shared, and maps
- * nothing twice. Shares are dealt out in pieces, as the series cut them.
+ * Parallel pinning as helper threads of one process do it (the ktask series of 2018, the padata series of 2022): each
+ * of `of` actors maps its share of the buffer, through a container of its own so that only the address space is shared,
+ * and maps nothing twice. Shares are dealt out in pieces, as the series cut them.
  */
 import { z } from 'zod';
 import { PAGE_BYTES } from '../../base/units.ts';

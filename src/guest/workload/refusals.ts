@@ -1,6 +1,6 @@
 /**
- * What of a class of guests can only fail under a variant: a container or a device that is not there, a call that the kernel does
- * not have. Such a scenario is refused before it starts; what a limit refuses is for the run to show.
+ * What of a class of guests can only fail under a variant: a container or a device that is not there, a call that the
+ * kernel does not have. Such a scenario is refused before it starts; what a limit refuses is for the run to show.
  */
 import { PAGE_BYTES } from '../../base/units.ts';
 import type { Variant } from '../../model/env.ts';
@@ -8,7 +8,9 @@ import { MODULE_ACTORS_MAX, poolsMax } from './guest-memory.ts';
 import { WORKLOADS } from './index.ts';
 import { type ActorSetting, type GuestSetting, noMdev, type Refusal, type Workload } from './workload.ts';
 
-/** Tasks with a descriptor table of their own: a copy, which stays open when the guest's first process closes its own. */
+/**
+ * Tasks with a descriptor table of their own: a copy, which stays open when the guest's first process closes its own.
+ */
 const OWN_FILES: ReadonlySet<ActorSetting['task']> = new Set(['vm_child', 'child']);
 
 interface Known extends ActorSetting {

@@ -1,7 +1,8 @@
 /**
- * Live update of a virtual machine monitor (5.12 and later): the mappings of the container lose their virtual addresses and keep
- * their pages, so that devices go on; then the new monitor gives each mapping its address again. Where that is another address space, since 6.3
- * the charge moves with it: the new one is charged first, so that both are for a moment.
+ * Live update of a virtual machine monitor (5.12 and later): the mappings of the container lose their virtual addresses
+ * and keep their pages, so that devices go on; then the new monitor gives each mapping its address again. Where that is
+ * another address space, since 6.3 the charge moves with it: the new one is charged first, so that both are for a
+ * moment.
  *
  * A container with a mediated device that pins on demand refuses (6.3) or makes its driver wait (5.12 to 6.2).
  */
@@ -27,7 +28,10 @@ const maps = ({ workload: name, task, options }: ActorSetting): boolean =>
 /** Workloads that always have. */
 const MAPPERS = new Set(['boot', 'huge-guest', 'map-unmap', 'hotplug', 'virtio-mem', 'parallel-pin']);
 
-/** Whether what an actor maps is the RAM of its guest in the pieces that an update with these options gives addresses back to. */
+/**
+ * Whether what an actor maps is the RAM of its guest in the pieces that an update with these options gives addresses
+ * back to.
+ */
 const mapsPieces = ({ workload: name, options }: ActorSetting, o: Options): boolean =>
   (name === 'boot' || name === 'vaddr-update') && options['piece'] === o.piece;
 

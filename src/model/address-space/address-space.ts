@@ -68,7 +68,10 @@ const up = (page: number, to: number) => Math.ceil(page / to) * to;
 export class AddressSpace {
   readonly #index: Ordered;
   readonly #ignored = new FaultCost();
-  /** By address space, groups whose last reference was a mapping that has gone; whoever unmapped closes them (paths/files.ts). */
+  /**
+   * By address space, groups whose last reference was a mapping that has gone; whoever unmapped closes them
+   * (paths/files.ts).
+   */
   readonly #dropped = new Map<Ref, Ref[]>();
 
   constructor(
@@ -201,8 +204,8 @@ export class AddressSpace {
   }
 
   /**
-   * Populates as mlock does: private writable memory by writing, everything else by reading; holes and device memory are
-   * passed over. 0, or -ENOMEM at the first inaccessible VMA, where it stops.
+   * Populates as mlock does: private writable memory by writing, everything else by reading; holes and device memory
+   * are passed over. 0, or -ENOMEM at the first inaccessible VMA, where it stops.
    */
   populateLocked(mm: Ref, page: number, pages: number, out: FaultCost): number {
     out.reset();
@@ -258,8 +261,8 @@ export class AddressSpace {
   }
 
   /**
-   * MADV_DONTNEED. -EINVAL at locked memory, device memory and a huge page that would be cut at its start, where it stops;
-   * -ENOMEM after doing all the rest when there are holes.
+   * MADV_DONTNEED. -EINVAL at locked memory, device memory and a huge page that would be cut at its start, where it
+   * stops; -ENOMEM after doing all the rest when there are holes.
    */
   dontneed(mm: Ref, page: number, pages: number, out: FaultCost = this.#ignored): number {
     out.reset();
@@ -289,7 +292,10 @@ export class AddressSpace {
     }
   }
 
-  /** dup_mmap: fills the empty address space `child`; pages that are `pinned` are copied, the rest is shared until a write. */
+  /**
+   * dup_mmap: fills the empty address space `child`; pages that are `pinned` are copied, the rest is shared until a
+   * write.
+   */
   fork(parent: Ref, child: Ref, pinned = NOTHING_PINNED): ForkCost {
     const cost = { tablePages: 0, copiedPages: 0 };
     // Two address spaces, but nobody else knows the child yet.
@@ -305,7 +311,8 @@ export class AddressSpace {
           const residency = this.arena.get(seg, SEG.residency);
           const piece = pinned.at(at, (residency & Residency.PMD) === 0 ? 1 : GRANULE);
           const to = Math.min(this.#end(seg), piece.end);
-          // A huge page that is pinned gets a page table first (d042035eaf5f), and stays the parent's own, page by page.
+          // A huge page that is pinned gets a page table first (d042035eaf5f), and stays the parent's own, page by
+          // page.
           const after = piece.pinned ? Residency.Present : (residency & Residency.PMD) | Residency.Cow;
           if ((residency & BASE) === Residency.Present) this.#setRange(parent, at, to, after, this.#runPages(seg));
           at = to;
@@ -369,8 +376,8 @@ export class AddressSpace {
   }
 
   /**
-   * How many pages from `page`, at most `maxPages`, are there, allowed and alike; 0 if the first is not. `run` describes the
-   * first physically contiguous piece of them.
+   * How many pages from `page`, at most `maxPages`, are there, allowed and alike; 0 if the first is not. `run`
+   * describes the first physically contiguous piece of them.
    */
   resident(mm: Ref, page: number, maxPages: number, write: boolean, run: PageRun): number {
     if (this.lookup(mm, page, maxPages, write, run) !== LOOKUP_OK) return 0;
@@ -404,9 +411,9 @@ export class AddressSpace {
   }
 
   /**
-   * One call for a batch of up to `maxPages` pages: faults in what is missing, stops at the first page that cannot be had.
-   * Fills `runs` and returns the pages got, or -EFAULT when it cannot have even the first. Device memory is found only at
-   * the first page (vaddr_get_pfns looks for it when GUP fails).
+   * One call for a batch of up to `maxPages` pages: faults in what is missing, stops at the first page that cannot be
+   * had. Fills `runs` and returns the pages got, or -EFAULT when it cannot have even the first. Device memory is found
+   * only at the first page (vaddr_get_pfns looks for it when GUP fails).
    */
   gupBatch(mm: Ref, page: number, maxPages: number, write: boolean, runs: BatchRun[], out: FaultCost): number {
     const access = write ? WRITE : PIN_READ;

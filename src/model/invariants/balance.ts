@@ -1,7 +1,7 @@
 /**
  * At rest (no operation runs, no update is on its way) locked_vm of a live address space is exactly what is held: pages
- * locked by mlock, plus per container all countable pages of its mappings if it has an IOMMU domain, otherwise the distinct
- * pages mdev drivers have pinned. The rule of semantics 1.4, from vfio_iommu_type1.c.
+ * locked by mlock, plus per container all countable pages of its mappings if it has an IOMMU domain, otherwise the
+ * distinct pages mdev drivers have pinned. The rule of semantics 1.4, from vfio_iommu_type1.c.
  */
 import type { Arena, Ref } from '../arena.ts';
 import { CONTAINER, DMA, MM, USER, VPFN } from '../layout.ts';

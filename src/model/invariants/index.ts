@@ -5,7 +5,10 @@ import { checkBalance } from './balance.ts';
 import { checkMmOutlives } from './mm-outlives-process.ts';
 import { checkUpdates } from './updates.ts';
 
-/** Everything that must hold when no operation runs and no update is on its way. `containers` are all that may hold pages. */
+/**
+ * Everything that must hold when no operation runs and no update is on its way. `containers` are all that may hold
+ * pages.
+ */
 export function checkAtRest(a: Arena, oracle: Oracle, mms: Iterable<Ref>, containers: readonly Ref[]): void {
   for (const mm of mms) {
     checkBalance(a, oracle, mm, containers);

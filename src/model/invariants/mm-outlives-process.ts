@@ -1,6 +1,6 @@
 /**
- * An address space that no task lives in any more has no users beyond the operations that run on it just now: nothing else
- * may keep its memory, page tables and mapped files. Holds at every step, not only at rest.
+ * An address space that no task lives in any more has no users beyond the operations that run on it just now: nothing
+ * else may keep its memory, page tables and mapped files. Holds at every step, not only at rest.
  */
 import type { Arena, Ref } from '../arena.ts';
 import { MM } from '../layout.ts';

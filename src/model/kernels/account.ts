@@ -1,5 +1,6 @@
 /**
- * The accounting call of 4.18 and later: vfio_lock_acct(dma, npage, async) and, from 5.3 on, __account_locked_vm (mm/util.c).
+ * The accounting call of 4.18 and later: vfio_lock_acct(dma, npage, async) and, from 5.3 on, __account_locked_vm
+ * (mm/util.c).
  */
 import { EINTR, ESRCH } from '../../base/errno.ts';
 import type { Ref } from '../arena.ts';
@@ -24,8 +25,9 @@ function* underWriteLock(k: Ctx, mm: Ref, npage: number, task: Ref, bypass: bool
 }
 
 /**
- * vfio_lock_acct(dma, npage, async). `isAsync`: the caller is not in the mapping process's own system call, so a reference
- * is taken. 0, -ESRCH without an mm, or what `charge` answers: -EINTR on a fatal signal, -ENOMEM over the limit.
+ * vfio_lock_acct(dma, npage, async). `isAsync`: the caller is not in the mapping process's own system call, so a
+ * reference is taken. 0, -ESRCH without an mm, or what `charge` answers: -EINTR on a fatal signal, -ENOMEM over the
+ * limit.
  */
 export function* vfioLockAcct(
   k: Ctx,

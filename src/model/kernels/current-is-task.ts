@@ -1,6 +1,6 @@
 /**
- * A proposal from the review of the seed patch, never written as code: D, but the test is whether `current` is the very task that
- * made the mapping, instead of whether it lives in the same address space. Only `pinstorm contexts` runs it.
+ * A proposal from the review of the seed patch, never written as code: D, but the test is whether `current` is the very
+ * task that made the mapping, instead of whether it lives in the same address space. Only `pinstorm contexts` runs it.
  * Source: K. Wankhede and A. Williamson in the thread of "vfio/type1: Restore mapping performance with mdev support",
  * December 2016.
  */

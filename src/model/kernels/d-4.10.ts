@@ -1,6 +1,6 @@
 /**
- * Variant D, 4.10 to 4.11: the flag of C is inferred, `task->mm == current->mm`; the pin loop uses `current` without a test.
- * Source: drivers/vfio/vfio_iommu_type1.c, 4.10.0.
+ * Variant D, 4.10 to 4.11: the flag of C is inferred, `task->mm == current->mm`; the pin loop uses `current` without a
+ * test. Source: drivers/vfio/vfio_iommu_type1.c, 4.10.0.
  */
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path, Variant } from '../env.ts';

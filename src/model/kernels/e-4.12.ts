@@ -16,8 +16,8 @@ import { S } from '../steps.ts';
 import { D } from './d-4.10.ts';
 
 /**
- * vfio_lock_acct(task, npage, lock_cap): `lockCap` as sampled by the ioctl, or null to ask the task. 0, -ESRCH without an
- * mm, -EINTR on a fatal signal, -ENOMEM over the limit. A decrement is never refused and may wrap.
+ * vfio_lock_acct(task, npage, lock_cap): `lockCap` as sampled by the ioctl, or null to ask the task. 0, -ESRCH without
+ * an mm, -EINTR on a fatal signal, -ENOMEM over the limit. A decrement is never refused and may wrap.
  */
 function* vfioLockAcct(k: Ctx, task: Ref, npage: number, lockCap: boolean | null): Path<number> {
   if (npage === 0) return 0;

@@ -1,8 +1,8 @@
 /**
- * Variant E2, 4.18 to 5.2: an explicit async flag again, the group leader instead of the thread, CAP_IPC_LOCK sampled once
- * when the mapping is made. GUP takes mmap_sem for read on every page since 4.16.
- * dma_entry_limit came with 5.1-rc4 (492855939bdb) and went into 4.19.38 and 5.0.11; the releases before it have no limit.
- * Source: drivers/vfio/vfio_iommu_type1.c, 4.19 and 5.2.
+ * Variant E2, 4.18 to 5.2: an explicit async flag again, the group leader instead of the thread, CAP_IPC_LOCK sampled
+ * once when the mapping is made. GUP takes mmap_sem for read on every page since 4.16. dma_entry_limit came with
+ * 5.1-rc4 (492855939bdb) and went into 4.19.38 and 5.0.11; the releases before it have no limit. Source:
+ * drivers/vfio/vfio_iommu_type1.c, 4.19 and 5.2.
  */
 import { ENODEV } from '../../base/errno.ts';
 import type { Ctx, Variant } from '../env.ts';

@@ -1,6 +1,6 @@
 /**
- * Variant F, 5.3 to 5.11: E2 with the arithmetic in __account_locked_vm (mm/util.c), the generic rwsem, and from 5.6 on the
- * test for a pfnmap in the same read section. Source: drivers/vfio/vfio_iommu_type1.c, 5.3 and 5.11.
+ * Variant F, 5.3 to 5.11: E2 with the arithmetic in __account_locked_vm (mm/util.c), the generic rwsem, and from 5.6 on
+ * the test for a pfnmap in the same read section. Source: drivers/vfio/vfio_iommu_type1.c, 5.3 and 5.11.
  */
 import type { Ctx, Variant } from '../env.ts';
 import type { ExternalRules } from '../external-rules.ts';
@@ -25,7 +25,10 @@ export const F: Variant = {
   pinPages: (k: Ctx, call: PinCall) => vfioPinPagesRemotePerPage(k, call, LOOP),
 };
 
-/** 5.3: as F, before MAP_DMA compared with the list of valid iovas (9b77e5c79840, 5.4), so that it maps over the MSI window. */
+/**
+ * 5.3: as F, before MAP_DMA compared with the list of valid iovas (9b77e5c79840, 5.4), so that it maps over the MSI
+ * window.
+ */
 export const EARLY_F: Variant = {
   ...F,
   id: '5.3',

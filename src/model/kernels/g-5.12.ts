@@ -1,6 +1,6 @@
 /**
- * Variant G, 5.12 to 6.2: pages are got in batches of up to 512 under one read section of mmap_sem; each physically contiguous
- * run is still charged on its own. Source: drivers/vfio/vfio_iommu_type1.c, 5.15.
+ * Variant G, 5.12 to 6.2: pages are got in batches of up to 512 under one read section of mmap_sem; each physically
+ * contiguous run is still charged on its own. Source: drivers/vfio/vfio_iommu_type1.c, 5.15.
  */
 import type { Ctx, Variant } from '../env.ts';
 import { GUP_5_9 } from '../gup-rules.ts';

@@ -1,6 +1,7 @@
 /**
- * Variant H, 6.3 and later: the mm itself is recorded when the mapping is made, with what it was charged, so exec, other
- * processes and dead leaders no longer matter. Source: drivers/vfio/vfio_iommu_type1.c at 90fdd158a695 and in 6.4, 6.12.
+ * Variant H, 6.3 and later: the mm itself is recorded when the mapping is made, with what it was charged, so exec,
+ * other processes and dead leaders no longer matter. Source: drivers/vfio/vfio_iommu_type1.c at 90fdd158a695 and in
+ * 6.4, 6.12.
  */
 import type { Variant } from '../env.ts';
 import { GUP_5_19, GUP_6_4 } from '../gup-rules.ts';

@@ -1,6 +1,6 @@
 /**
- * Variant H2, 6.18 and later: the limit test and the count go by contiguous run within the batch, device ranges are taken in
- * one step, wraps give EOVERFLOW. Source: drivers/vfio/vfio_iommu_type1.c, 6.19 and 7.1.
+ * Variant H2, 6.18 and later: the limit test and the count go by contiguous run within the batch, device ranges are
+ * taken in one step, wraps give EOVERFLOW. Source: drivers/vfio/vfio_iommu_type1.c, 6.19 and 7.1.
  */
 import type { Ctx, Variant } from '../env.ts';
 import type { ExternalRules } from '../external-rules.ts';

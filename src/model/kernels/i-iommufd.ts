@@ -1,6 +1,6 @@
 /**
- * Variant I, iommufd, 6.2 and later, beside type1 in the same kernels: one accounting action per mapped area, at the expense
- * of the user, of the mm, or of nobody. Source: drivers/iommu/iommufd/, 6.4 and 7.1.
+ * Variant I, iommufd, 6.2 and later, beside type1 in the same kernels: one accounting action per mapped area, at the
+ * expense of the user, of the mm, or of nobody. Source: drivers/iommu/iommufd/, 6.4 and 7.1.
  */
 import type { Variant } from '../env.ts';
 import { iommufdAddDomain, iommufdMap, iommufdRelease, iommufdRemoveDomain, iommufdUnmap } from '../paths/iommufd.ts';

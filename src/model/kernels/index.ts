@@ -109,8 +109,8 @@ function versionNamed(name: string): Version | null {
 }
 
 /**
- * The variant for `E`, `e2`, `linux-4.10`, `6.12` or `4.10-rc1`. A version names what that release shipped; a more exact
- * entry wins over a range. Throws UnknownVariantError with a message for the user.
+ * The variant for `E`, `e2`, `linux-4.10`, `6.12` or `4.10-rc1`. A version names what that release shipped; a more
+ * exact entry wins over a range. Throws UnknownVariantError with a message for the user.
  */
 export function resolveVariant(name: string): Variant {
   const wanted = name.trim().toLowerCase();
@@ -145,7 +145,10 @@ export function resolveVariant(name: string): Variant {
   );
 }
 
-/** What users should know about the variant that a name stands for: that its kernel is newer than the model. Null: nothing. */
+/**
+ * What users should know about the variant that a name stands for: that its kernel is newer than the model. Null:
+ * nothing.
+ */
 export function variantNote(name: string): string | null {
   const version = versionNamed(name);
   if (version === null || version.number <= NEWEST) return null;

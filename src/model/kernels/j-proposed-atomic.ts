@@ -1,11 +1,11 @@
 /**
- * Variant J, proposed and never merged: locked_vm as an atomic counter that VFIO changes without mmap_sem. Everything else
- * is F. Three forms:
- *   J        add and look: atomic add, and back out where the sum is over the limit (RFCs of November 2018 and April 2019).
- *            Between the two the counter shows pages nobody will hold, so another request that fits can be refused.
+ * Variant J, proposed and never merged: locked_vm as an atomic counter that VFIO changes without mmap_sem. Everything
+ * else is F. Three forms:
+ *   J        add and look: atomic add, and back out where the sum is over the limit (RFCs of November 2018 and April
+ *            2019). Between the two the counter shows pages nobody will hold, so another request that fits can be refused.
  *   J-cas    compare and exchange: nothing is added that does not fit, as iommufd does per user.
- *   J-cache  the lock stays, but each pinning thread takes a block of pages from the limit at a time and charges its chunks
- *            to the block (padata RFC of January 2022); on G, the kernel of its day.
+ *   J-cache  the lock stays, but each pinning thread takes a block of pages from the limit at a time and charges its
+ *            chunks to the block (padata RFC of January 2022); on G, the kernel of its day.
  *
  * mlock and the rest of mm still test and change the counter under mmap_sem, where the test no longer keeps VFIO out.
  */
@@ -92,8 +92,8 @@ export const J_CAS: Variant = {
 const BLOCK_PAGES = 65_536;
 
 /**
- * G with a reserve of `blockPages` pages per pin loop. A refill takes a whole block or, where that does not fit, just the
- * chunk, so the reserve as such never fails a pin; while it is held, others can be refused pages that nobody uses.
+ * G with a reserve of `blockPages` pages per pin loop. A refill takes a whole block or, where that does not fit, just
+ * the chunk, so the reserve as such never fails a pin; while it is held, others can be refused pages that nobody uses.
  */
 export function withReserve(blockPages: number): Variant {
   return {

@@ -38,8 +38,8 @@ export function* queueWork(k: Ctx, mm: Ref, npage: number): Path<void> {
 }
 
 /**
- * B to D: defers the update of a caller that holds an mm_users reference. A failed allocation drops the reference; B loses
- * the update in silence, C and D warn.
+ * B to D: defers the update of a caller that holds an mm_users reference. A failed allocation drops the reference; B
+ * loses the update in silence, C and D warn.
  */
 export function* deferUpdate(k: Ctx, mm: Ref, npage: number): Path<void> {
   if (yield* allocateWork(k, mm, npage)) {

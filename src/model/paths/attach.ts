@@ -2,8 +2,9 @@
  * A group joins a container: vfio_iommu_type1_attach_group and vfio_iommu_replay.
  * Source: drivers/vfio/vfio_iommu_type1.c, 4.8 to 6.12.
  *
- * The first group behind an IOMMU turns an mdev-only container into one whose mappings are pinned whole, so the charge moves
- * from the pages drivers hold to all pages. From 4.10 on the pages come from the process that attaches, whoever mapped.
+ * The first group behind an IOMMU turns an mdev-only container into one whose mappings are pinned whole, so the charge
+ * moves from the pages drivers hold to all pages. From 4.10 on the pages come from the process that attaches, whoever
+ * mapped.
  */
 import { EBUSY, EINVAL, EIO, ENOMEM, EPERM } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';

@@ -1,8 +1,8 @@
 /**
  * A group leaves a container: vfio_iommu_type1_detach_group. Source: drivers/vfio/vfio_iommu_type1.c, 4.8 to 6.12.
  *
- * With the last IOMMU domain every mapping goes, unless mdev groups remain: then the mappings stay, their pages are put, and the
- * charge goes back to the pages that drivers hold.
+ * With the last IOMMU domain every mapping goes, unless mdev groups remain: then the mappings stay, their pages are
+ * put, and the charge goes back to the pages that drivers hold.
  */
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';

@@ -1,6 +1,6 @@
 /**
- * do_exit of one thread: the address space goes before the descriptors, so a container that is released by the exit finds
- * `current->mm` NULL. Source: kernel/exit.c, 4.10 (exit_mm before exit_files).
+ * do_exit of one thread: the address space goes before the descriptors, so a container that is released by the exit
+ * finds `current->mm` NULL. Source: kernel/exit.c, 4.10 (exit_mm before exit_files).
  */
 import type { Ctx, Path } from '../env.ts';
 import { MM, PROCESS, TASK } from '../layout.ts';

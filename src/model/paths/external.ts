@@ -52,8 +52,8 @@ function containerOfGroup(k: Ctx, group: Ref, pages: number): Ref {
 }
 
 /**
- * vfio_pin_pages: pins the pages at the given iova page numbers for the mdev driver of `group`, or none of them. `prot` is
- * what the device wants (bit 0 read, bit 1 write). The number of pages, or a negative errno.
+ * vfio_pin_pages: pins the pages at the given iova page numbers for the mdev driver of `group`, or none of them. `prot`
+ * is what the device wants (bit 0 read, bit 1 write). The number of pages, or a negative errno.
  */
 export function* vfioPinPages(k: Ctx, group: Ref, iovaPages: readonly number[], prot: number): Path<number> {
   const container = containerOfGroup(k, group, iovaPages.length);

@@ -73,7 +73,10 @@ export interface ContainerArgs {
   readonly groups?: 'iommu' | 'mdev' | 'both';
 }
 
-/** Opens a container of type1 or type1v2 as descriptor `index` of `files`, and its groups as the descriptors that belong to it. */
+/**
+ * Opens a container of type1 or type1v2 as descriptor `index` of `files`, and its groups as the descriptors that belong
+ * to it.
+ */
 export function openContainer(a: Arena, files: Ref, p: ContainerArgs): Ref {
   const groups = p.groups ?? 'iommu';
   const container = a.alloc('container');
@@ -119,8 +122,8 @@ export function openGroup(a: Arena, files: Ref, p: GroupArgs): Ref {
 }
 
 /**
- * VFIO_GROUP_SET_CONTAINER, and where the container has lost its last group, VFIO_SET_IOMMU. 0, -EBADF, -EINVAL for a group that
- * is in a container already, or what the attach says.
+ * VFIO_GROUP_SET_CONTAINER, and where the container has lost its last group, VFIO_SET_IOMMU. 0, -EBADF, -EINVAL for a
+ * group that is in a container already, or what the attach says.
  */
 export function* setContainer(k: Ctx, groupIndex: number, containerIndex: number): Path<number> {
   const a = k.arena;
@@ -143,7 +146,9 @@ export function* unsetContainer(k: Ctx, groupIndex: number): Path<number> {
   return (yield* leaveContainer(k, group)) ? 0 : -EINVAL;
 }
 
-/** __vfio_group_unset_container; the last mdev device has been closed before, and its driver has given everything back. */
+/**
+ * __vfio_group_unset_container; the last mdev device has been closed before, and its driver has given everything back.
+ */
 function* leaveContainer(k: Ctx, group: Ref): Path<boolean> {
   const a = k.arena;
   const container = a.get(group, GROUP.container);
@@ -186,8 +191,9 @@ function* releaseGroup(k: Ctx, group: Ref): Path<void> {
 }
 
 /**
- * The files of mappings of `mm` that are gone: a mapping of a device keeps it, and with it the group, open when its descriptors are
- * closed. Called where the kernel runs the delayed fput: on the way back to user space, at exit, at the end of a work item.
+ * The files of mappings of `mm` that are gone: a mapping of a device keeps it, and with it the group, open when its
+ * descriptors are closed. Called where the kernel runs the delayed fput: on the way back to user space, at exit, at the
+ * end of a work item.
  */
 export function* putMapped(k: Ctx, mm: Ref): Path<void> {
   for (const group of k.addressSpace.takeDropped(mm)) yield* releaseGroup(k, group);

@@ -35,7 +35,9 @@ function* addPinnedVm(k: Ctx, mm: Ref, npage: number): Path<void> {
   Atomics.add(k.arena.u64, word64(mm, MM.pinnedVm), BigInt.asUintN(64, BigInt(npage)));
 }
 
-/** do_update_pinned without pinned_vm, for the object's owner. 0, -ENOMEM over the limit, -EINVAL where the mm is gone. */
+/**
+ * do_update_pinned without pinned_vm, for the object's owner. 0, -ENOMEM over the limit, -EINVAL where the mm is gone.
+ */
 function* charge(k: Ctx, object: Ref, npage: number, reader: Reader | null): Path<number> {
   const a = k.arena;
   const mode = modeOf(a, object);

@@ -2,9 +2,10 @@
  * iopt_pages: pinning for iommufd, and its one accounting action per mapped area.
  * Source: drivers/iommu/iommufd/pages.c in 6.4 and 7.1 (pfn_reader, iopt_area_fill_domain, do_update_pinned).
  *
- * Pages are got in batches of up to 8192 (a page of pointers would hold 512; iommufd takes 64 KiB): in the caller's own address
- * space by the fast path without mmap_sem, in another one under the lock for read, which is kept over all batches. What an
- * object has pinned is counted once, however many areas show it, and charged only when all of it is pinned and mapped.
+ * Pages are got in batches of up to 8192 (a page of pointers would hold 512; iommufd takes 64 KiB): in the caller's own
+ * address space by the fast path without mmap_sem, in another one under the lock for read, which is kept over all
+ * batches. What an object has pinned is counted once, however many areas show it, and charged only when all of it is
+ * pinned and mapped.
  *
  * differs: the fast path takes a stretch of memory that is all there or all missing at a time, so a batch ends where it
  * changes; the kernel starts over without the lock for each batch.
@@ -28,8 +29,8 @@ import { chargeBatch, chargeFaults } from './pin.ts';
 export const BATCH_PAGES = 8192;
 
 /**
- * iopt_area_fill_domain: every page the area shows is pinned unless another area has it already, and mapped; then what was
- * pinned is charged. 0 or a negative errno, with nothing changed.
+ * iopt_area_fill_domain: every page the area shows is pinned unless another area has it already, and mapped; then what
+ * was pinned is charged. 0 or a negative errno, with nothing changed.
  */
 export function* fillArea(k: Ctx, container: Ref, area: Ref): Path<number> {
   const a = k.arena;

@@ -1,9 +1,10 @@
 /**
  * iommufd: mapping and unmapping an IOAS, copies, the first domain, change of process, and the RLIMIT_MODE option.
- * Sources: drivers/iommu/iommufd/io_pagetable.c, ioas.c, vfio_compat.c in 6.4 and 7.1. The accounting is in iommufd-pages.ts.
+ * Sources: drivers/iommu/iommufd/io_pagetable.c, ioas.c, vfio_compat.c in 6.4 and 7.1. The accounting is in
+ * iommufd-pages.ts.
  *
- * A container is one IOAS here, and its mutex the IOAS's iova_rwsem: held to look at the areas, not while pages are pinned,
- * so pin loops of one IOAS run side by side.
+ * A container is one IOAS here, and its mutex the IOAS's iova_rwsem: held to look at the areas, not while pages are
+ * pinned, so pin loops of one IOAS run side by side.
  *
  * differs: iova_rwsem lets readers in together; nothing here only reads.
  * differs: RLIMIT_MODE is refused once the IOAS has a mapping, in the kernel once any object exists in the file.
@@ -72,7 +73,9 @@ interface Piece {
   readonly prot: number;
 }
 
-/** iopt_map_pages: areas for all pieces, one behind the other, then their pages. All or nothing. 0 or a negative errno. */
+/**
+ * iopt_map_pages: areas for all pieces, one behind the other, then their pages. All or nothing. 0 or a negative errno.
+ */
 function* ioptMapPages(k: Ctx, container: Ref, iovaPage: number, pieces: readonly Piece[]): Path<number> {
   const a = k.arena;
   const total = pieces.reduce((n, p) => n + p.pages, 0);
@@ -151,8 +154,8 @@ function firstArea(a: Arena, container: Ref, page: number): Ref {
 }
 
 /**
- * UNMAP_DMA of /dev/vfio/vfio, or IOMMU_IOAS_UNMAP (where ALL stands for iova 0 and a length of 2^64 - 1). An area must be
- * covered whole. 0; -ENOENT where it is not, or (not for /dev/vfio/vfio) where there is nothing; -EBUSY.
+ * UNMAP_DMA of /dev/vfio/vfio, or IOMMU_IOAS_UNMAP (where ALL stands for iova 0 and a length of 2^64 - 1). An area must
+ * be covered whole. 0; -ENOENT where it is not, or (not for /dev/vfio/vfio) where there is nothing; -EBUSY.
  */
 export function* iommufdUnmap(k: Ctx, container: Ref, args: UnmapArgs): Path<number> {
   const a = k.arena;
@@ -234,8 +237,8 @@ function* cut(k: Ctx, container: Ref, pages: readonly number[]): Path<void> {
 }
 
 /**
- * IOMMU_IOAS_COPY at a fixed iova: further areas of the same pages. 0; -ENOENT where the source is not mapped throughout;
- * -EEXIST; whatever pinning answers.
+ * IOMMU_IOAS_COPY at a fixed iova: further areas of the same pages. 0; -ENOENT where the source is not mapped
+ * throughout; -EEXIST; whatever pinning answers.
  */
 export function* iommufdCopy(
   k: Ctx,
@@ -272,8 +275,8 @@ export function* iommufdCopy(
 }
 
 /**
- * iopt_table_add_domain, which has been counted: the first domain gets the pages of every area, or none, and the pages are the
- * mapping process's whoever attaches. 0 or a negative errno.
+ * iopt_table_add_domain, which has been counted: the first domain gets the pages of every area, or none, and the pages
+ * are the mapping process's whoever attaches. 0 or a negative errno.
  */
 export function* iommufdAddDomain(k: Ctx, container: Ref): Path<number> {
   const a = k.arena;
@@ -319,8 +322,9 @@ export function* iommufdSetRlimitMode(k: Ctx, container: Ref, value: number, cap
 }
 
 /**
- * IOMMU_IOAS_CHANGE_PROCESS: everything the caller's IOASes have pinned is charged to the caller, then taken from whoever
- * paid before. 0; -EINVAL where something is not a file's; -ENOMEM over the caller's limit, nothing having changed.
+ * IOMMU_IOAS_CHANGE_PROCESS: everything the caller's IOASes have pinned is charged to the caller, then taken from
+ * whoever paid before. 0; -EINVAL where something is not a file's; -ENOMEM over the caller's limit, nothing having
+ * changed.
  */
 export function* iommufdChangeProcess(k: Ctx): Path<number> {
   const a = k.arena;

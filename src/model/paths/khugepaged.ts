@@ -1,12 +1,13 @@
 /**
- * khugepaged on one address space: looks at 2 MiB of page table under mmap_sem for read, and where the pages can become one
- * huge page, copies them under mmap_sem for write. Source: mm/khugepaged.c (hpage_collapse_scan_pmd, collapse_huge_page), 4.10 to 6.12.
+ * khugepaged on one address space: looks at 2 MiB of page table under mmap_sem for read, and where the pages can become
+ * one huge page, copies them under mmap_sem for write. Source: mm/khugepaged.c (hpage_collapse_scan_pmd,
+ * collapse_huge_page), 4.10 to 6.12.
  *
- * A page that somebody holds a reference on, as VFIO does on what it has pinned, is never collapsed: the scan counts references and
- * gives up under the read lock alone (SCAN_PAGE_COUNT).
+ * A page that somebody holds a reference on, as VFIO does on what it has pinned, is never collapsed: the scan counts
+ * references and gives up under the read lock alone (SCAN_PAGE_COUNT).
  *
- * differs: the memory keeps its page size in the model, so it can be collapsed again; newer kernels only try to get the lock to
- * begin a scan.
+ * differs: the memory keeps its page size in the model, so it can be collapsed again; newer kernels only try to get the
+ * lock to begin a scan.
  */
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';

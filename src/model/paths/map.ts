@@ -133,7 +133,8 @@ function* pinLoop(k: Ctx, container: Ref, call: PinCall): Path<number> {
     }
     let n: number;
     if (repeater.busyPages > 0) {
-      // The fast form met a busy lock with this chunk pinned. It has tried the trylock itself unless the driver came so far.
+      // The fast form met a busy lock with this chunk pinned. It has tried the trylock itself unless the driver came so
+      // far.
       n = repeater.busyPages;
       call.reserved = false;
       call.counted = n;

@@ -38,8 +38,9 @@ export function* addMlocked(k: Ctx, mm: Ref, pages: number): Path<void> {
 }
 
 /**
- * mlock or, with `onFault`, mlock2(MLOCK_ONFAULT). 0; -EPERM at a limit of 0 without the capability; -ENOMEM over the limit,
- * at a hole (what lies before it stays locked and counted) or where memory cannot be read; -EINVAL where the range wraps.
+ * mlock or, with `onFault`, mlock2(MLOCK_ONFAULT). 0; -EPERM at a limit of 0 without the capability; -ENOMEM over the
+ * limit, at a hole (what lies before it stays locked and counted) or where memory cannot be read; -EINVAL where the
+ * range wraps.
  */
 export function* sysMlock(k: Ctx, addressBytes: bigint, bytes: bigint, onFault: boolean): Path<number> {
   const a = k.arena;

@@ -3,7 +3,8 @@
  * unpin, the lock is taken again and the search restarts. The eleventh time in a row the kernel gives up with BUG_ON.
  * Source: drivers/vfio/vfio_iommu_type1.c 4.10 to 6.12.
  *
- * The driver's callback runs in the unmapping task, as vendor drivers have it: it unpins every page it holds in the range.
+ * The driver's callback runs in the unmapping task, as vendor drivers have it: it unpins every page it holds in the
+ * range.
  */
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';

@@ -108,7 +108,9 @@ export function* vaddrGetPfn(
   return found === LOOKUP_PFNMAP ? 0 : -EFAULT;
 }
 
-/** vfio_pin_pages_remote of A to F: one chunk, page by page, charged by the variant. Pages pinned, or a negative errno. */
+/**
+ * vfio_pin_pages_remote of A to F: one chunk, page by page, charged by the variant. Pages pinned, or a negative errno.
+ */
 export function* vfioPinPagesRemotePerPage(k: Ctx, call: PinCall, loop: PerPageLoop): Path<number> {
   call.counted = 0;
   let err = yield* loop.enter(k, call);
@@ -180,9 +182,9 @@ export function* vfioPinPagesRemotePerPage(k: Ctx, call: PinCall, loop: PerPageL
 }
 
 /**
- * vfio_pin_pages_remote of G and H: one chunk out of batches of up to 512 pages that live as long as the ioctl. Pages come from
- * the caller; the variant says who is charged. `byRun` is H2: the limit test and the lookup of external pages go by contiguous
- * run instead of by page. Pages pinned, or a negative errno.
+ * vfio_pin_pages_remote of G and H: one chunk out of batches of up to 512 pages that live as long as the ioctl. Pages
+ * come from the caller; the variant says who is charged. `byRun` is H2: the limit test and the lookup of external pages
+ * go by contiguous run instead of by page. Pages pinned, or a negative errno.
  */
 export function* vfioPinPagesRemoteBatched(k: Ctx, call: PinCall, byRun: boolean): Path<number> {
   call.mm = taskMm(k.arena, k.current);

@@ -1,6 +1,6 @@
 /**
- * Processes: fork, clone(CLONE_VM), threads and exec; the end of a thread is in exit.ts. Sources: kernel/fork.c (dup_mmap,
- * copy_process), fs/exec.c (exec_mmap, de_thread).
+ * Processes: fork, clone(CLONE_VM), threads and exec; the end of a thread is in exit.ts. Sources: kernel/fork.c
+ * (dup_mmap, copy_process), fs/exec.c (exec_mmap, de_thread).
  *
  * The new task is not yet run by anybody: its actor is the driver's business.
  */

@@ -1,9 +1,10 @@
 /**
- * The fast form of the pin loop. A populated buffer is the same thing over and over: a *unit* of pages (one chunk, or for
- * batched kernels one batch) whose steps cost the same each time nobody is in the way. The loop does one unit step by step
- * and notes what it cost; the following units are done here, with the same lock words, counters and limit tests, but without
- * a generator and with one addition of time each; where the driver owns the whole arena, with one addition for all of them. At the first sign of anybody else (a lock not free, the limit near, a page
- * of another kind, no time left before the driver's horizon) the step-by-step loop takes over again.
+ * The fast form of the pin loop. A populated buffer is the same thing over and over: a *unit* of pages (one chunk, or
+ * for batched kernels one batch) whose steps cost the same each time nobody is in the way. The loop does one unit step
+ * by step and notes what it cost; the following units are done here, with the same lock words, counters and limit
+ * tests, but without a generator and with one addition of time each; where the driver owns the whole arena, with one
+ * addition for all of them. At the first sign of anybody else (a lock not free, the limit near, a page of another kind,
+ * no time left before the driver's horizon) the step-by-step loop takes over again.
  *
  * test/model/repeat.test.ts proves both forms equal.
  */
@@ -35,7 +36,9 @@ export class Repeater {
   #unit: Unit | ChunkUnit | null = null;
   /** Pages of a chunk that was pinned here but whose accounting met a busy lock: the caller accounts it. */
   busyPages = 0;
-  /** What is left of a run of alike chunks, for a driver that repeats them although others come between; null = nothing. */
+  /**
+   * What is left of a run of alike chunks, for a driver that repeats them although others come between; null = nothing.
+   */
   loop: ChunkLoop | null = null;
 
   /**
@@ -66,7 +69,8 @@ export class Repeater {
     if (batch !== null && batch.capacityPages !== BATCH_PAGES) return 0;
     const unitPages = batch !== null ? Math.max(BATCH_PAGES, chunkPages) : chunkPages;
     if (page % chunkPages !== 0 || unitPages % chunkPages !== 0 || alike < 2 * unitPages) return 0;
-    // Where a mapping begins in the middle of a huge page, the rest of that is a chunk of another length than all others.
+    // Where a mapping begins in the middle of a huge page, the rest of that is a chunk of another length than all
+    // others.
     if (!this.#followedByLike(k, call, page + chunkPages, chunkPages)) return 0;
     if (unitPages !== this.#unitPages || chunkPages !== this.#chunkPages) {
       this.#unitPages = unitPages;

@@ -1,6 +1,6 @@
 /**
- * A read of /proc/PID/smaps: the page tables of one area after the other are walked under mmap_sem for read, which is held for
- * the whole of an area, however large. Source: fs/proc/task_mmu.c (m_start, show_smap), 4.10 to 6.12.
+ * A read of /proc/PID/smaps: the page tables of one area after the other are walked under mmap_sem for read, which is
+ * held for the whole of an area, however large. Source: fs/proc/task_mmu.c (m_start, show_smap), 4.10 to 6.12.
  *
  * differs: the lock is let go after each area; the kernel does so when its buffer is full, which takes some areas more.
  */

@@ -60,8 +60,8 @@ function* unmapLocked(k: Ctx, container: Ref, args: UnmapArgs): Path<number> {
   }
   const start = Number(args.iova >> 12n);
   const end = start + pages;
-  // iova + size of exactly 2^64 is 0 in the kernel's lookup, which then finds nothing (up to 6.18). The test for a mapping
-  // cut at the start of the request is made all the same.
+  // iova + size of exactly 2^64 is 0 in the kernel's lookup, which then finds nothing (up to 6.18). The test for a
+  // mapping cut at the start of the request is made all the same.
   const nothing = !all && end === LAST_PAGE && !v.overflowErrors;
 
   if (a.get(container, CONTAINER.v2) === 1 && !all) {
@@ -161,8 +161,8 @@ export function* removeDma(k: Ctx, container: Ref, dma: Ref): Path<void> {
 
 /**
  * vfio_unmap_unpin: everything the IOMMU translates for the mapping is unmapped and put; then one accounting call for
- * all of it, whose result nobody looks at. Returns the countable pages put; `account` false leaves the accounting to the
- * caller.
+ * all of it, whose result nobody looks at. Returns the countable pages put; `account` false leaves the accounting to
+ * the caller.
  */
 export function* unmapUnpin(k: Ctx, container: Ref, dma: Ref, account: boolean): Path<number> {
   const a = k.arena;

@@ -1,4 +1,7 @@
-/** The script of the report of a sweep: a metric along the numeric axis, a line with its band for each setting of the others. */
+/**
+ * The script of the report of a sweep: a metric along the numeric axis, a line with its band for each setting of the
+ * others.
+ */
 import { choice, dataTable, element } from './dom.ts';
 import { type Line, Plot, type PlotSpec, showValue, type Unit } from './plot.ts';
 import { setUpTheme } from './theme.ts';

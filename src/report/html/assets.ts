@@ -1,6 +1,7 @@
 /**
- * The scripts of a page, as one: uPlot and our browser modules, joined in the order of their imports. There is no bundler: the
- * compiler writes one module per file, and each becomes a function that returns what the module exports, under its own names.
+ * The scripts of a page, as one: uPlot and our browser modules, joined in the order of their imports. There is no
+ * bundler: the compiler writes one module per file, and each becomes a function that returns what the module exports,
+ * under its own names.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';

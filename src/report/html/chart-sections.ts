@@ -1,4 +1,7 @@
-/** Sections with places that the scripts fill with charts (src/report/browser/panels.ts), the same in the report and on the live page. */
+/**
+ * Sections with places that the scripts fill with charts (src/report/browser/panels.ts), the same in the report and on
+ * the live page.
+ */
 import { html, type Markup } from './markup.ts';
 
 export function section(id: string, title: string, lead: string | null, body: Markup): Markup {

@@ -23,7 +23,9 @@ export function escape(text: string): string {
   return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, '').replace(/[&<>"']/g, (c) => ENTITIES[c]!);
 }
 
-/** The tag of a template: `html`<b>${untrusted}</b>``. Lists are put in one after the other; null and false are nothing. */
+/**
+ * The tag of a template: `html`<b>${untrusted}</b>``. Lists are put in one after the other; null and false are nothing.
+ */
 export function html(parts: TemplateStringsArray, ...values: readonly Value[]): Markup {
   return new Markup(parts.reduce((text, part, i) => text + show(values[i - 1] ?? null) + part));
 }

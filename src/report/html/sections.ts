@@ -1,4 +1,7 @@
-/** The parts of a report that are words and tables: pure functions of the results. The live page sends them again and again. */
+/**
+ * The parts of a report that are words and tables: pure functions of the results. The live page sends them again and
+ * again.
+ */
 import { lockName, nextSteps, verdictSentence } from '../advice.ts';
 import type { EventMark } from '../chart-data.ts';
 import { duration, percent, quantity, whole } from '../format.ts';

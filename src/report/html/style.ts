@@ -1,4 +1,7 @@
-/** The look of the report and of the live page: one column on a phone, a rail of contents on a wide screen, plain in print. */
+/**
+ * The look of the report and of the live page: one column on a phone, a rail of contents on a wide screen, plain in
+ * print.
+ */
 export const STYLE = `
 :root {
   color-scheme: light;

@@ -7,7 +7,9 @@ import { resolveVariant, UnknownVariantError } from '../../model/kernels/index.t
 import { type Difference, replay } from './replay.ts';
 import type { Transcript } from './transcript.ts';
 
-/** The files to replay: each file as it is, of a directory everything below it that ends in .jsonl, in order of name. */
+/**
+ * The files to replay: each file as it is, of a directory everything below it that ends in .jsonl, in order of name.
+ */
 export function transcriptFiles(paths: readonly string[]): string[] {
   return paths.flatMap((path) => {
     // What is no directory, or not there, is told when it is read.

@@ -394,8 +394,8 @@ class Machine {
 const TASK_SIZE = BigInt(TASK_PAGES) * PAGE;
 
 /**
- * The range of a call that wants an aligned start and rounds the length up, in 64 bits, or what it says of a range that is none.
- * Sources: mm/mmap.c, mm/mprotect.c, mm/madvise.c, 6.1.
+ * The range of a call that wants an aligned start and rounds the length up, in 64 bits, or what it says of a range that
+ * is none. Sources: mm/mmap.c, mm/mprotect.c, mm/madvise.c, 6.1.
  */
 function pageRange(
   call: 'mmap' | 'munmap' | 'mprotect' | 'madvise',

@@ -1,6 +1,6 @@
 /**
- * Transcripts: recorded sequences of VFIO type1 operations, JSON Lines, one operation per line and a header first. Numbers
- * are unsigned 64 bit, so they are read as bigints and never pass through a double.
+ * Transcripts: recorded sequences of VFIO type1 operations, JSON Lines, one operation per line and a header first.
+ * Numbers are unsigned 64 bit, so they are read as bigints and never pass through a double.
  */
 import { EXIT, UserError } from '../../base/errors.ts';
 
