@@ -1,8 +1,8 @@
 /**
  * What each step reads and writes, for partial-order reduction: two steps of different actors commute unless they touch
  * the same thing and one of them writes. A step is everything from its announcement to the next one, so a row covers
- * the code behind the announced effect too. Unsure means write. test/schedule/independence.test.ts holds the table
- * against the model: steps it calls independent are run in both orders.
+ * the code behind the announced effect too. Unsure means write. test/engine/explore/independence.test.ts holds the
+ * table against the model: steps it calls independent are run in both orders.
  *
  * Address spaces, the oracle's ledger and injected faults are not in the table: the explore driver watches them at
  * work.

@@ -8,7 +8,7 @@ import type { Variant } from '../../src/model/env.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
 import type { RunResults } from '../../src/report/results.ts';
 import { virtualResults } from '../../src/run/simulated-results.ts';
-import { planOf, simulate } from '../workload/plan.ts';
+import { planOf, simulate } from '../guest/workload/plan.ts';
 
 const PAGE = 4096;
 

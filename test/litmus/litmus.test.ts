@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { ExploreCase } from '../../src/engine/explore/case.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
-import { actor, ANY, caseOf, dfs, exec, hold, map, mlock, unmap } from '../schedule/cases.ts';
+import { actor, ANY, caseOf, dfs, exec, hold, map, mlock, unmap } from '../engine/explore/cases.ts';
 
 /** Every interleaving, as words of letters. */
 function words(plan: ExploreCase, variant: string, reduction: boolean): string[] {

@@ -124,7 +124,7 @@ export const MODEL_MUTATIONS: readonly Mutation[] = [
   {
     rule: 'a reader that queues while the lock is let go wakes the queue',
     file: 'model/rwsem.js',
-    from: 'if (a.i32[mm + MM.semHead] === k.actor)\n        wakeHead(k, mm);',
+    from: 'if (a.get(mm, MM.semHead) === k.actor)\n        wakeHead(k, mm);',
     to: '',
     tests: ['model/rwsem.test.js'],
   },

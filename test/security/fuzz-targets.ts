@@ -192,7 +192,7 @@ const messages = [
 ];
 
 const tokens = [
-  ...lines('test/schedule/recorded.txt')
+  ...lines('test/engine/explore/recorded.txt')
     .flatMap((line) => /p1-\S+/.exec(line)?.[0] ?? [])
     .slice(0, 7),
   encodeToken({

@@ -2,7 +2,8 @@
  * Variant J, proposed and never merged: locked_vm as an atomic counter that VFIO changes without mmap_sem. Everything
  * else is F. Three forms:
  *   J        add and look: atomic add, and back out where the sum is over the limit (RFCs of November 2018 and April
- *            2019). Between the two the counter shows pages nobody will hold, so another request that fits can be refused.
+ *            2019). Between the two the counter shows pages nobody will hold, so another request that fits can be
+ *            refused.
  *   J-cas    compare and exchange: nothing is added that does not fit, as iommufd does per user.
  *   J-cache  the lock stays, but each pinning thread takes a block of pages from the limit at a time and charges its
  *            chunks to the block (padata RFC of January 2022); on G, the kernel of its day.

@@ -4,23 +4,23 @@
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { ENOMEM } from '../../src/base/errno.ts';
-import type { ExploreCase } from '../../src/engine/explore/case.ts';
-import { DfsStrategy } from '../../src/engine/explore/dfs.ts';
-import { Execution, type FailureKind } from '../../src/engine/explore/execution.ts';
-import { PctStrategy } from '../../src/engine/explore/pct.ts';
-import { RandomStrategy } from '../../src/engine/explore/random.ts';
-import { search } from '../../src/engine/explore/search.ts';
-import type { Strategy } from '../../src/engine/explore/strategy.ts';
-import type { Ref } from '../../src/model/arena.ts';
-import type { Ctx, Path, Variant } from '../../src/model/env.ts';
-import { resolveVariant, VARIANTS } from '../../src/model/kernels/index.ts';
-import { MM } from '../../src/model/layout.ts';
-import { addLockedVm, exceeds, lockedVm } from '../../src/model/locked-vm.ts';
-import { memlockPages, mmget, taskMm } from '../../src/model/mm.ts';
-import { INVARIANTS } from '../../src/model/oracle.ts';
-import { downWrite, upWrite } from '../../src/model/rwsem.ts';
-import { S } from '../../src/model/steps.ts';
+import { ENOMEM } from '../../../src/base/errno.ts';
+import type { ExploreCase } from '../../../src/engine/explore/case.ts';
+import { DfsStrategy } from '../../../src/engine/explore/dfs.ts';
+import { Execution, type FailureKind } from '../../../src/engine/explore/execution.ts';
+import { PctStrategy } from '../../../src/engine/explore/pct.ts';
+import { RandomStrategy } from '../../../src/engine/explore/random.ts';
+import { search } from '../../../src/engine/explore/search.ts';
+import type { Strategy } from '../../../src/engine/explore/strategy.ts';
+import type { Ref } from '../../../src/model/arena.ts';
+import type { Ctx, Path, Variant } from '../../../src/model/env.ts';
+import { resolveVariant, VARIANTS } from '../../../src/model/kernels/index.ts';
+import { MM } from '../../../src/model/layout.ts';
+import { addLockedVm, exceeds, lockedVm } from '../../../src/model/locked-vm.ts';
+import { memlockPages, mmget, taskMm } from '../../../src/model/mm.ts';
+import { INVARIANTS } from '../../../src/model/oracle.ts';
+import { downWrite, upWrite } from '../../../src/model/rwsem.ts';
+import { S } from '../../../src/model/steps.ts';
 import { actor, caseOf, close, dfs, exit, hold, map, UNBOUNDED, unmap } from './cases.ts';
 
 /** Its pin loop charges through the variant, so that another charge can be put in. */

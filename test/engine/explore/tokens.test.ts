@@ -8,14 +8,14 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
-import { decodeToken } from '../../src/engine/explore/codec.ts';
-import { traceOf } from '../../src/engine/explore/trace.ts';
-import { resolveVariant } from '../../src/model/kernels/index.ts';
-import { MODEL_VERSION } from '../../src/model/version.ts';
-import { makerOf, programOf } from '../../src/run/explore-program.ts';
-import { historyFiles, runRow, tokenOf } from '../../src/run/known-defects.ts';
+import { decodeToken } from '../../../src/engine/explore/codec.ts';
+import { traceOf } from '../../../src/engine/explore/trace.ts';
+import { resolveVariant } from '../../../src/model/kernels/index.ts';
+import { MODEL_VERSION } from '../../../src/model/version.ts';
+import { makerOf, programOf } from '../../../src/run/explore-program.ts';
+import { historyFiles, runRow, tokenOf } from '../../../src/run/known-defects.ts';
 
-const FILE = 'test/schedule/recorded.txt';
+const FILE = 'test/engine/explore/recorded.txt';
 const WHY = 'the steps of the model have changed: raise MODEL_VERSION and record anew (see the head of this test)';
 
 /** The steps of a token's replay as a digest, and how it fails. */

@@ -6,12 +6,12 @@
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { stream } from '../../src/base/prng.ts';
-import type { ExploreCase } from '../../src/engine/explore/case.ts';
-import { Execution, outcomeText } from '../../src/engine/explore/execution.ts';
-import { dependent } from '../../src/engine/explore/footprint.ts';
-import { VARIANTS } from '../../src/model/kernels/index.ts';
-import { STEP_NAMES } from '../../src/model/steps.ts';
+import { stream } from '../../../src/base/prng.ts';
+import type { ExploreCase } from '../../../src/engine/explore/case.ts';
+import { Execution, outcomeText } from '../../../src/engine/explore/execution.ts';
+import { dependent } from '../../../src/engine/explore/footprint.ts';
+import { VARIANTS } from '../../../src/model/kernels/index.ts';
+import { STEP_NAMES } from '../../../src/model/steps.ts';
 import { actor, ANY, caseOf, close, dfs, exec, exit, hold, map, mlock, munlock, unmap } from './cases.ts';
 
 const CASES: readonly ExploreCase[] = [

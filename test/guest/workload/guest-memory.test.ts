@@ -1,7 +1,7 @@
 /** Where a guest's memory lies: as a PC has it, whatever the workload. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { ActorPlan } from '../../src/engine/plan.ts';
+import type { ActorPlan } from '../../../src/engine/plan.ts';
 import {
   ramBelow,
   ramPage,
@@ -9,7 +9,7 @@ import {
   ramPieces,
   repeatedRam,
   slotPage,
-} from '../../src/guest/workload/guest-memory.ts';
+} from '../../../src/guest/workload/guest-memory.ts';
 import { planOf, simulate } from './plan.ts';
 
 const MIB = 256;

@@ -3,10 +3,10 @@
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { UserError } from '../../src/base/errors.ts';
-import { VARIANTS } from '../../src/model/kernels/index.ts';
-import { REGISTRY } from '../../src/run/registry.ts';
-import { validateScenario } from '../../src/scenario/validate.ts';
+import { UserError } from '../../../src/base/errors.ts';
+import { VARIANTS } from '../../../src/model/kernels/index.ts';
+import { REGISTRY } from '../../../src/run/registry.ts';
+import { validateScenario } from '../../../src/scenario/validate.ts';
 
 type Actor = Readonly<Record<string, unknown>>;
 

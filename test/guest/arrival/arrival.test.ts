@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { stream } from '../../src/base/prng.ts';
-import type { ArrivalPlan } from '../../src/engine/plan.ts';
-import { arrivalOf } from '../../src/guest/arrival/arrival.ts';
+import { stream } from '../../../src/base/prng.ts';
+import type { ArrivalPlan } from '../../../src/engine/plan.ts';
+import { arrivalOf } from '../../../src/guest/arrival/arrival.ts';
 
 const SECOND = 1e9;
 

@@ -2,10 +2,10 @@
 /** What happens to a guest beside its devices: hotplug, balloon, fork, khugepaged, smaps, live update. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { ActorPlan, GuestPlan } from '../../src/engine/plan.ts';
-import { lockHoldSeries } from '../../src/metrics/ops.ts';
-import { LockKind } from '../../src/model/env.ts';
-import { VARIANTS } from '../../src/model/kernels/index.ts';
+import type { ActorPlan, GuestPlan } from '../../../src/engine/plan.ts';
+import { lockHoldSeries } from '../../../src/metrics/ops.ts';
+import { LockKind } from '../../../src/model/env.ts';
+import { VARIANTS } from '../../../src/model/kernels/index.ts';
 import { planOf, simulate } from './plan.ts';
 
 const MAPPER: Partial<ActorPlan> = { workload: 'map-unmap', options: { pages: '64 pages', slots: 2 } };

@@ -1,12 +1,12 @@
 /** Small plans for the tests of workloads, and what comes out of them in virtual time. */
-import { guestsOfHost, type HostResult } from '../../src/emulator/host-result.ts';
-import { simulateHost } from '../../src/emulator/host-run.ts';
-import type { ActorPlan, GuestPlan, RunPlan } from '../../src/engine/plan.ts';
-import { DEFAULT_PROFILE } from '../../src/engine/profile.ts';
-import { statsLayout } from '../../src/engine/stats-layout.ts';
-import { WORKLOADS } from '../../src/guest/workload/index.ts';
-import { actualSeries, Op, Outcome } from '../../src/metrics/ops.ts';
-import { decodeSnapshot, type Snapshot } from '../../src/metrics/snapshot.ts';
+import { guestsOfHost, type HostResult } from '../../../src/emulator/host-result.ts';
+import { simulateHost } from '../../../src/emulator/host-run.ts';
+import type { ActorPlan, GuestPlan, RunPlan } from '../../../src/engine/plan.ts';
+import { DEFAULT_PROFILE } from '../../../src/engine/profile.ts';
+import { statsLayout } from '../../../src/engine/stats-layout.ts';
+import { WORKLOADS } from '../../../src/guest/workload/index.ts';
+import { actualSeries, Op, Outcome } from '../../../src/metrics/ops.ts';
+import { decodeSnapshot, type Snapshot } from '../../../src/metrics/snapshot.ts';
 
 export function planOf(variant: string, guest: Partial<GuestPlan>, actors: readonly Partial<ActorPlan>[]): RunPlan {
   return {

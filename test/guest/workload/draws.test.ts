@@ -4,8 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { GuestPlan } from '../../src/engine/plan.ts';
-import { WORKLOADS } from '../../src/guest/workload/index.ts';
+import type { GuestPlan } from '../../../src/engine/plan.ts';
+import { WORKLOADS } from '../../../src/guest/workload/index.ts';
 import { planOf, simulate } from './plan.ts';
 
 const LARGE = { bytes: 6 * 2 ** 30, backing: 'hugetlb1g', contiguityPages: 2 ** 18, populated: true } as const;

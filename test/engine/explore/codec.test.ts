@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { UserError } from '../../src/base/errors.ts';
-import { caseHash, checkModel, decodeToken, encodeToken, type Token } from '../../src/engine/explore/codec.ts';
-import { MODEL_VERSION } from '../../src/model/version.ts';
+import { UserError } from '../../../src/base/errors.ts';
+import { caseHash, checkModel, decodeToken, encodeToken, type Token } from '../../../src/engine/explore/codec.ts';
+import { MODEL_VERSION } from '../../../src/model/version.ts';
 import { actor, caseOf, hold, map } from './cases.ts';
 
 const token: Token = {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { WORKLOADS } from '../../src/guest/workload/index.ts';
-import { actualSeries, OPS, OUTCOMES } from '../../src/metrics/ops.ts';
+import { WORKLOADS } from '../../../src/guest/workload/index.ts';
+import { actualSeries, OPS, OUTCOMES } from '../../../src/metrics/ops.ts';
 import { planOf, simulate } from './plan.ts';
 
 /** Options under which a workload performs all its operations within forty iterations. */

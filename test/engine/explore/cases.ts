@@ -1,10 +1,10 @@
 /** Small cases for tests, and how to run one. */
-import { CASE_DEFAULTS, type CaseActor, type CaseOp, type ExploreCase } from '../../src/engine/explore/case.ts';
-import { type DfsOptions, DfsStrategy } from '../../src/engine/explore/dfs.ts';
-import { Execution } from '../../src/engine/explore/execution.ts';
-import { search, type SearchOptions, type SearchResult } from '../../src/engine/explore/search.ts';
-import type { Variant } from '../../src/model/env.ts';
-import { resolveVariant } from '../../src/model/kernels/index.ts';
+import { CASE_DEFAULTS, type CaseActor, type CaseOp, type ExploreCase } from '../../../src/engine/explore/case.ts';
+import { type DfsOptions, DfsStrategy } from '../../../src/engine/explore/dfs.ts';
+import { Execution } from '../../../src/engine/explore/execution.ts';
+import { search, type SearchOptions, type SearchResult } from '../../../src/engine/explore/search.ts';
+import type { Variant } from '../../../src/model/env.ts';
+import { resolveVariant } from '../../../src/model/kernels/index.ts';
 
 export const map = (iova: number, pages: number, container = 0, page = 0): CaseOp => ({
   op: 'map',
