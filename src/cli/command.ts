@@ -9,12 +9,17 @@
 import { EXIT, type ExitCode, UserError } from '../base/errors.ts';
 import type { Interrupts } from '../console/interrupts.ts';
 
+/** What a value may name besides files, for completion. */
+export type Names = 'scenario' | 'case' | 'defect' | 'rows' | 'recordings' | 'variant';
+
 /** A positional argument; positions follow the order of the keys. */
 export interface ArgumentSpec<T> {
   readonly kind: 'required' | 'optional' | 'several';
   readonly help: string;
   /** The only values allowed, for completion. */
   readonly choices: readonly string[] | undefined;
+  /** What it may name, for completion. */
+  readonly names?: readonly Names[] | undefined;
   /** Checks one value. @throws UserError that says what was expected. */
   parse(given: string): string;
   /** Never set: carries the type of the value (of all values for `several`). */
@@ -33,6 +38,8 @@ export interface OptionSpec<T> {
   readonly default: T | undefined;
   /** The only values allowed, for completion. */
   readonly choices: readonly string[] | undefined;
+  /** What it may name, for completion. */
+  readonly names?: readonly Names[] | undefined;
   /** May be given several times; `parse` gets each value and returns a list of one, and the frame joins the lists. */
   readonly repeated?: boolean;
   /** @throws UserError that says what was expected; the frame puts the option's name before it. */
@@ -72,11 +79,30 @@ export function defineCommand<A, O>(command: Command<A, O>): Command<A, O> {
 }
 
 const anyText = { choices: undefined, parse: (given: string): string => given };
-export const required = (help: string): ArgumentSpec<string> => ({ kind: 'required', help, ...anyText });
-export const optional = (help: string): ArgumentSpec<string | undefined> => ({ kind: 'optional', help, ...anyText });
+export const required = (help: string, names?: readonly Names[]): ArgumentSpec<string> => ({
+  kind: 'required',
+  help,
+  names,
+  ...anyText,
+});
+export const optional = (help: string, names?: readonly Names[]): ArgumentSpec<string | undefined> => ({
+  kind: 'optional',
+  help,
+  names,
+  ...anyText,
+});
 
 /** One or more values; only as the last argument. */
-export const several = (help: string): ArgumentSpec<readonly string[]> => ({ kind: 'several', help, ...anyText });
+export const several = (help: string, names?: readonly Names[]): ArgumentSpec<readonly string[]> => ({
+  kind: 'several',
+  help,
+  names,
+  ...anyText,
+});
+
+/** The scenario of a command that runs, simulates or plans one. */
+export const scenarioFile = (also = ''): ArgumentSpec<string> =>
+  required(`scenario${also}: a file, - for standard input, or a name from pinstorm scenarios`, ['scenario']);
 
 /** A required argument that is one of a few words. */
 export const oneOf = <const C extends string>(help: string, choices: readonly C[]): ArgumentSpec<C> => ({
@@ -123,6 +149,7 @@ export function repeated<T>(spec: {
 export function text<D extends string | undefined = undefined>(spec: {
   readonly placeholder: string;
   readonly help: string;
+  readonly names?: readonly Names[];
   readonly default?: D;
 }): OptionSpec<string | D> {
   return value({

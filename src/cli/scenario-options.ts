@@ -4,7 +4,11 @@ import { OVERRIDE_OPTIONS, parseSet, type Override } from '../scenario/overrides
 import { flagName, repeated, text, variableName } from './command.ts';
 
 export const SCENARIO_OPTIONS = {
-  variant: text({ placeholder: 'v', help: 'accounting policy: a variant A to J, or a kernel version' }),
+  variant: text({
+    placeholder: 'v',
+    help: 'accounting policy: a variant A to J, or a kernel version',
+    names: ['variant'],
+  }),
   seed: text({ placeholder: 'n', help: 'seed of everything drawn at random' }),
   pace: text({ placeholder: 'x', help: 'model time per real time; 0 as fast as it goes' }),
   duration: text({ placeholder: 't', help: 'length of the run, for example 30s' }),

@@ -9,6 +9,7 @@ import type { Readable } from 'node:stream';
 import { EXIT, UserError } from '../base/errors.ts';
 import { nearest } from '../base/suggest.ts';
 import { MAX_SOURCE_BYTES, type ParsedSource, parseSource } from '../scenario/source.ts';
+import { locate, shippedNames } from './shipped.ts';
 
 /** What messages call standard input. */
 export const STDIN_NAME = '<stdin>';
@@ -26,7 +27,7 @@ type Refuse = (why: string, hint: string) => UserError;
 
 const SCENARIO: InputKind = {
   what: 'scenario file',
-  example: 'scenarios/boot-storm.yaml',
+  example: 'boot-storm',
   smaller: 'use count instead of listing guests',
   maxBytes: MAX_SOURCE_BYTES,
 };
@@ -45,11 +46,11 @@ export async function readInput(
   file: string,
   kind: InputKind,
 ): Promise<{ readonly name: string; readonly text: string }> {
-  const name = file === '-' ? STDIN_NAME : file;
+  const { path, name } = file === '-' ? { path: file, name: STDIN_NAME } : locate(file);
   const refuse: Refuse = (why, hint) => new UserError(EXIT.invalid, `${name}: ${why}`, hint);
   let bytes: Buffer | null;
   try {
-    bytes = await readBytes(file, kind, refuse);
+    bytes = await readBytes(path, kind, refuse);
   } catch (error) {
     if (error instanceof UserError) throw error;
     const { code } = error as NodeJS.ErrnoException;
@@ -117,7 +118,9 @@ function missingHint(file: string): string {
     // There is no such directory either.
   }
   if (near !== null) return `did you mean ${join(dirname(file), near)}?`;
-  return 'check the path; scenarios that come with pinstorm lie in scenarios/';
+  near = nearest(basename(file, '.yaml'), shippedNames('scenario', 'case', 'defect', 'rows'));
+  if (near !== null) return `did you mean ${near}, which comes with pinstorm?`;
+  return 'check the path; pinstorm scenarios lists what comes along';
 }
 
 const sizeText = (bytes: number): string => (bytes % 1024 ** 2 === 0 ? `${bytes / 1024 ** 2}MiB` : `${bytes} bytes`);

@@ -4,10 +4,10 @@
  */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { EXIT, UserError } from '../base/errors.ts';
 import { stream } from '../base/prng.ts';
 import { readSource, STDIN_NAME } from '../console/input.ts';
+import { ROOT } from '../console/shipped.ts';
 import { unhurried } from '../console/unhurried.ts';
 import { Actor } from '../engine/actor.ts';
 import { CASE_DEFAULTS, type ExploreCase } from '../engine/explore/case.ts';
@@ -144,8 +144,6 @@ export function variantNamed(name: string): Variant {
     throw new UserError(EXIT.invalid, (error as Error).message, 'pinstorm variants lists them');
   }
 }
-
-const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
 /** The name of a case file that a token carries: within pinstorm, else within the working directory, else as given. */
 export function caseReference(file: string): string {

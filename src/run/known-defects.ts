@@ -1,7 +1,7 @@
 /** The history of the accounting: every known defect against every variant. */
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { ROOT } from '../console/shipped.ts';
 import { unhurried } from '../console/unhurried.ts';
 import { DfsStrategy } from '../engine/explore/dfs.ts';
 import { type Found, searching } from '../engine/explore/search.ts';
@@ -43,7 +43,7 @@ export interface Row {
 
 /** Executions of one cell at most. */
 const MAX_SCHEDULES = 100_000;
-const DIRECTORY = fileURLToPath(new URL('../../../cases/history', import.meta.url));
+const DIRECTORY = path.join(ROOT, 'cases', 'history');
 
 /** The case files of the history, in order. */
 export const historyFiles = (): string[] =>

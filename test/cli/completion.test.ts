@@ -25,6 +25,12 @@ test('bash offers every command, the options of one, the words an argument can b
   assert.deepEqual(bashOffers(['pinstorm', 'completion', '']), ['bash', 'zsh', 'fish']);
 });
 
+test('bash offers names of what comes along, and variants', () => {
+  assert.ok(bashOffers(['pinstorm', 'run', 'hu']).includes('huge-guest'));
+  assert.deepEqual(bashOffers(['pinstorm', 'explore', 'K01']), ['K01-over-commit']);
+  assert.deepEqual(bashOffers(['pinstorm', 'run', 'x', '--variant', 'E2']), ['E2']);
+});
+
 for (const shell of ['zsh', 'fish']) {
   test(`the ${shell} script names every command with its summary`, () => {
     const text = script(shell);

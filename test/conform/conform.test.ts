@@ -16,7 +16,7 @@ import {
 } from '../../src/study/conform/conform.ts';
 import { parseTranscript, type Transcript } from '../../src/study/conform/transcript.ts';
 
-const RECORDED = 'test/conform/transcripts';
+const RECORDED = 'recordings';
 const HEADER = {
   format: 1,
   kernel: '6.12.1-amd64',

@@ -1,6 +1,6 @@
 import { EXIT, UserError } from '../../base/errors.ts';
 import { print, say } from '../../console/output.ts';
-import { defineCommand, flag, integer, required, text, value } from '../command.ts';
+import { defineCommand, flag, integer, scenarioFile, text, value } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 const VARIANTS = 'D,E,H2,I,I-mm';
@@ -13,7 +13,7 @@ export const command = defineCommand({
     'away; beside it stands the formula that explains it, and where the two differ, why. Requests that something else refuses are left ' +
     'out. A device is a container of its own, as each device has behind a vIOMMU: those that the scenario has count, and ' +
     'further ones map what these map.',
-  arguments: { scenario: required('scenario file, - for standard input; for example scenarios/boot-storm.yaml') },
+  arguments: { scenario: scenarioFile() },
   options: {
     ...SCENARIO_OPTIONS,
     variants: text({

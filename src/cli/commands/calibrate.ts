@@ -7,7 +7,7 @@ export const command = defineCommand({
     'Fits the unknown costs of cost profiles to measured rows by least squares and prints the costs, the residual of every row, ' +
     'and which rows were fitted and which are predicted. The profiles stay as they are: what is printed under "costs" can be ' +
     'put into a profile file.',
-  arguments: { rows: required('file of measured rows, - for standard input; for example calibration/published.yaml') },
+  arguments: { rows: required('file of measured rows, - for standard input, or a name such as published', ['rows']) },
   options: {
     profile: text({ placeholder: 'name', help: 'fit this profile only; default: all that the file names under fit' }),
     json: flag('print one JSON document on stdout'),

@@ -2,7 +2,7 @@ import { EXIT, UserError } from '../../base/errors.ts';
 import { VERSION } from '../../base/version.ts';
 import { print, say } from '../../console/output.ts';
 import { tryDirectory } from '../../report/place.ts';
-import { defineCommand, flag, integer, required, text } from '../command.ts';
+import { defineCommand, flag, integer, scenarioFile, text } from '../command.ts';
 import { EXPERIMENT_OPTIONS, MIN_EFFECT_OPTION, remoteOf } from '../experiment-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
@@ -11,12 +11,13 @@ export const command = defineCommand({
     'Simulates a scenario under several accounting policies, several times each with the same seeds for all, and says what ' +
     'differs: medians over the repetitions with their confidence interval, and a Mann-Whitney test against the first variant. ' +
     'Samples of different repetitions are never pooled.',
-  arguments: { scenario: required('scenario file, - for standard input; for example scenarios/boot-storm.yaml') },
+  arguments: { scenario: scenarioFile() },
   options: {
     ...SCENARIO_OPTIONS,
     variants: text({
       placeholder: 'list',
       help: 'variants or kernel versions, comma-separated; the first is the base',
+      names: ['variant'],
     }),
     repeat: integer({ placeholder: 'n', help: 'repetitions of each', min: 1, max: 30, default: 5 }),
     ...MIN_EFFECT_OPTION,

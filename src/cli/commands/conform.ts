@@ -4,7 +4,7 @@ import { defineCommand, several, text } from '../command.ts';
 
 const TRANSCRIPT = {
   what: 'transcript',
-  example: 'test/conform/transcripts',
+  example: 'recordings',
   smaller: 'split it',
   maxBytes: 64 * 1024 ** 2,
 };
@@ -15,14 +15,18 @@ export const command = defineCommand({
     'kernel answered after every single one: error, unmapped size, VmLck of every process, free mapping slots. Of each ' +
     'transcript that differs the first difference is printed. Each transcript is held against the variant of the kernel ' +
     'it was recorded on.',
-  arguments: { paths: several('transcripts, - for standard input, or directories of them (*.jsonl)') },
+  arguments: { paths: several('transcripts, - for standard input, or directories of them (*.jsonl)', ['recordings']) },
   options: {
-    variant: text({ placeholder: 'V', help: 'hold all of them against this variant or kernel version instead' }),
+    variant: text({
+      placeholder: 'V',
+      help: 'hold all of them against this variant or kernel version instead',
+      names: ['variant'],
+    }),
   },
   examples: [
-    { command: 'pinstorm conform test/conform/transcripts', what: 'the recordings that come with pinstorm' },
+    { command: 'pinstorm conform recordings', what: 'the recordings that come with pinstorm' },
     {
-      command: 'pinstorm conform test/conform/transcripts/6.1/directed --variant 6.12',
+      command: 'pinstorm conform recordings/6.1/directed --variant 6.12',
       what: 'what changed between two kernels, by the first difference of each sequence',
     },
   ],

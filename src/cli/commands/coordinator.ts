@@ -1,5 +1,5 @@
 import { EXIT, UserError } from '../../base/errors.ts';
-import { defineCommand, flag, integer, required, text } from '../command.ts';
+import { defineCommand, flag, integer, scenarioFile, text } from '../command.ts';
 import { LIVE_EXITS, LIVE_OPTIONS, LOSS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
@@ -9,7 +9,7 @@ export const command = defineCommand({
     'all guests at one instant of the Redis clock, and reports. Workers may come and go: the guests of one that is lost run ' +
     'again on others, and what it had measured does not count. Should this process die, the workers go on, and the same ' +
     'command with --resume and the id it printed takes its place. Everything else is as with `pinstorm run`.',
-  arguments: { scenario: required('scenario file, - for standard input') },
+  arguments: { scenario: scenarioFile() },
   options: {
     ...SCENARIO_OPTIONS,
     ...REDIS_OPTIONS,

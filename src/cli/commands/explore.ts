@@ -24,7 +24,13 @@ export const command = defineCommand({
     'repeats it. A scenario is explored with its first guest and needs --max-steps or --max-schedules to come to an end. ' +
     'With --driver virtual or wall the same case runs in simulated or in real time, each actor there on a thread of its own, ' +
     'again and again with random delays, and every outcome is looked up among those exploration finds.',
-  arguments: { case: required('case or scenario file, - for standard input') },
+  arguments: {
+    case: required('case or scenario: a file, - for standard input, or a name from pinstorm scenarios', [
+      'case',
+      'defect',
+      'scenario',
+    ]),
+  },
   options: {
     strategy: choice({
       placeholder: 's',
@@ -38,7 +44,11 @@ export const command = defineCommand({
       choices: ['explore', 'virtual', 'wall'],
       default: 'explore' as const,
     }),
-    variant: text({ placeholder: 'v', help: 'accounting policy, instead of the one the file names' }),
+    variant: text({
+      placeholder: 'v',
+      help: 'accounting policy, instead of the one the file names',
+      names: ['variant'],
+    }),
     maxSteps: integer({ placeholder: 'n', help: 'steps of one execution at most', min: 1, default: 10_000 }),
     maxSchedules: integer({
       placeholder: 'n',

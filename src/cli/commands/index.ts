@@ -26,6 +26,12 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
   },
   calibrate: { summary: 'fit a cost profile to measured rows', load: () => import('./calibrate.ts') },
   validate: { summary: 'check scenario files and report every fault', load: () => import('./validate.ts') },
+  scenarios: {
+    summary: 'list the scenarios, cases and recordings that come along',
+    load: () => import('./scenarios.ts'),
+  },
+  init: { summary: 'write a scenario of your own to start from', load: () => import('./init.ts') },
+  schema: { summary: 'print the schema of scenarios for your editor', load: () => import('./schema.ts') },
   plan: { summary: 'show what a run would do, without running it', load: () => import('./plan.ts') },
   contexts: { summary: 'what each use of `current` gets right, and where', load: () => import('./contexts.ts') },
   conform: { summary: 'replay recordings of real kernels through the model', load: () => import('./conform.ts') },

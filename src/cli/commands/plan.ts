@@ -6,7 +6,7 @@ import { REGISTRY } from '../../run/registry.ts';
 import { scenarioOf } from '../../run/scenario-file.ts';
 import { planText } from '../../scenario/plan-text.ts';
 import { planRun } from '../../scenario/plan.ts';
-import { defineCommand, flag, required } from '../command.ts';
+import { defineCommand, flag, scenarioFile } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 /** A plan of more guests is not written out: as JSON it would be hundreds of megabytes. */
@@ -16,7 +16,7 @@ export const command = defineCommand({
   description:
     'Shows what a run would do, without running it: the guests with their memory, limits, actors and start times, all ' +
     'drawn from the seed. The same scenario, seed and options always give the same plan, on any machine; the hash says so.',
-  arguments: { scenario: required('scenario file, - for standard input') },
+  arguments: { scenario: scenarioFile() },
   options: { ...SCENARIO_OPTIONS, json: flag('print the whole plan as one JSON document') },
   examples: [
     { command: 'pinstorm plan scenarios/huge-guest.yaml', what: 'a table of the guests' },

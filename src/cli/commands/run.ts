@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { defineCommand, flag, integer, required, text } from '../command.ts';
+import { defineCommand, flag, integer, scenarioFile, text } from '../command.ts';
 import { caseFromScenarioOptions } from '../case-file.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 import { LIVE_EXITS, LIVE_OPTIONS, LOSS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
@@ -11,7 +11,7 @@ export const command = defineCommand({
     '--redis, otherwise a private redis-server that is gone afterwards. Ctrl-C once ends the run gracefully with a ' +
     'full report, twice at once.',
   arguments: {
-    scenario: required('scenario (or case) file, - for standard input; for example scenarios/boot-storm.yaml'),
+    scenario: scenarioFile(' or case'),
   },
   options: {
     ...SCENARIO_OPTIONS,

@@ -1,6 +1,6 @@
 import { EXIT, UserError } from '../../base/errors.ts';
 import { parseDuration, UnitTextError } from '../../base/units-text.ts';
-import { defineCommand, flag, integer, required, text, value } from '../command.ts';
+import { defineCommand, flag, integer, scenarioFile, text, value } from '../command.ts';
 import { caseFromScenarioOptions } from '../case-file.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
@@ -10,7 +10,7 @@ export const command = defineCommand({
     'figure is in nanoseconds of the cost profile, on emulated hosts with as many CPUs as the scenario says. The same ' +
     'scenario, seed and options give the same results.json to the byte, on any machine and any number of threads.',
   arguments: {
-    scenario: required('scenario (or case) file, - for standard input; for example scenarios/huge-guest.yaml'),
+    scenario: scenarioFile(' or case'),
   },
   options: {
     ...SCENARIO_OPTIONS,

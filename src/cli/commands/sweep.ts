@@ -4,7 +4,7 @@ import { print, say } from '../../console/output.ts';
 import { tryDirectory, tryFile, writeResult } from '../../report/place.ts';
 import { parseSet } from '../../scenario/overrides.ts';
 import { type Axis, parseAxis } from '../../study/sweep.ts';
-import { defineCommand, flag, integer, repeated, required, text } from '../command.ts';
+import { defineCommand, flag, integer, repeated, scenarioFile, text } from '../command.ts';
 import { EXPERIMENT_OPTIONS, MIN_EFFECT_OPTION, remoteOf } from '../experiment-options.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
@@ -15,7 +15,7 @@ export const command = defineCommand({
     'Simulates a scenario for every combination of settings, several times each with the same seeds for all, and prints the ' +
     'medians and the knee of the throughput curve. --set takes ranges and lists: guests=1..64:log2, host.cpus=2..16:2, variant=A,D,E. ' +
     'The whole result goes to a file for plotting with --csv, or to stdout with --json.',
-  arguments: { scenario: required('scenario file, - for standard input; for example scenarios/huge-guest.yaml') },
+  arguments: { scenario: scenarioFile() },
   options: {
     ...named,
     set: repeated({

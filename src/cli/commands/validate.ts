@@ -13,7 +13,13 @@ export const command = defineCommand({
   description:
     'Checks scenario files and cases, and reports every fault at once, each with its file, line and column, what was expected and ' +
     'how to fix it. Nothing is run. The options override keys of the scenario and are checked with it.',
-  arguments: { files: several('scenario or case files, - for standard input') },
+  arguments: {
+    files: several('scenarios or cases: files, - for standard input, or names from pinstorm scenarios', [
+      'scenario',
+      'case',
+      'defect',
+    ]),
+  },
   options: { ...SCENARIO_OPTIONS, origin: flag('print every value, defaults included, and where it comes from') },
   examples: [
     { command: 'pinstorm validate scenarios/huge-guest.yaml', what: 'one line if all is well' },
