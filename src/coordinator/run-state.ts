@@ -8,7 +8,7 @@
  */
 import type { GuestOutcome } from '../emulator/emulator.ts';
 import type { RunPlan } from '../engine/plan.ts';
-import { actualSeries, LATENESS, OPS, OUTCOMES } from '../metrics/ops.ts';
+import { actualSeries, type GuestState, LATENESS, OPS, OUTCOMES } from '../metrics/ops.ts';
 import type { WorkerHealth } from '../metrics/run-metrics.ts';
 import { decodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
 import type { StatsLayout } from '../metrics/stats.ts';
@@ -289,7 +289,7 @@ export class RunState {
   }
 
   /** Guests by state while the run goes on. */
-  get guestStates(): { pending: number; running: number; finished: number; failed: number; lost: number } {
+  get guestStates(): Record<GuestState, number> {
     const ended = this.outcomes.size;
     const ranOn = (lost: boolean): number =>
       this.#sum((state) =>
@@ -299,10 +299,9 @@ export class RunState {
     const running = Math.min(ranOn(false), this.plan.guests.length - ended);
     // As of the lost worker's last word; an outcome that came after it is no loss.
     const lost = Math.max(0, Math.min(ranOn(true), this.plan.guests.length - ended - running));
-    let failed = 0;
-    for (const { state } of this.outcomes.values()) if (state === 'failed') failed++;
+    const { completed: finished, stopped, failed } = this.#outcomeCounts();
     const pending = Math.max(0, this.plan.guests.length - ended - running - lost);
-    return { pending, running, finished: ended - failed, failed, lost };
+    return { pending, running, finished, stopped, failed, lost };
   }
 
   /** The workers side by side. @param nowMs monotonic milliseconds. */
@@ -330,14 +329,19 @@ export class RunState {
   /** Guests by outcome; conserved: planned = completed + stopped + failed + lost once the run is over. */
   guestCounts(): GuestCounts {
     const planned = this.plan.guests.length;
-    const counts = { completed: 0, stopped: 0, failed: 0 };
-    for (const { state } of this.outcomes.values()) counts[state]++;
+    const counts = this.#outcomeCounts();
     const open = planned - this.outcomes.size;
     const rerun = this.reruns.size;
     // Unless a worker is missing, a guest without an outcome was never started: the user stopped the run.
     if (this.missing.length === 0 && !this.abandoned)
       return { planned, ...counts, stopped: counts.stopped + open, lost: 0, rerun };
     return { planned, ...counts, lost: open, rerun };
+  }
+
+  #outcomeCounts(): Record<GuestOutcome['state'], number> {
+    const counts = { completed: 0, stopped: 0, failed: 0 };
+    for (const { state } of this.outcomes.values()) counts[state]++;
+    return counts;
   }
 
   #sum(of: (state: WorkerState) => number): number {

@@ -33,7 +33,7 @@ export interface HostInterval {
   /** The rest is as it was at the end of the interval. */
   readonly backlog: number;
   readonly driftPages: number;
-  readonly guests: Readonly<Record<'pending' | 'running' | 'finished' | 'failed', number>>;
+  readonly guests: Readonly<Record<'pending' | 'running' | 'finished' | 'stopped' | 'failed', number>>;
 }
 
 /** How a guest ended; ns of simulated time. */

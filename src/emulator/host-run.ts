@@ -101,8 +101,7 @@ class HostRun {
   /** How often it has been asked to stop. */
   #asked = 0;
   #endNs = 0;
-  #finished = 0;
-  #failed = 0;
+  readonly #count: Record<VirtualGuest['state'], number> = { completed: 0, stopped: 0, failed: 0 };
   #error: string | null = null;
   #checked = 0;
   #driftPages = 0;
@@ -184,8 +183,8 @@ class HostRun {
       endNs: this.#endNs,
       events: host.events,
       stoppedAtNs: this.#stoppedAtNs,
-      guestsFinished: this.#finished,
-      guestsFailed: this.#failed,
+      guestsFinished: this.#count.completed,
+      guestsFailed: this.#count.failed,
       error: this.#error,
       checked: this.#checked,
       violationCounts,
@@ -291,8 +290,9 @@ class HostRun {
       guests: {
         pending: this.#pending,
         running: this.#guests.size,
-        finished: this.#finished,
-        failed: this.#failed,
+        finished: this.#count.completed,
+        stopped: this.#count.stopped,
+        failed: this.#count.failed,
       },
     });
     this.#taken = now;
@@ -392,9 +392,10 @@ class HostRun {
   }
 
   #end(guest: LiveGuest, endNs: number): void {
+    const state = guest.error !== null ? 'failed' : this.#stopped ? 'stopped' : 'completed';
     this.#ended.push({
       guest: guest.plan.index,
-      state: guest.error !== null ? 'failed' : this.#stopped ? 'stopped' : 'completed',
+      state,
       restNs: guest.restNs,
       settledNs: guest.settledNs,
       endNs: Math.max(guest.settledNs, endNs),
@@ -409,18 +410,14 @@ class HostRun {
     this.#guests.delete(guest.plan.index);
     this.#virtual.forget(guest.plan.index);
     freeGuest(this.#arena, guest.built);
-    if (guest.error === null) {
-      this.#finished += 1;
-      return;
-    }
-    this.#failed += 1;
-    this.#error ??= `guest ${guest.plan.index}: ${guest.error}`;
+    this.#count[state] += 1;
+    if (guest.error !== null) this.#error ??= `guest ${guest.plan.index}: ${guest.error}`;
   }
 
   /** Guests that nothing can happen to any more though they have not ended: their actors wait for each other. */
   #judgeStuck(): void {
     for (const guest of this.#guests.values()) {
-      this.#failed += 1;
+      this.#count.failed += 1;
       this.#endNs = Math.max(this.#endNs, this.#virtual.host.nowNs);
       this.#error ??= `guest ${guest.plan.index}: ${guest.left} of its actors wait for ever (${guest.state})`;
     }

@@ -87,8 +87,7 @@ export class WallEmulator implements Emulator {
   readonly #pendingByMm = new Map<Ref, number>();
   #checked = 0;
   #nextThread = 0;
-  #finished = 0;
-  #failed = 0;
+  readonly #ended: Record<GuestOutcome['state'], number> = { completed: 0, stopped: 0, failed: 0 };
   #stopping = false;
   /** Guests at rest that wait for the ring, in the order in which they came to rest. */
   #behindRing: LiveGuest[] = [];
@@ -314,12 +313,12 @@ export class WallEmulator implements Emulator {
       this.#byMm.delete(mm);
     }
     this.#guests.delete(guest.plan.index);
-    if (guest.error !== undefined) this.#failed += 1;
-    else this.#finished += 1;
+    const state = guest.error !== undefined ? 'failed' : this.#stopping ? 'stopped' : 'completed';
+    this.#ended[state] += 1;
     guest.resolve({
       guest: guest.plan.index,
       incarnation: guest.incarnation,
-      state: guest.error !== undefined ? 'failed' : this.#stopping ? 'stopped' : 'completed',
+      state,
       operations: guest.operations,
       failedOperations: guest.failedOperations,
       ...(guest.error === undefined ? {} : { error: guest.error }),
@@ -429,14 +428,10 @@ export class WallEmulator implements Emulator {
   }
 
   states(): { [state: string]: number } {
-    const out: { [state: string]: number } = {
-      pending: this.#plan.guests.length - this.#guests.size - this.#finished - this.#failed,
-      running: 0,
-      finished: this.#finished,
-      failed: this.#failed,
-    };
-    out['running'] = this.#guests.size;
-    return out;
+    const { completed, stopped, failed } = this.#ended;
+    const running = this.#guests.size;
+    const pending = this.#plan.guests.length - running - completed - stopped - failed;
+    return { pending, running, finished: completed, stopped, failed };
   }
 
   /** Pages by which locked_vm differs from what finished operations hold, summed over live guests. */

@@ -125,12 +125,12 @@ export interface RunPlan {
   readonly hash: string;
 }
 
-/** Guests that are due only after the run's duration: they never begin. */
-export const neverBegun = ({ guests, durationNs }: Pick<RunPlan, 'guests' | 'durationNs'>): number =>
-  durationNs === null ? 0 : guests.reduce((n, { startNs }) => n + (startNs >= durationNs ? 1 : 0), 0);
+/** Whether a guest is due only after the run's duration: it ends without having done anything. */
+export const neverBegins = ({ startNs }: GuestPlan, { durationNs }: Pick<RunPlan, 'durationNs'>): boolean =>
+  durationNs !== null && startNs >= durationNs;
 
 /** A line for those, where there are any. */
 export function neverBegunNote(plan: Pick<RunPlan, 'guests' | 'durationNs'>): string[] {
-  const n = neverBegun(plan);
+  const n = plan.guests.filter((guest) => neverBegins(guest, plan)).length;
   return n === 0 ? [] : [`${n} of ${plan.guests.length} guests were due after the run's duration and never began`];
 }

@@ -36,7 +36,7 @@ export const LOCK_MODES = ['mmap_read', 'mmap_write', 'container', 'kworker'] as
 export type LockMode = (typeof LOCK_MODES)[number];
 
 /** States of a guest as seen by the process that runs the load. */
-export const GUEST_STATES = ['pending', 'running', 'finished', 'failed', 'lost'] as const;
+export const GUEST_STATES = ['pending', 'running', 'finished', 'stopped', 'failed', 'lost'] as const;
 export type GuestState = (typeof GUEST_STATES)[number];
 
 /** Latencies that are neither per operation nor per lock mode. */

@@ -121,6 +121,7 @@ function rebuild(directory: string, record: RunRecord): RunResults {
     coverage: {
       guestsPlanned: record.guestsPlanned,
       guestsFinished: last?.guests['finished'] ?? 0,
+      guestsStopped: last?.guests['stopped'] ?? 0,
       guestsFailed: last?.guests['failed'] ?? 0,
       guestsLost: last?.guests['lost'] ?? 0,
       workersLost: of('worker_lost').length,

@@ -92,6 +92,8 @@ export type RunIdentity = z.infer<typeof RunIdentity>;
 export const Coverage = z.object({
   guestsPlanned: amount,
   guestsFinished: amount,
+  /** Guests that a stop cut off or kept from beginning. Left out by versions that counted them as finished. */
+  guestsStopped: amount.optional(),
   /** Guests whose workload ended with an unexpected error. */
   guestsFailed: amount,
   /** Guests that were lost with their worker and could not be run again. */

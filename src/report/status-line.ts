@@ -12,6 +12,7 @@ export const STATE_LETTERS = {
   waiting: 'W',
   deferring: 'D',
   finished: 'F',
+  stopped: 'S',
   dead: 'X',
 } as const;
 export type ActorState = keyof typeof STATE_LETTERS;

@@ -236,10 +236,14 @@ function health(out: Lines, { run, health: h, counters, coverage: c }: RunResult
   }
   const clamped = counters['values_clamped'] ?? 0;
   if (clamped > 0) out.row('latencies out of range', whole(clamped));
+  const stopped = (c.guestsStopped ?? 0) > 0 ? `, ${whole(c.guestsStopped ?? 0)} stopped` : '';
   const lost = c.guestsLost > 0 ? `, ${whole(c.guestsLost)} lost` : '';
   const failed = c.guestsFailed > 0 ? `, ${whole(c.guestsFailed)} failed` : '';
   const again = (c.guestsRerun ?? 0) > 0 ? `, ${whole(c.guestsRerun ?? 0)} run again` : '';
-  out.row('guests', `${whole(c.guestsFinished)} of ${whole(c.guestsPlanned)} finished${failed}${lost}${again}`);
+  out.row(
+    'guests',
+    `${whole(c.guestsFinished)} of ${whole(c.guestsPlanned)} finished${stopped}${failed}${lost}${again}`,
+  );
   const plural = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
   if (run.driver === 'virtual') {
     const cpus = h.cores === 0 ? 'unlimited CPUs' : `${plural(h.cores, 'CPU')} each`;

@@ -97,7 +97,8 @@ export function decide(input: VerdictInput): Verdict {
 /** Why the results are not those of the whole run: it did not end, or a worker never closed its account. */
 function incomplete({ coverage, health }: VerdictInput): string {
   const lost = (health.perWorker ?? []).filter((worker) => worker.lost !== null).map(({ name }) => name);
-  const ended = coverage.guestsFinished + coverage.guestsFailed + coverage.guestsLost >= coverage.guestsPlanned;
+  const { guestsPlanned, guestsFinished, guestsStopped = 0, guestsFailed, guestsLost } = coverage;
+  const ended = guestsFinished + guestsStopped + guestsFailed + guestsLost >= guestsPlanned;
   if (!ended || lost.length === 0) return 'the run did not end: these are its results so far';
   return `worker${lost.length === 1 ? '' : 's'} ${lost.join(', ')} ${lost.length === 1 ? 'was' : 'were'} lost before the final account`;
 }

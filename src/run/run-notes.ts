@@ -1,12 +1,43 @@
 import type { GuestCounts, RunState } from '../coordinator/run-state.ts';
-import type { RunPlan } from '../engine/plan.ts';
+import { type GuestPlan, neverBegins, type RunPlan } from '../engine/plan.ts';
 import { actualSeries, OPS, OUTCOMES, type SeriesId } from '../metrics/ops.ts';
 import { type Snapshot, total } from '../metrics/snapshot.ts';
+import type { Coverage } from '../report/results.ts';
 import type { Progress } from '../report/status-line.ts';
 
 /** When stages begin, seconds of real time after the start. */
 export function stageStarts({ stages = [], pace }: RunPlan): { atSeconds: number; stage: string }[] {
   return stages.map(({ name, startNs }) => ({ atSeconds: startNs / (pace === 0 ? 1 : pace) / 1e9, stage: name }));
+}
+
+export function coverage(state: RunState): Coverage {
+  const { plan } = state;
+  const counts = state.guestCounts();
+  const neverBegan = [...state.outcomes].filter(
+    ([guest, outcome]) => outcome.state === 'completed' && neverBegins(plan.guests[guest] as GuestPlan, plan),
+  );
+  return {
+    guestsPlanned: counts.planned,
+    guestsFinished: counts.completed - neverBegan.length,
+    guestsStopped: counts.stopped,
+    guestsFailed: counts.failed,
+    guestsLost: counts.lost,
+    guestsRerun: counts.rerun,
+    workersLost: state.workersLost,
+    minShare: 1,
+  };
+}
+
+/** While the run goes on: guests under way are none of finished, stopped and lost. */
+export function coverageSoFar(state: RunState): Coverage {
+  const { finished, stopped, failed, lost } = state.guestStates;
+  return {
+    ...coverage(state),
+    guestsFinished: finished,
+    guestsStopped: stopped,
+    guestsFailed: failed,
+    guestsLost: lost,
+  };
 }
 
 /** The equation that shows that no guest fell through, when there is something to show, and what is missing. */

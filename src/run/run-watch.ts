@@ -6,7 +6,7 @@ import type { Coordinator } from '../coordinator/coordinator.ts';
 import { RunState } from '../coordinator/run-state.ts';
 import type { GuestOutcome } from '../emulator/emulator.ts';
 import { markLines, MarkTally } from '../engine/mark-tally.ts';
-import { neverBegun, neverBegunNote, type RunPlan } from '../engine/plan.ts';
+import { neverBegunNote, type RunPlan } from '../engine/plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import type { MetricSources } from '../metrics/exposition.ts';
 import { LATENESS, SCHEDULE_LAG } from '../metrics/ops.ts';
@@ -19,7 +19,7 @@ import { INVARIANTS } from '../model/oracle.ts';
 import { buildResults, quantilesOf } from '../report/build.ts';
 import { explainOverPenalty } from '../report/explanation.ts';
 import { VIOLATIONS_GAUGE } from '../report/load.ts';
-import type { Coverage, RunIdentity, RunResults, ThresholdResult, WorkerFigures } from '../report/results.ts';
+import type { RunIdentity, RunResults, ThresholdResult, WorkerFigures } from '../report/results.ts';
 import type { GuestRow, RunRecord } from '../report/run-dir.ts';
 import type { Progress } from '../report/status-line.ts';
 import { ThresholdJudge } from '../report/threshold-judge.ts';
@@ -27,7 +27,17 @@ import { stateOf } from '../report/thresholds.ts';
 import { decide } from '../report/verdict.ts';
 import { accountPolicy } from './account-policy.ts';
 import { MachineLoad } from './machine-load.ts';
-import { busiest, conservation, dropNegative, firstDetails, oddities, percentile, stageStarts } from './run-notes.ts';
+import {
+  busiest,
+  conservation,
+  coverage,
+  coverageSoFar,
+  dropNegative,
+  firstDetails,
+  oddities,
+  percentile,
+  stageStarts,
+} from './run-notes.ts';
 
 /**
  * The generator is saturated when its actors resume later than this, p99 over the run, ns of real time. Lateness times
@@ -150,7 +160,7 @@ export class RunWatch {
     this.#judged = this.#judge.results({ snapshot: merged, durationNs: this.#atSeconds * 1e9, gauges });
     this.#backlogMax = Math.max(this.#backlogMax, backlog);
     const progress: Progress = {
-      states: { pending: guests.pending, running: guests.running, finished: guests.finished, dead: guests.failed },
+      states: { ...guests, dead: guests.failed },
       ...this.#remaining(),
       ...busiest(delta, seconds),
       deferredBacklog: backlog,
@@ -265,12 +275,11 @@ export class RunWatch {
     const settled = ['deferred_applied', 'deferred_discarded'].map((name) => this.#snapshot.counter(name));
     const [applied = 0, discarded = 0] = settled;
     const saturation = this.#saturation();
-    const { lost } = this.state.guestStates;
     return decide({
       complete: this.state.missing.length === 0,
       stoppedByUser: false,
       strict: this.#options.strict,
-      coverage: { ...this.#coverage(), guestsLost: lost },
+      coverage: coverageSoFar(this.state),
       accounting: {
         violations: this.#violations(),
         deferred: { queued: applied + discarded, applied, discarded, lost: 0 },
@@ -279,19 +288,6 @@ export class RunWatch {
       // What nothing has been measured of yet may still be.
       thresholds: this.#judged.filter((t) => stateOf(t) !== 'not judged'),
     }).exitCode;
-  }
-
-  #coverage(): Coverage {
-    const counts = this.state.guestCounts();
-    return {
-      guestsPlanned: counts.planned,
-      guestsFinished: Math.max(0, counts.completed + counts.stopped - neverBegun(this.#plan)),
-      guestsFailed: counts.failed,
-      guestsLost: counts.lost,
-      guestsRerun: counts.rerun,
-      workersLost: this.state.workersLost,
-      minShare: 1,
-    };
   }
 
   #violations(): RunResults['accounting']['violations'] {
@@ -334,9 +330,7 @@ export class RunWatch {
   /** The figures so far, while the run goes on: guests under way are neither finished nor lost. */
   resultsSoFar(): RunResults {
     const results = this.results('partial', { reasons: [], notes: [] }, 0);
-    const { finished, failed, lost } = this.state.guestStates;
-    const coverage = { ...results.coverage, guestsFinished: finished, guestsFailed: failed, guestsLost: lost };
-    return { ...results, coverage };
+    return { ...results, coverage: coverageSoFar(this.state) };
   }
 
   results(
@@ -362,7 +356,7 @@ export class RunWatch {
       complete: end !== 'partial' || counts.lost > 0 || missing > 0,
       stoppedByUser: end === 'stopped',
       durationNs: Math.round(this.elapsedSeconds * 1e9),
-      coverage: this.#coverage(),
+      coverage: coverage(this.state),
       snapshot,
       thresholds: this.#thresholds,
       judge: this.#judge,

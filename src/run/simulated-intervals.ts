@@ -72,7 +72,7 @@ export function mergeIntervals(plan: RunPlan, hosts: readonly HostResult[], dura
     .toSorted((a, b) => a - b)
     .map((endNs) => {
       const delta = new Snapshot(layout);
-      const guests = { pending: 0, running: 0, finished: 0, failed: 0 };
+      const guests = { pending: 0, running: 0, finished: 0, stopped: 0, failed: 0 };
       let backlog = 0;
       let driftPages = 0;
       hosts.forEach(({ intervals, endNs: hostEndNs }, h) => {
@@ -87,7 +87,7 @@ export function mergeIntervals(plan: RunPlan, hosts: readonly HostResult[], dura
         if (now === undefined) return;
         backlog += now.backlog;
         driftPages += now.driftPages;
-        for (const state of ['pending', 'running', 'finished', 'failed'] as const) guests[state] += now.guests[state];
+        for (const state of Object.keys(guests) as (keyof typeof guests)[]) guests[state] += now.guests[state];
       });
       return { endNs, delta, backlog, driftPages, guests };
     });

@@ -2,7 +2,7 @@
 import { VERSION } from '../base/version.ts';
 import type { HostResult } from '../emulator/host-result.ts';
 import { markLines } from '../engine/mark-tally.ts';
-import { neverBegun, neverBegunNote, type RunPlan } from '../engine/plan.ts';
+import { type GuestPlan, neverBegins, neverBegunNote, type RunPlan } from '../engine/plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { decodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
 import { parseThreshold, type Threshold } from '../metrics/threshold.ts';
@@ -11,7 +11,7 @@ import { INVARIANTS } from '../model/oracle.ts';
 import { buildResults } from '../report/build.ts';
 import { explainOverPenalty } from '../report/explanation.ts';
 import { duration } from '../report/format.ts';
-import type { RunIdentity, RunResults } from '../report/results.ts';
+import type { Coverage, RunIdentity, RunResults } from '../report/results.ts';
 import type { ThresholdJudge } from '../report/threshold-judge.ts';
 import { accountPolicy } from './account-policy.ts';
 
@@ -65,6 +65,19 @@ export const durationOf = (hosts: readonly HostResult[]): number =>
 export const thresholdsOf = (plan: RunPlan): Threshold[] =>
   plan.thresholds.map((t) => parseThreshold(t.metric, t.expression, MODEL_COUNTERS));
 
+/** Guests by how they ended; those that never begin are in none of these. */
+function guestsByEnd(
+  plan: RunPlan,
+  hosts: readonly HostResult[],
+): Pick<Coverage, 'guestsFinished' | 'guestsStopped' | 'guestsFailed'> {
+  const completed = hosts.flatMap(({ guests }) => guests.filter(({ state }) => state === 'completed'));
+  const begun = completed.filter(({ guest }) => !neverBegins(plan.guests[guest] as GuestPlan, plan));
+  const guestsFailed = hosts.reduce((n, host) => n + host.guestsFailed, 0);
+  // A guest that neither completed nor failed was cut off by a stop, or had not begun by then.
+  const guestsStopped = plan.guests.length - completed.length - guestsFailed;
+  return { guestsFinished: begun.length, guestsStopped, guestsFailed };
+}
+
 /** `hosts` in the order of their numbers, all of them; `judge` has followed their intervals. */
 export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judge?: ThresholdJudge): RunResults {
   const sum = (of: (host: HostResult) => number): number => hosts.reduce((n, host) => n + of(host), 0);
@@ -88,8 +101,7 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judg
     durationNs: durationOf(hosts),
     coverage: {
       guestsPlanned: plan.guests.length,
-      guestsFinished: Math.max(0, sum((host) => host.guestsFinished) - neverBegun(plan)),
-      guestsFailed: sum((host) => host.guestsFailed),
+      ...guestsByEnd(plan, hosts),
       guestsLost: 0,
       workersLost: 0,
       minShare: 1,

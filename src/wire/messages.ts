@@ -70,7 +70,7 @@ const Outcome = z.strictObject({
   lateMs: z.number().min(0).optional(),
 });
 const byInvariant = z.partialRecord(z.enum(INVARIANTS), count);
-const byState = z.partialRecord(z.enum(['pending', 'running', 'finished', 'failed']), z.int());
+const byState = z.partialRecord(z.enum(['pending', 'running', 'finished', 'stopped', 'failed']), z.int());
 const positive = z.number().min(0);
 const Interval = z.strictObject({
   t: z.literal('interval'),

@@ -224,7 +224,8 @@ export class Fleet {
 export function assertWhole(results: RunResults): void {
   const { accounting, coverage, verdict } = results;
   const why = JSON.stringify({ coverage, verdict, notes: accounting.notes });
-  assert.equal(coverage.guestsFinished, coverage.guestsPlanned, why);
+  assert.equal(coverage.guestsFinished + (coverage.guestsStopped ?? 0), coverage.guestsPlanned, why);
+  if (!results.stoppedByUser) assert.equal(coverage.guestsStopped, 0, why);
   assert.equal(coverage.guestsLost, 0, why);
   assertAccounts(results);
   assert.equal(accounting.balance, 'exact', why);
@@ -241,8 +242,8 @@ export function assertAccounts({ accounting, coverage }: RunResults): void {
     accounting.violations.filter(({ invariant }) => invariant !== 'wrap'),
     [],
   );
-  const { guestsPlanned, guestsFinished, guestsFailed, guestsLost } = coverage;
-  assert.equal(guestsFinished + guestsFailed + guestsLost, guestsPlanned, 'guests are conserved');
+  const { guestsPlanned, guestsFinished, guestsStopped = 0, guestsFailed, guestsLost } = coverage;
+  assert.equal(guestsFinished + guestsStopped + guestsFailed + guestsLost, guestsPlanned, 'guests are conserved');
 }
 
 export type { Ended };

@@ -5,12 +5,14 @@ import type { RunPlan } from '../../src/engine/plan.ts';
 import { actualSeries, LATENESS, Op, Outcome } from '../../src/metrics/ops.ts';
 import { encodeSnapshot, Snapshot } from '../../src/metrics/snapshot.ts';
 import { StatsBlock, StatsLayout } from '../../src/metrics/stats.ts';
+import { coverage } from '../../src/run/run-notes.ts';
 
 const layout = new StatsLayout(['deferred_queued', 'deferred_applied', 'deferred_discarded']);
 
 function stateWith(workers: readonly string[], guests: number): RunState {
-  // RunState reads the number of guests only.
-  const plan = { guests: Array.from({ length: guests }) } as unknown as RunPlan;
+  // Of guests only their number and when they are due are read.
+  const due = Array.from({ length: guests }, () => ({ startNs: 0 }));
+  const plan = { durationNs: null, guests: due } as unknown as RunPlan;
   const state = new RunState(plan, layout);
   for (const worker of workers) {
     state.register(
@@ -54,7 +56,7 @@ function hear(state: RunState, worker: string, running: number, snapshot = new S
   return sender;
 }
 
-const ended = (guest: number, state: 'completed' | 'failed' = 'completed') => ({
+const ended = (guest: number, state: 'completed' | 'stopped' | 'failed' = 'completed') => ({
   guest,
   incarnation: 1,
   state,
@@ -69,9 +71,9 @@ test('guests of a lost worker are lost, not pending; every guest is in exactly o
   const w2 = hear(state, 'w2', 3);
   state.outcome('w1', ended(0));
   state.outcome('w1', ended(1, 'failed'));
-  assert.deepEqual(state.guestStates, { pending: 1, running: 7, finished: 1, failed: 1, lost: 0 });
+  assert.deepEqual(state.guestStates, { pending: 1, running: 7, finished: 1, stopped: 0, failed: 1, lost: 0 });
   w2.lost = 'killed';
-  assert.deepEqual(state.guestStates, { pending: 1, running: 4, finished: 1, failed: 1, lost: 3 });
+  assert.deepEqual(state.guestStates, { pending: 1, running: 4, finished: 1, stopped: 0, failed: 1, lost: 3 });
   // Outcomes that were on their way count as what they are.
   for (let guest = 2; guest < 6; guest++) state.outcome('w1', ended(guest));
   const { pending, running, finished, failed, lost } = state.guestStates;
@@ -84,7 +86,19 @@ test('a guest whose end is known before the next interval is not counted as runn
   hear(state, 'w1', 4);
   state.outcome('w1', ended(0));
   state.outcome('w1', ended(1));
-  assert.deepEqual(state.guestStates, { pending: 0, running: 2, finished: 2, failed: 0, lost: 0 });
+  assert.deepEqual(state.guestStates, { pending: 0, running: 2, finished: 2, stopped: 0, failed: 0, lost: 0 });
+});
+
+test('guests that a stop cut off count as stopped, not as finished', () => {
+  const state = stateWith(['w1'], 4);
+  hear(state, 'w1', 3);
+  state.outcome('w1', ended(0));
+  state.outcome('w1', ended(1, 'stopped'));
+  assert.deepEqual(state.guestStates, { pending: 0, running: 2, finished: 1, stopped: 1, failed: 0, lost: 0 });
+  state.outcome('w1', ended(2, 'stopped'));
+  // The last one never began.
+  const { guestsFinished, guestsStopped, guestsFailed, guestsLost } = coverage(state);
+  assert.deepEqual([guestsFinished, guestsStopped, guestsFailed, guestsLost], [1, 3, 0, 0]);
 });
 
 test('workers are seen side by side', () => {

@@ -306,7 +306,7 @@ describe('a host that is told to stop', () => {
       const { accounting, coverage, verdict } = virtualResults(plan, [host]);
       assert.equal(accounting.balance, 'unchecked');
       assert.equal(accounting.deferred.queued, accounting.deferred.applied + accounting.deferred.discarded);
-      assert.equal(coverage.guestsFinished, 0);
+      assert.deepEqual([coverage.guestsFinished, coverage.guestsStopped], [0, 1]);
       assert.match(accounting.notes.join('\n'), /1 guest was left in the middle of an operation/);
       assert.equal(verdict.exitCode, 105, verdict.reasons.join());
     });
@@ -324,8 +324,9 @@ describe('a host that is told to stop', () => {
     assert.ok(
       host.guests.length === 4 && host.guests.every(({ state, endNs }) => state === 'stopped' && endNs !== null),
     );
-    const { accounting, verdict } = virtualResults(plan, [host]);
+    const { accounting, coverage, verdict } = virtualResults(plan, [host]);
     assert.deepEqual([accounting.balance, verdict.exitCode], ['exact', 105]);
+    assert.deepEqual([coverage.guestsFinished, coverage.guestsStopped], [0, 4]);
   });
 });
 

@@ -18,10 +18,12 @@ import { CONTENTION, inDirectory, LiveRun, resultsOf } from './live-run.ts';
 const RUN = ['run', 'scenario.yaml', '--threads', '2'];
 
 /** Tests that are about deferred updates wait for `loaded()` first: then there were some. */
-function assertExact({ accounting, coverage }: RunResults): void {
+function assertExact({ accounting, coverage }: RunResults, stopped = false): void {
   assert.equal(accounting.balance, 'exact');
   assert.equal(accounting.deferred.applied, accounting.deferred.queued);
-  assert.equal(coverage.guestsFinished, coverage.guestsPlanned);
+  const { guestsPlanned, guestsFinished, guestsStopped = 0 } = coverage;
+  assert.equal(guestsFinished + guestsStopped, guestsPlanned);
+  assert.equal(guestsStopped > 0, stopped);
 }
 
 describe('pinstorm run', { concurrency: 1 }, () => {
@@ -64,7 +66,8 @@ describe('pinstorm run', { concurrency: 1 }, () => {
       assert.equal(verdict.verdict, 'inconclusive');
       assert.equal(coverage.workersLost, 1);
       assert.ok(coverage.guestsLost > 0);
-      assert.equal(coverage.guestsFinished + coverage.guestsFailed + coverage.guestsLost, coverage.guestsPlanned);
+      const { guestsPlanned, guestsFinished, guestsStopped = 0, guestsFailed, guestsLost } = coverage;
+      assert.equal(guestsFinished + guestsStopped + guestsFailed + guestsLost, guestsPlanned);
       assert.equal(accounting.deferred.applied + accounting.deferred.discarded, accounting.deferred.queued);
       assert.match(
         accounting.notes.join('\n'),
@@ -80,7 +83,7 @@ describe('pinstorm run', { concurrency: 1 }, () => {
     await inDirectory(CONTENTION(60) + thresholds, async (directory) => {
       const { code, stdout, stderr } = await new LiveRun(directory, RUN).ended;
       const results = resultsOf(directory);
-      assertExact(results);
+      assertExact(results, true);
       assert.equal(code, 99, stdout);
       assert.match(results.verdict.reasons.join('\n'), /threshold crossed: .*, which stopped the run at/);
       assert.equal(results.stoppedByUser, false);
@@ -100,10 +103,11 @@ describe('pinstorm run', { concurrency: 1 }, () => {
       run.process.kill('SIGINT');
       const { stdout } = await run.ended;
       const results = resultsOf(directory);
-      assertExact(results);
+      assertExact(results, true);
       assert.equal(results.stoppedByUser, true);
       assert.match(results.verdict.reasons.join('\n'), /^stopped by the user before its end(, and saturated)?$/m);
       assert.match(stdout, /VERDICT/);
+      assert.match(stdout, /guests \.+ 0 of 6 finished, 6 stopped\n/);
     });
   });
 

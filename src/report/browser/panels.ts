@@ -285,6 +285,7 @@ function failureShare({ counters }: Slot): number | null {
 const STATES = [
   ['running', '--c1'],
   ['finished', '--c4'],
+  ['stopped', '--c3'],
   ['failed', '--bad'],
   ['lost', '--c5'],
   ['pending', '--p-wait'],

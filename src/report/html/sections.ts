@@ -5,12 +5,15 @@
 import { lockName, nextSteps, verdictSentence } from '../advice.ts';
 import type { EventMark } from '../chart-data.ts';
 import { duration, percent, quantity, whole } from '../format.ts';
-import type { Quantiles, RunResults, ThresholdResult } from '../results.ts';
+import type { Coverage, Quantiles, RunResults, ThresholdResult } from '../results.ts';
 import { stateOf } from '../thresholds.ts';
 import { missingDeferred } from '../verdict.ts';
 import { html, type Markup } from './markup.ts';
 
 const plural = (n: number, what: string): string => `${whole(n)} ${what}${n === 1 ? '' : 's'}`;
+
+const stoppedGuests = ({ guestsStopped = 0 }: Coverage): string =>
+  guestsStopped > 0 ? `${whole(guestsStopped)} stopped, ` : '';
 
 export function clockText({ run }: RunResults): string {
   if (run.driver === 'virtual') return 'simulated time';
@@ -77,7 +80,7 @@ export function tiles(results: RunResults): Markup {
     ${tile('Trylock failures', attempts === 0 ? 'none tried' : percent(failures / attempts), `${whole(failures)} of ${whole(attempts)}`)}
     ${tile('Account', accounting.balance, unexpected === 0 ? 'nothing unexpected' : plural(unexpected, 'unexpected violation'))}
     ${tile('Largest backlog', results.deferredBacklogMax === null ? 'unknown' : whole(results.deferredBacklogMax), 'deferred updates')}
-    ${tile('Guests', `${whole(coverage.guestsFinished)} of ${whole(coverage.guestsPlanned)}`, `finished, ${whole(coverage.guestsLost)} lost, ${whole(coverage.guestsFailed)} failed`)}
+    ${tile('Guests', `${whole(coverage.guestsFinished)} of ${whole(coverage.guestsPlanned)}`, `finished, ${stoppedGuests(coverage)}${whole(coverage.guestsLost)} lost, ${whole(coverage.guestsFailed)} failed`)}
   </dl>`;
 }
 
@@ -284,7 +287,7 @@ export function generatorHealth({ health: h, coverage: c, run, counters }: RunRe
     ${h.nullOperation && fact('Null operation', `p50 ${duration(h.nullOperation.p50Ns)}, p99 ${duration(h.nullOperation.p99Ns)}`)}
     ${h.eventLoopDelayP99Ns !== null && fact('Event-loop delay', `p99 ${duration(h.eventLoopDelayP99Ns)}`)}
     ${fact(run.driver === 'virtual' ? 'Emulated' : 'Machine', run.driver === 'virtual' ? `${plural(h.workers, 'host')}, ${h.cores === 0 ? 'unlimited CPUs' : plural(h.cores, 'CPU')} each` : `${plural(h.workers, 'worker')}, ${plural(h.threads, 'thread')}, ${plural(h.cores, 'core')}`)}
-    ${fact('Coverage', `${whole(c.guestsFinished)} of ${plural(c.guestsPlanned, 'guest')} finished, ${whole(c.guestsFailed)} failed, ${whole(c.guestsLost)} lost; ${plural(c.workersLost, 'worker')} lost`)}
+    ${fact('Coverage', `${whole(c.guestsFinished)} of ${plural(c.guestsPlanned, 'guest')} finished, ${stoppedGuests(c)}${whole(c.guestsFailed)} failed, ${whole(c.guestsLost)} lost; ${plural(c.workersLost, 'worker')} lost`)}
     ${(counters['ops_dropped'] ?? 0) > 0 && fact('Operations dropped', `${whole(counters['ops_dropped'] ?? 0)}: the actor was still busy`)}
     ${(counters['values_clamped'] ?? 0) > 0 && fact('Latencies out of range', whole(counters['values_clamped'] ?? 0))}
   </dl>`;
