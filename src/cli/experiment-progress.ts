@@ -1,5 +1,5 @@
 /**
- * The progress line of an experiment, on a terminal only: how many of its runs are done and how long the rest may take.
+ * The progress line of an experiment: how many of its runs are done and how long the rest may take.
  */
 import { stderr } from '../console/output.ts';
 import { duration } from '../report/format.ts';
@@ -8,7 +8,7 @@ export function experimentProgress(
   quiet: boolean,
   what = 'hosts simulated',
 ): { update: (done: number, of: number) => void; end: () => void } {
-  const shown = !quiet && stderr.isTTY;
+  const shown = !quiet;
   const startMs = performance.now();
   return {
     update(done, of) {

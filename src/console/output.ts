@@ -7,6 +7,9 @@ import { isatty } from 'node:tty';
 import { escaped, oneLine } from '../base/printable.ts';
 import { writeFailure } from '../base/write-failure.ts';
 
+/** Between two lines of progress where there is no terminal, ms: often enough to see that it goes on. */
+const LINE_EVERY_MS = 10_000;
+
 /** What Output needs of process.stdout. */
 export interface OutputStream {
   readonly isTTY?: boolean;
@@ -17,6 +20,7 @@ export interface OutputStream {
 
 export class Output {
   #failure: NodeJS.ErrnoException | null = null;
+  #nextLineMs = performance.now() + LINE_EVERY_MS;
   readonly #stream: OutputStream;
   /**
    * A file or device, which Node's own stream would write to in one go: a disk that takes only a part of it goes
@@ -44,11 +48,21 @@ export class Output {
     this.raw(escaped(text, this.isTTY));
   }
 
-  /** Writes a line in place of the last one; only on a terminal. */
+  /**
+   * Shows how far a command is: on a terminal in place of the last such line; elsewhere as a line of its own, the first
+   * when the command has taken a while.
+   */
   draw(line: string): void {
+    if (!this.isTTY) {
+      const nowMs = performance.now();
+      if (nowMs < this.#nextLineMs) return;
+      this.#nextLineMs = nowMs + LINE_EVERY_MS;
+      this.write(`pinstorm: ${line}\n`);
+      return;
+    }
     // The last column stays free: some terminals wrap as soon as it is written.
     const width = Math.max(1, (this.columns || 80) - 1);
-    if (this.isTTY) this.raw(`\r${oneLine(line).slice(0, width)}\u001b[K`);
+    this.raw(`\r${oneLine(line).slice(0, width)}\u001b[K`);
   }
 
   /** Takes the drawn line away. */

@@ -1,5 +1,5 @@
 /**
- * The progress line of simulations, on a terminal only: how much of the simulated time is done and how long the rest
+ * The progress line of simulations: how much of the simulated time is done and how long the rest
  * may take.
  */
 import { stderr } from '../console/output.ts';
@@ -18,7 +18,7 @@ export interface SimulationProgress {
 
 /** @param plannedNs how long each task is to run in simulated time; null where nobody knows. */
 export function simulationProgress(quiet: boolean, plannedNs: readonly (number | null)[]): SimulationProgress {
-  const shown = !quiet && stderr.isTTY;
+  const shown = !quiet;
   const startMs = performance.now();
   return {
     update(progress) {

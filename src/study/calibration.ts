@@ -12,6 +12,7 @@ import { stringify } from 'yaml';
 import { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
 import { readSource } from '../console/input.ts';
+import { stderr } from '../console/output.ts';
 import { openHostPool } from '../emulator/host-pool.ts';
 import type { RunPlan } from '../engine/plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
@@ -134,6 +135,7 @@ interface Asked {
 export class Simulator {
   readonly #plans = new Map<string, RunPlan>();
   readonly #pool = openHostPool(availableParallelism());
+  #simulated = 0;
 
   constructor(readonly rows: readonly Row[]) {}
 
@@ -149,6 +151,7 @@ export class Simulator {
   }
 
   close(): Promise<void> {
+    stderr.wipe();
     return this.#pool.close();
   }
 
@@ -158,6 +161,8 @@ export class Simulator {
     const { guests, ...head } = plan;
     const costNs = { ...plan.profile.costNs, ...costs };
     const result = await this.#pool.run({ plan: { ...head, profile: { ...plan.profile, costNs } }, guests });
+    this.#simulated += 1;
+    stderr.draw(`${this.#simulated} rows simulated`);
     if (result.error !== null || result.marks.some(({ label }) => label.includes('failed'))) {
       throw new Error(`row ${row.id}: ${result.error ?? JSON.stringify(result.marks[0])}`);
     }

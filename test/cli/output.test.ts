@@ -129,3 +129,15 @@ describe('what a terminal obeys', () => {
     assert.equal(escaped('\u001b[8mhidden\u001b[2J', true), '\\u001b[8mhidden\\u001b[2J');
   });
 });
+
+describe('progress where there is no terminal', () => {
+  it('is a line every ten seconds, and none of a command that is quick', (t) => {
+    let nowMs = 0;
+    t.mock.method(performance, 'now', () => nowMs);
+    const { output, reader, close } = pipe();
+    for (nowMs = 0; nowMs < 31_000; nowMs += 500) output.draw(`${nowMs / 1000} s`);
+    output.wipe();
+    assert.equal(read(reader), 'pinstorm: 10 s\npinstorm: 20 s\npinstorm: 30 s\n');
+    close();
+  });
+});

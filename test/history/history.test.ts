@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
-import { matrixText } from '../../src/cli/history-table.ts';
+import { historyText } from '../../src/cli/history-table.ts';
 import { decodeToken } from '../../src/engine/explore/codec.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
 import { historyFiles, reportOf, type Row, runRow, tokenOf } from '../../src/run/known-defects.ts';
@@ -20,12 +20,20 @@ describe('history', () => {
   for (const row of rows) {
     it(`${row.defect.id}: ${row.defect.title}`, () => {
       const wrong = row.cells.filter((cell) => !cell.agrees);
-      assert.deepEqual(wrong, [], matrixText([row]));
+      assert.deepEqual(wrong, [], historyText([row]));
     });
   }
 
-  it('the matrix fits 80 columns', () => {
-    for (const line of matrixText(rows).split('\n')) assert.ok(line.length <= 80, line);
+  it('the table fits 80 columns', () => {
+    for (const line of historyText(rows).split('\n')) assert.ok(line.length <= 80, line);
+  });
+
+  it('the table names variants that follow one another as a range, and what history does not say', () => {
+    const row = rows.find(({ defect }) => defect.id === 'K10')!;
+    const [, line = ''] = historyText([row]).split('\n');
+    assert.match(line, /^K10 {3}a failed allocation .* {2}B to F, J, J-cas$/);
+    const cells = row.cells.map((cell) => (cell.variant === 'H' ? { ...cell, found: ['balance'] } : cell));
+    assert.match(historyText([{ ...row, cells }]), /B to F, H, J, J-cas; AGAINST\s+HISTORY found in\s+H$/m);
   });
 
   it('a failure has a token that names the case and the variant', () => {

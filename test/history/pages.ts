@@ -1,5 +1,5 @@
 /** docs/history, made from the cases and from what explore finds. */
-import { matrixText } from '../../src/cli/history-table.ts';
+import { historyText } from '../../src/cli/history-table.ts';
 import type { Variant } from '../../src/model/env.ts';
 import type { Report } from '../../src/run/explore-program.ts';
 import type { Row } from '../../src/run/known-defects.ts';
@@ -37,8 +37,8 @@ export function historyReadme(rows: readonly Row[]): string {
   const hypotheses = rows.filter((r) => r.defect.hypothesis);
   return [
     '# The history of this accounting, as explore finds it',
-    'Each known defect is a case of a few operations (cases/history), run on every variant under every interleaving. The invariants know no defect by name. `pinstorm history` prints this matrix and compares it with what commit messages and mails say.',
-    fence(matrixText(rows)),
+    'Each known defect is a case of a few operations (cases/history), run on every variant under every interleaving. The invariants know no defect by name. `pinstorm history` prints this table and compares it with what commit messages and mails say.',
+    fence(historyText(rows)),
     list.join('\n'),
     `## Hypotheses`,
     `Some defects nobody upstream is known to have described; they were derived from reading the code. The model's verdict on them:`,

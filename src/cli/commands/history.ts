@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import { EXIT } from '../../base/errors.ts';
 import { print, stderr } from '../../console/output.ts';
 import type { Row } from '../../run/known-defects.ts';
@@ -6,25 +7,26 @@ import { defineCommand, flag } from '../command.ts';
 export const command = defineCommand({
   description:
     'Runs a case for each known defect of this accounting (cases/history) on every variant, and compares what is found with ' +
-    'what history says: a matrix, and for each defect the token of the first variant that has it. The invariants alone ' +
+    'what history says: a line for each defect with the variants that have it, and the token of the first of them. The invariants alone ' +
     'decide; a case only says which variants are known to have the defect. docs/history tells the story of each.',
   arguments: {},
   options: { json: flag('print one JSON document, with a token for every variant that fails') },
   examples: [
-    { command: 'pinstorm history', what: 'the matrix' },
+    { command: 'pinstorm history', what: 'the table' },
     { command: 'pinstorm history --json', what: 'the same for a program' },
   ],
   exits: [EXIT.failed],
   async run(_, { json }) {
     const { historyFiles, runRow, tokenOf } = await import('../../run/known-defects.ts');
-    const { matrixText } = await import('../history-table.ts');
+    const { historyText } = await import('../history-table.ts');
     const { VARIANTS } = await import('../../model/kernels/index.ts');
     const rows: Row[] = [];
-    for (const file of historyFiles()) {
-      if (!json) stderr.draw(file);
+    const files = historyFiles();
+    for (const file of files) {
+      stderr.draw(`${rows.length} of ${files.length} defects done, ${basename(file, '.yaml')} now`);
       rows.push(await runRow(file));
     }
-    if (!json) stderr.wipe();
+    stderr.wipe();
     const wrong = rows.reduce((n, row) => n + row.cells.filter((cell) => !cell.agrees).length, 0);
     if (json) {
       const document = rows.map((row) => ({
@@ -35,7 +37,7 @@ export const command = defineCommand({
       print(`${JSON.stringify({ defects: document, disagreements: wrong })}\n`);
       return wrong === 0 ? EXIT.ok : EXIT.failed;
     }
-    print(`${matrixText(rows, VARIANTS)}\n`);
+    print(`${historyText(rows, VARIANTS)}\n`);
     for (const row of rows) {
       const [variant] = row.failures.keys();
       if (variant === undefined) continue;

@@ -1,8 +1,10 @@
 import { EXIT } from '../../base/errors.ts';
-import { print } from '../../console/output.ts';
+import { release } from 'node:os';
+import { print, stdout } from '../../console/output.ts';
 import { defineCommand, flag } from '../command.ts';
 
-const WIDTH = 80;
+/** Wider lines are not read. */
+const WIDTH_MAX = 120;
 
 /** Words of `text` in lines of at most `width` characters. */
 function wrap(text: string, width: number): string[] {
@@ -19,7 +21,7 @@ export const command = defineCommand({
   description:
     'Lists the accounting policies the model knows, oldest first: the id, the kernels that had it, and what makes it ' +
     'itself. Wherever an option or a scenario takes a variant, the id and a kernel version (4.10, linux-6.12, 4.10-rc1) ' +
-    'are both understood, in upper or lower case.',
+    'are both understood, in upper or lower case. A star marks the kernel of this machine; nothing else depends on it.',
   arguments: {},
   options: { json: flag('print one JSON document instead of the table') },
   examples: [
@@ -28,24 +30,40 @@ export const command = defineCommand({
   ],
   exits: [],
   async run(_arguments, { json }) {
-    const { VARIANTS } = await import('../../model/kernels/index.ts');
+    const { resolveVariant, VARIANTS } = await import('../../model/kernels/index.ts');
+    const kernel = release();
+    const running = runningVariant(kernel, resolveVariant);
     const rows = VARIANTS.map(({ id, kernels, versions, identity }) => ({ id, kernels, versions, identity }));
     if (json) {
-      print(`${JSON.stringify({ variants: rows }, null, 2)}\n`);
+      print(`${JSON.stringify({ kernel, running, variants: rows }, null, 2)}\n`);
       return EXIT.ok;
     }
     const head = { id: 'id', kernels: 'kernels', identity: 'what makes it itself' };
-    const idWidth = Math.max(...[head, ...rows].map((r) => r.id.length)) + 2;
+    const width = Math.min(WIDTH_MAX, stdout.columns ?? 80);
+    const idWidth = Math.max(...[head, ...rows].map((r) => r.id.length)) + 3;
     const kernelsWidth = 18;
     for (const row of [head, ...rows]) {
       const kernels = wrap(row.kernels, kernelsWidth - 2);
-      const identity = wrap(row.identity, WIDTH - idWidth - kernelsWidth);
+      const identity = wrap(row.identity, width - idWidth - kernelsWidth);
       for (let i = 0; i < Math.max(kernels.length, identity.length); i += 1) {
         const line =
-          (i === 0 ? row.id : '').padEnd(idWidth) + (kernels[i] ?? '').padEnd(kernelsWidth) + (identity[i] ?? '');
+          (i === 0 ? `${row.id}${row.id === running ? '*' : ''}` : '').padEnd(idWidth) +
+          (kernels[i] ?? '').padEnd(kernelsWidth) +
+          (identity[i] ?? '');
         print(`${line.trimEnd()}\n`);
       }
     }
+    const known = running === null ? 'which the model does not know' : `variant ${running}`;
+    print(`\n* the kernel of this machine: ${kernel}, ${known}\n`);
     return EXIT.ok;
   },
 });
+
+/** The variant of the kernel of this machine; null where the model knows none. */
+function runningVariant(kernel: string, resolve: (name: string) => { readonly id: string }): string | null {
+  try {
+    return resolve(kernel).id;
+  } catch {
+    return null;
+  }
+}

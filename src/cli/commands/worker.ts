@@ -1,5 +1,6 @@
 import { availableParallelism, hostname } from 'node:os';
 import { EXIT, UserError } from '../../base/errors.ts';
+import { say } from '../../console/output.ts';
 import { defineCommand, flag, integer, text, value } from '../command.ts';
 import { METRICS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
 
@@ -57,10 +58,7 @@ export const command = defineCommand({
     const orphaned = new Promise<typeof EXIT.inconclusive>((resolve) => {
       if (options.supervised) process.stdin.on('close', () => resolve(EXIT.inconclusive)).resume();
     });
-    const host = hostname()
-      .replaceAll(/[^A-Za-z0-9-]/g, '-')
-      .slice(0, 40);
-    const workerId = options.name ?? `${host}-${process.pid}-${Date.now().toString(36)}`;
+    const workerId = options.name ?? ownName();
     for (const [name, text_] of Object.entries({ '--name': workerId, '--run': options.run ?? 'x' })) {
       if (!isKeyPart(text_)) throw new UserError(EXIT.invalid, `${name}: expected 1 to 64 letters, digits and hyphens`);
     }
@@ -72,6 +70,11 @@ export const command = defineCommand({
     const work = async (): Promise<typeof EXIT.ok | typeof EXIT.stopped> => {
       try {
         const threads = options.threads ?? Math.max(2, availableParallelism() - 1);
+        const tell = (line: string): void => (options.supervised ? undefined : say(`pinstorm: ${line}\n`));
+        if (options.run === undefined) {
+          const start = `pinstorm coordinator FILE --redis ${target.label}`;
+          tell(`worker ${workerId} waits at ${target.label} for a run or an experiment; start a run with ${start}`);
+        }
         // Whichever comes first, a run or an experiment.
         const found = new AbortController();
         const signal = AbortSignal.any([ended.signal, found.signal]);
@@ -84,12 +87,15 @@ export const command = defineCommand({
             : { run: options.run };
         found.abort();
         if ('experiment' in taken) {
+          tell(`simulating for experiment ${taken.experiment}`);
           await runExperiment(target, taken.experiment, threads, ended.signal);
           return ended.signal.aborted ? EXIT.stopped : EXIT.ok;
         }
         const runId = taken.run;
         const expected = options.supervised;
+        tell(`taking guests of run ${runId}, on ${threads} threads`);
         await runWorker({ ...options, target, runId, expected, workerId, threads, leave: ended.signal });
+        tell(`done with run ${runId}`);
       } catch (error) {
         if (!ended.signal.aborted) throw redisFailure(target, error) ?? error;
       }
@@ -98,3 +104,11 @@ export const command = defineCommand({
     return Promise.race([orphaned, work()]);
   },
 });
+
+/** A name that no other worker has, as far as this machine can tell. */
+function ownName(): string {
+  const host = hostname()
+    .replaceAll(/[^A-Za-z0-9-]/g, '-')
+    .slice(0, 40);
+  return `${host}-${process.pid}-${Date.now().toString(36)}`;
+}
