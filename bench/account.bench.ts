@@ -8,7 +8,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import type { DeferredUpdate } from '../src/emulator/emulator.ts';
+import type { DeferredUpdate } from '../src/engine/wall/wall-control.ts';
 import { WallEmulator } from '../src/emulator/wall-emulator.ts';
 import type { GuestPlan, RunPlan } from '../src/engine/plan.ts';
 import { DEFAULT_PROFILE } from '../src/engine/profile.ts';

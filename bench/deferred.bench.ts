@@ -10,10 +10,12 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { Queue, Worker } from 'bullmq';
 import { startPrivateRedis } from '../src/coordinator/private-redis.ts';
-import type { DeferredPort, DeferredUpdate } from '../src/emulator/emulator.ts';
+import type { DeferredPort } from '../src/emulator/emulator.ts';
+import type { DeferredUpdate } from '../src/engine/wall/wall-control.ts';
 import { IdSet } from '../src/emulator/id-set.ts';
 import { openRedis, type RedisTarget } from '../src/wire/redis.ts';
-import { DeferredPipeline, encodeJob } from '../src/worker/deferred.ts';
+import { encodeJob } from '../src/wire/deferred-job.ts';
+import { DeferredPipeline } from '../src/worker/deferred.ts';
 
 const BATCH = 100;
 const JOBS_IN_FLIGHT = 64;

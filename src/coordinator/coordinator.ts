@@ -11,7 +11,6 @@ import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 import { Interruption } from '../base/interruption.ts';
 import { VERSION } from '../base/version.ts';
-import type { GuestOutcome } from '../emulator/emulator.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { monotonicMs } from '../engine/wall/clock.ts';
 import type { RedisHealth, RunPhase } from '../metrics/run-metrics.ts';
@@ -339,13 +338,7 @@ export class Coordinator {
         this.state.interval(sender, message);
         break;
       case 'outcomes':
-        for (const { error, phasesMs, lateMs, ...rest } of message.outcomes) {
-          const outcome: GuestOutcome = {
-            ...rest,
-            ...(error === undefined ? {} : { error }),
-            ...(phasesMs === undefined ? {} : { phasesMs }),
-            ...(lateMs === undefined ? {} : { lateMs }),
-          };
+        for (const outcome of message.outcomes) {
           // Nobody is stopped before a stop was decided.
           const plausible = outcome.state !== 'stopped' || this.#stop !== undefined;
           if (!plausible) this.state.refused++;

@@ -10,7 +10,7 @@ import { EXIT, UserError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
 import { type HostResult, hostTasks } from '../emulator/host-result.ts';
 import type { RunPlan } from '../engine/plan.ts';
-import { experimentKeys, experimentsKey, hostQueue, type Outcome, OutcomeSchema } from '../wire/experiments.ts';
+import { experimentKeys, experimentsKey, HostOutcome, hostQueue } from '../wire/experiments.ts';
 import { openProducer } from '../wire/queue.ts';
 import { openRedis, redisFailure, type RedisTarget } from '../wire/redis.ts';
 import { scanKeys } from '../wire/runs.ts';
@@ -86,7 +86,7 @@ function resultsOf(all: Readonly<Record<string, string>>, plan: number, hosts: n
   for (let host = 0; host < hosts; host += 1) {
     const text = all[`${plan}/${host}`];
     if (text === undefined) return null;
-    const outcome: Outcome = OutcomeSchema.parse(JSON.parse(text));
+    const outcome = HostOutcome.parse(JSON.parse(text));
     if ('error' in outcome)
       throw new UserError(EXIT.inconclusive, `a worker could not simulate a host: ${outcome.error}`);
     results.push(outcome.result);

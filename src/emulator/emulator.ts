@@ -1,32 +1,27 @@
 /** What a worker process asks of the emulator: the part that owns the arena and the threads. */
 import type { GuestPlan, RunPlan } from '../engine/plan.ts';
+import type { DeferredUpdate } from '../engine/wall/wall-control.ts';
 import type { Snapshot } from '../metrics/snapshot.ts';
 import type { StatsBlock } from '../metrics/stats.ts';
-import type { InvariantName } from '../model/oracle.ts';
+import type { Violation as OracleViolation } from '../model/oracle.ts';
 
-/** One accounting update put off because the trylock failed. */
-export interface DeferredUpdate {
-  /** Unique within the worker process, a dense sequence. */
-  readonly opId: number;
-  /** Arena ref of the mm. */
-  readonly mm: number;
-  readonly guest: number;
-  readonly incarnation: number;
-  /** Signed pages. */
-  readonly npage: number;
-  /** Monotonic clock of this process, whole nanoseconds. */
-  readonly queuedAtNs: number;
-}
+/** What a guest does while the run goes on. */
+export const GUEST_STATES = ['pending', 'running', 'finished', 'stopped', 'failed'] as const;
+export type GuestStates = Readonly<Record<(typeof GUEST_STATES)[number], number>>;
+
+/** How a guest ended. */
+export const GUEST_ENDS = ['completed', 'stopped', 'failed'] as const;
+export type GuestEnd = (typeof GUEST_ENDS)[number];
 
 export interface GuestOutcome {
   readonly guest: number;
   readonly incarnation: number;
-  readonly state: 'completed' | 'stopped' | 'failed';
+  readonly state: GuestEnd;
   readonly operations: number;
   readonly failedOperations: number;
-  readonly error?: string;
   /** locked_vm after the guest's end in pages, decimal: it may have wrapped to an unsigned 64-bit value. */
   readonly lockedVmAfterPages: string;
+  readonly error?: string;
   /** Real ms since the run's start at which its actors were at rest, its updates applied, its processes gone. */
   readonly phasesMs?: { readonly rest: number; readonly settled: number; readonly ended: number };
   /** Real ms by which it began later than planned, because no worker had taken it in time. */
@@ -41,12 +36,8 @@ export interface Mark {
   readonly value: string;
 }
 
-/** A finding of the oracle. */
-export interface Violation {
-  readonly invariant: InvariantName;
-  readonly guest: number;
-  readonly detail: string;
-}
+/** A finding of the oracle, as it leaves the process: without the address of the mm there. */
+export type Violation = Omit<OracleViolation, 'mm'>;
 
 /** What the oracle and the invariants say once everything is at rest. */
 export interface AccountingReport {
@@ -81,7 +72,7 @@ export interface Emulator {
   /** After all guests ended and all updates were applied: oracle and invariants. */
   quiesce(): Promise<AccountingReport>;
   /** Guests by state. */
-  states(): { [state: string]: number };
+  states(): GuestStates;
   /** Pages by which locked_vm differs from what finished operations hold, over the guests that run. */
   driftPages(): bigint;
   /** Violations so far, by invariant. */

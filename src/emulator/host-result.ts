@@ -1,5 +1,6 @@
 import type { MarkCount } from '../engine/mark-tally.ts';
 import type { GuestPlan, RunPlan } from '../engine/plan.ts';
+import type { GuestEnd, GuestStates, Violation } from './emulator.ts';
 
 export interface VirtualMark {
   readonly guest: number;
@@ -8,11 +9,8 @@ export interface VirtualMark {
   readonly value: string;
 }
 
-export interface VirtualViolation {
-  readonly invariant: string;
-  readonly guest: number;
+export interface VirtualViolation extends Violation {
   readonly atNs: number;
-  readonly detail: string;
 }
 
 /** Instants at which statistics are taken while a host runs: `fromNs`, and every `everyNs` after it up to `toNs`. */
@@ -33,13 +31,13 @@ export interface HostInterval {
   /** The rest is as it was at the end of the interval. */
   readonly backlog: number;
   readonly driftPages: number;
-  readonly guests: Readonly<Record<'pending' | 'running' | 'finished' | 'stopped' | 'failed', number>>;
+  readonly guests: GuestStates;
 }
 
 /** How a guest ended; ns of simulated time. */
 export interface VirtualGuest {
   readonly guest: number;
-  readonly state: 'completed' | 'stopped' | 'failed';
+  readonly state: GuestEnd;
   /** When its actors were at rest, when its last deferred update had been applied, when its processes had exited. */
   readonly restNs: number | null;
   readonly settledNs: number | null;

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { RunPlan } from '../engine/plan.ts';
 import { monotonicMs } from '../engine/wall/clock.ts';
-import type { DeferredUpdate } from './emulator.ts';
+import type { DeferredUpdate } from '../engine/wall/wall-control.ts';
 import { WallEmulator } from './wall-emulator.ts';
 
 const SAMPLE = 8;

@@ -3,6 +3,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { GuestPlan, RunPlan } from '../engine/plan.ts';
 import type { Capacity, Ref } from '../model/arena.ts';
 import type { InvariantName, Violation } from '../model/oracle.ts';
+import type { Mark } from './emulator.ts';
 
 /** The one long task of a driver thread. */
 export interface ThreadTask {
@@ -50,11 +51,5 @@ export type FromThread =
       readonly violations: ViolationCounts;
     }
   | { readonly type: 'exited'; readonly guest: number; readonly actor: Ref; readonly violations: ViolationCounts }
-  | {
-      readonly type: 'mark';
-      readonly guest: number;
-      readonly incarnation: number;
-      readonly label: string;
-      readonly value: string;
-    }
+  | ({ readonly type: 'mark' } & Mark)
   | { readonly type: 'violation'; readonly violation: Violation };

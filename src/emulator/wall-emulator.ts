@@ -9,7 +9,7 @@ import { buildGuest, type BuiltGuest, containersOf, freeGuest } from '../engine/
 import type { GuestPlan, RunPlan } from '../engine/plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import type { WallShared } from '../engine/wall/wall-actor.ts';
-import { WallControl } from '../engine/wall/wall-control.ts';
+import { type DeferredUpdate, WallControl } from '../engine/wall/wall-control.ts';
 import { Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space/address-space.ts';
@@ -21,7 +21,7 @@ import { ACTOR, MM } from '../model/layout.ts';
 import { lockedVm } from '../model/locked-vm.ts';
 import { Oracle, type Violation } from '../model/oracle.ts';
 import { KWORKERS, planCapacity } from './capacity.ts';
-import type { AccountingReport, DeferredUpdate, Emulator, EmulatorOptions, GuestOutcome } from './emulator.ts';
+import type { AccountingReport, Emulator, EmulatorOptions, GuestOutcome, GuestStates, Mark } from './emulator.ts';
 import { IdSet } from './id-set.ts';
 import { KWorkers } from './kworker.ts';
 import type { FromThread, ThreadTask, ToThread } from './thread-messages.ts';
@@ -54,14 +54,6 @@ interface LiveGuest {
   readonly runStartMs: number;
   restMs: number;
   settledMs: number;
-}
-
-/** Something a guest wants kept in the run's events. */
-export interface Mark {
-  readonly guest: number;
-  readonly incarnation: number;
-  readonly label: string;
-  readonly value: string;
 }
 
 export class WallEmulator implements Emulator {
@@ -427,7 +419,7 @@ export class WallEmulator implements Emulator {
     if (this.#violations.filter((x) => x.invariant === v.invariant).length < VIOLATIONS_KEPT) this.#violations.push(v);
   }
 
-  states(): { [state: string]: number } {
+  states(): GuestStates {
     const { completed, stopped, failed } = this.#ended;
     const running = this.#guests.size;
     const pending = this.#plan.guests.length - running - completed - stopped - failed;

@@ -2,11 +2,15 @@ import { gunzipSync } from 'node:zlib';
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { VERSION } from '../base/version.ts';
-import type { HostResult } from '../emulator/host-result.ts';
+import { GUEST_ENDS } from '../emulator/emulator.ts';
+import type { HostResult, VirtualGuest, VirtualMark, VirtualViolation } from '../emulator/host-result.ts';
+import type { MarkCount } from '../engine/mark-tally.ts';
 import type { RunPlan } from '../engine/plan.ts';
 import { MAX_SNAPSHOT_CHARS } from '../metrics/snapshot.ts';
+import { INVARIANTS } from '../model/oracle.ts';
 import { checkPlan } from '../scenario/plan-check.ts';
 import { planHash } from '../scenario/plan.ts';
+import type { Fields } from './fields.ts';
 import { type QueueName, runTag } from './queue.ts';
 
 /** Hash of the experiments in a Redis: id to the version of pinstorm. */
@@ -17,7 +21,7 @@ export function experimentKeys(prefix: string, id: string) {
   return {
     /** Hash: number of the plan to the plan, JSON, gzip. */
     plans: key('plans'),
-    /** Hash: `plan/host` to Outcome, JSON. */
+    /** Hash: `plan/host` to HostOutcome, JSON. */
     results: key('results'),
     /** Expires when whoever started it is gone. */
     alive: key('alive'),
@@ -30,6 +34,28 @@ const line = z.string().max(4000);
 
 /** A job: one emulated host of one plan. */
 export const HostJob = z.strictObject({ v: z.literal(1), plan: count, host: count });
+
+/** A mark or a violation of a host. */
+const ofGuest = { guest: z.int(), atNs: amount };
+const Violation = z.strictObject({
+  invariant: z.enum(INVARIANTS),
+  ...ofGuest,
+  detail: line,
+} satisfies Fields<VirtualViolation>);
+const Mark = z.strictObject({ ...ofGuest, label: line, value: line } satisfies Fields<VirtualMark>);
+const Guest = z.strictObject({
+  guest: count,
+  state: z.enum(GUEST_ENDS),
+  restNs: amount,
+  settledNs: amount,
+  endNs: amount,
+  operations: count,
+  failedOperations: count,
+  lockedVmAfterPages: z.string().regex(/^\d{1,20}$/),
+  error: line.nullable(),
+} satisfies Fields<VirtualGuest>);
+
+/** The result of a host that ran to its end. */
 const Result = z.strictObject({
   snapshot: z.string().max(MAX_SNAPSHOT_CHARS),
   intervals: z.array(z.never()).max(0),
@@ -41,30 +67,22 @@ const Result = z.strictObject({
   error: line.nullable(),
   checked: count,
   violationCounts: z.record(z.string().max(64), count),
-  violations: z
-    .array(z.strictObject({ invariant: z.string().max(64), guest: z.int(), atNs: amount, detail: line }))
-    .max(64),
+  violations: z.array(Violation).max(64),
   driftPages: z.number(),
   deferredBacklogMax: count,
   mappingsMax: count,
-  marks: z.array(z.strictObject({ guest: z.int(), atNs: amount, label: line, value: line })).max(64),
-  markCounts: z.array(z.strictObject({ text: line, guests: z.int(), times: z.int() })).max(64),
-  guests: z.array(
-    z.strictObject({
-      guest: count,
-      state: z.enum(['completed', 'stopped', 'failed']),
-      restNs: amount,
-      settledNs: amount,
-      endNs: amount,
-      operations: count,
-      failedOperations: count,
-      lockedVmAfterPages: z.string().regex(/^\d{1,20}$/),
-      error: line.nullable(),
-    }),
-  ),
-});
-export const OutcomeSchema = z.union([z.strictObject({ result: Result }), z.strictObject({ error: line })]);
-export type Outcome = { readonly result: HostResult } | { readonly error: string };
+  marks: z.array(Mark).max(64),
+  markCounts: z
+    .array(z.strictObject({ text: line, guests: z.int(), times: z.int() } satisfies Fields<MarkCount>))
+    .max(64),
+  guests: z.array(Guest),
+} satisfies Fields<HostResult>);
+export const HostOutcome: z.ZodType<{ readonly result: HostResult } | { readonly error: string }> = z.union([
+  z.strictObject({ result: Result }),
+  z.strictObject({ error: line }),
+]);
+export type HostOutcome = z.infer<typeof HostOutcome>;
+
 export const MAX_PLAN_BYTES = 1 << 28;
 
 /** The first experiment whose owner is alive and of this version. */

@@ -1,7 +1,16 @@
 import { z } from 'zod';
 import { oneLine } from '../base/printable.ts';
+import {
+  type AccountingReport,
+  GUEST_ENDS,
+  GUEST_STATES,
+  type GuestOutcome,
+  type Mark,
+  type Violation,
+} from '../emulator/emulator.ts';
 import { MAX_SNAPSHOT_CHARS } from '../metrics/snapshot.ts';
 import { INVARIANTS } from '../model/oracle.ts';
+import type { Fields } from './fields.ts';
 import { isKeyPart } from './queue.ts';
 
 const id = z.string().refine(isKeyPart, 'not an identifier');
@@ -57,20 +66,53 @@ export const ControlMessage = z.discriminatedUnion('t', [
   z.strictObject({ t: z.literal('exit') }),
 ]);
 export type ControlMessage = z.infer<typeof ControlMessage>;
+
 const Outcome = z.strictObject({
   guest: count,
   incarnation: count,
-  state: z.enum(['completed', 'stopped', 'failed']),
+  state: z.enum(GUEST_ENDS),
   operations: count,
   failedOperations: count,
-  error: line.optional(),
   lockedVmAfterPages: z.string().regex(/^\d{1,20}$/),
+  error: line.optional(),
   phasesMs: z.strictObject({ rest: z.number(), settled: z.number(), ended: z.number() }).optional(),
-  /** It began so much later than planned, ms, because no worker had taken it in time. */
   lateMs: z.number().min(0).optional(),
+} satisfies Fields<GuestOutcome>);
+
+const mark = { guest: count, incarnation: count, label: line, value: line } satisfies Fields<Mark>;
+
+/** What a worker says of the account at its end. */
+const accounting = {
+  checked: count,
+  violationCount: count,
+  violations: z
+    .array(z.strictObject({ invariant: z.enum(INVARIANTS), guest: z.int(), detail: line } satisfies Fields<Violation>))
+    .max(1000),
+} satisfies Fields<AccountingReport>;
+
+/** What became of a worker's deferred updates. */
+const DeferredReport = z.strictObject({
+  /** Taken from the ring. */
+  queued: count,
+  applied: count,
+  /** Of guests that died. */
+  discarded: count,
+  /** Deliveries of an operation id that had been applied before; harmless. */
+  duplicates: count,
+  /** Jobs sent, counting each once. */
+  jobs: count,
+  /** Jobs sent again because they were not settled in time. */
+  resent: count,
+  /** Jobs refused as malformed or not ours. */
+  refused: count,
+  missingCount: z.int(),
+  /** Operation ids queued but never applied, as inclusive ranges (the first 100). Empty when all is well. */
+  missing: z.array(z.tuple([count, count])).max(1000),
 });
+export type DeferredReport = z.infer<typeof DeferredReport>;
+
 const byInvariant = z.partialRecord(z.enum(INVARIANTS), count);
-const byState = z.partialRecord(z.enum(['pending', 'running', 'finished', 'stopped', 'failed']), z.int());
+const byState = z.partialRecord(z.enum(GUEST_STATES), z.int());
 const positive = z.number().min(0);
 const Interval = z.strictObject({
   t: z.literal('interval'),
@@ -143,29 +185,14 @@ export const WorkerMessage = z.discriminatedUnion('t', [
     worker: id,
     /** Of all the worker's marks, from 1: one that comes twice counts once. */
     seq: count,
-    guest: count,
-    incarnation: count,
-    label: line,
-    value: line,
+    ...mark,
   }),
   Interval,
   z.strictObject({
     t: z.literal('final'),
     worker: id,
-    checked: count,
-    violationCount: count,
-    violations: z.array(z.strictObject({ invariant: z.enum(INVARIANTS), guest: z.int(), detail: line })).max(1000),
-    deferred: z.strictObject({
-      queued: count,
-      applied: count,
-      discarded: count,
-      duplicates: count,
-      jobs: count,
-      resent: count,
-      refused: count,
-      missingCount: z.int(),
-      missing: z.array(z.tuple([count, count])).max(1000),
-    }),
+    ...accounting,
+    deferred: DeferredReport,
     /** Guest jobs refused as malformed, and those delivered again. */
     refusedJobs: count,
     repeatedJobs: count,

@@ -6,8 +6,11 @@
  * sent again, until every update in it has been settled. When Redis is slow the books fill, the ring fills, and actors
  * wait: nothing is dropped.
  */
-import type { DeferredPort, DeferredUpdate } from '../emulator/emulator.ts';
+import type { DeferredPort } from '../emulator/emulator.ts';
 import { IdSet } from '../emulator/id-set.ts';
+import type { DeferredUpdate } from '../engine/wall/wall-control.ts';
+import { decodeJob, type DeferredJob, encodeJob } from '../wire/deferred-job.ts';
+import type { DeferredReport } from '../wire/messages.ts';
 import {
   DEFAULT_TIMING,
   type JobConsumer,
@@ -42,72 +45,10 @@ export interface DeferredOptions {
   readonly onFailure?: (error: Error) => void;
 }
 
-export interface DeferredCounts {
-  /** Taken from the ring. */
-  readonly queued: number;
-  readonly applied: number;
-  /** Of guests that died. */
-  readonly discarded: number;
-  /** Deliveries of an operation id that had been applied before; harmless. */
-  readonly duplicates: number;
-  /** Jobs sent, counting each once. */
-  readonly jobs: number;
-  /** Jobs sent again because they were not settled in time. */
-  readonly resent: number;
-  /** Jobs refused as malformed or not ours. */
-  readonly refused: number;
-}
-
-export interface DeferredReport extends DeferredCounts {
-  /** Operation ids queued but never applied, as inclusive ranges (the first 100). Empty when all is well. */
-  readonly missing: readonly (readonly [number, number])[];
-  readonly missingCount: number;
-}
-
-/** Words per update in a job: operation id and time are relative to the job's first. */
-const WORDS = 6;
-const BATCH_LIMIT = 10_000;
 const UNHEARD_MS = 60_000;
 
-interface JobData {
-  readonly v: 1;
-  readonly id: number;
-  readonly ns: number;
-  readonly u: readonly number[];
-}
-
-export function encodeJob(updates: readonly DeferredUpdate[]): JobData {
-  const id = updates[0]?.opId ?? 0;
-  const ns = updates[0]?.queuedAtNs ?? 0;
-  const u: number[] = [];
-  for (const x of updates) u.push(x.opId - id, x.mm, x.guest, x.incarnation, x.npage, x.queuedAtNs - ns);
-  return { v: 1, id, ns, u };
-}
-
-/** Decodes job data from Redis, which anybody may have written. Null when it is not exactly what `encodeJob` makes. */
-export function decodeJob(data: unknown): DeferredUpdate[] | null {
-  if (typeof data !== 'object' || data === null) return null;
-  const { v, id, ns, u, ...rest } = data as Record<string, unknown>;
-  if (v !== 1 || !Number.isSafeInteger(id) || !Number.isSafeInteger(ns) || Object.keys(rest).length > 0) return null;
-  if (!Array.isArray(u) || u.length === 0 || u.length % WORDS !== 0 || u.length > BATCH_LIMIT * WORDS) return null;
-  for (const word of u as unknown[]) if (!Number.isSafeInteger(word)) return null;
-  const word = (at: number): number => (u as number[])[at] as number;
-  const updates: DeferredUpdate[] = [];
-  for (let at = 0; at < u.length; at += WORDS) {
-    const mm = word(at + 1);
-    const guest = word(at + 2);
-    const incarnation = word(at + 3);
-    if (mm < 0 || guest < 0 || incarnation < 0) return null;
-    const opId = (id as number) + word(at);
-    const queuedAtNs = (ns as number) + word(at + 5);
-    if (!Number.isSafeInteger(opId) || !Number.isSafeInteger(queuedAtNs)) return null;
-    updates.push({ opId, mm, guest, incarnation, npage: word(at + 4), queuedAtNs });
-  }
-  return updates;
-}
-
 interface Outstanding {
-  readonly data: JobData;
+  readonly data: DeferredJob;
   sentAtMs: number;
   /** Updates not yet settled. */
   left: number;
@@ -164,7 +105,7 @@ export class DeferredPipeline {
     this.#pump();
   }
 
-  counts(): DeferredCounts {
+  counts(): Omit<DeferredReport, 'missing' | 'missingCount'> {
     return {
       queued: this.#queued,
       applied: this.#applied,
@@ -320,7 +261,7 @@ export class DeferredPipeline {
       this.#duplicates += updates.length;
       return;
     }
-    if (!sameJob(job.data, data as JobData)) {
+    if (!sameJob(job.data, data as DeferredJob)) {
       this.#refused++;
       return;
     }
@@ -369,7 +310,7 @@ export class DeferredPipeline {
   }
 }
 
-function sameJob(sent: JobData, received: JobData): boolean {
+function sameJob(sent: DeferredJob, received: DeferredJob): boolean {
   if (sent.id !== received.id || sent.ns !== received.ns || sent.u.length !== received.u.length) return false;
   for (let i = 0; i < sent.u.length; i++) if (sent.u[i] !== received.u[i]) return false;
   return true;

@@ -13,8 +13,8 @@ import {
   fetchExperimentPlan,
   findExperiment,
   HostJob,
+  type HostOutcome,
   hostQueue,
-  type Outcome,
 } from '../wire/experiments.ts';
 import { openConsumer } from '../wire/queue.ts';
 import { awaitFound, openRedis, redisFailure, type RedisTarget } from '../wire/redis.ts';
@@ -47,7 +47,7 @@ export async function runExperiment(
     }
     return found;
   };
-  const simulate = async (plan: number, host: number): Promise<Outcome> => {
+  const simulate = async (plan: number, host: number): Promise<HostOutcome> => {
     try {
       const task = hostTasks(await planOf(plan))[host];
       if (task === undefined) return { error: `plan ${plan} has no host ${host}` };

@@ -519,7 +519,7 @@ class Node {
       checked,
       violationCount,
       violations: violations.map(({ invariant, guest, detail }) => ({ invariant, guest, detail })),
-      deferred: { ...deferred, missing: deferred.missing.map(([a, b]) => [a, b]) },
+      deferred,
       refusedJobs: this.#guests.reduce((sum, { unreadable }) => sum + unreadable, this.#refusedJobs),
       repeatedJobs: this.#repeatedJobs,
       last: this.#interval(),

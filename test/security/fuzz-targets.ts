@@ -15,7 +15,7 @@ import { checkPlan } from '../../src/scenario/plan-check.ts';
 import { Planner, planRun } from '../../src/scenario/plan.ts';
 import { validateScenario } from '../../src/scenario/validate.ts';
 import { ControlMessage, GuestJob, JournalEntry, WorkerMessage } from '../../src/wire/messages.ts';
-import { decodeJob, encodeJob } from '../../src/worker/deferred.ts';
+import { decodeJob, encodeJob } from '../../src/wire/deferred-job.ts';
 import { mutateData, mutateText } from './mutate.ts';
 
 export interface Target {

@@ -20,7 +20,15 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   report: ['base', 'metrics'],
   console: ['base', 'scenario/source.ts'],
   emulator: ['base', 'metrics', 'model', 'engine', 'guest'],
-  wire: ['base', 'metrics/snapshot.ts', 'model', 'engine', 'scenario', 'emulator/host-result.ts'],
+  wire: [
+    'base',
+    'metrics/snapshot.ts',
+    'model',
+    'engine',
+    'scenario',
+    'emulator/emulator.ts',
+    'emulator/host-result.ts',
+  ],
   worker: ['base', 'metrics', 'model/oracle.ts', 'engine', 'scenario/plan.ts', 'emulator', 'wire'],
   coordinator: ['base', 'metrics', 'engine', 'emulator', 'wire'],
   run: [

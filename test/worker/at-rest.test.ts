@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { DeferredUpdate } from '../../src/emulator/emulator.ts';
+import type { DeferredUpdate } from '../../src/engine/wall/wall-control.ts';
 import { WallEmulator } from '../../src/emulator/wall-emulator.ts';
 import { monotonicMs } from '../../src/engine/wall/clock.ts';
 import { DEFERRED_SETTLE } from '../../src/metrics/ops.ts';

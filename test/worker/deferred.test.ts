@@ -7,7 +7,8 @@ import { type PrivateRedis, startPrivateRedis } from '../../src/coordinator/priv
 import { IdSet } from '../../src/emulator/id-set.ts';
 import { openProducer, type QueueName } from '../../src/wire/queue.ts';
 import { openRedis } from '../../src/wire/redis.ts';
-import { decodeJob, type DeferredOptions, DeferredPipeline, encodeJob } from '../../src/worker/deferred.ts';
+import { decodeJob, encodeJob } from '../../src/wire/deferred-job.ts';
+import { type DeferredOptions, DeferredPipeline } from '../../src/worker/deferred.ts';
 import { until } from '../coordinator/until.ts';
 import { FakeRing } from './fake-ring.ts';
 

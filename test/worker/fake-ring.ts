@@ -1,5 +1,6 @@
 /** Stand-in for the emulator in tests of the deferred pipeline: a ring, and a map for an arena. */
-import type { DeferredPort, DeferredUpdate } from '../../src/emulator/emulator.ts';
+import type { DeferredPort } from '../../src/emulator/emulator.ts';
+import type { DeferredUpdate } from '../../src/engine/wall/wall-control.ts';
 import { IdSet } from '../../src/emulator/id-set.ts';
 
 export class FakeRing implements DeferredPort {
