@@ -33,7 +33,7 @@ describe('history', () => {
     const [, line = ''] = historyText([row]).split('\n');
     assert.match(line, /^K10 {3}a failed allocation .* {2}B to F, J, J-cas$/);
     const cells = row.cells.map((cell) => (cell.variant === 'H' ? { ...cell, found: ['balance'] } : cell));
-    assert.match(historyText([{ ...row, cells }]), /B to F, H, J, J-cas; AGAINST\s+HISTORY found in\s+H$/m);
+    assert.match(historyText([{ ...row, cells }]), /B to F, H, J, J-cas;\s+AGAINST\s+HISTORY found in\s+H$/m);
   });
 
   it('a failure has a token that names the case and the variant', () => {
