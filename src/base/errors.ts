@@ -33,13 +33,13 @@ export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 export const EXIT_MEANING: Readonly<Record<ExitCode, string>> = {
   [EXIT.ok]: 'all good',
   [EXIT.failed]: 'the check found differences',
-  [EXIT.bug]: 'a bug in pinstorm; no statement about the run',
+  [EXIT.bug]: 'a bug in pinstorm; says nothing about the run',
   [EXIT.threshold]: 'a threshold was crossed',
   [EXIT.invalid]: 'invalid scenario, option or environment; nothing was run',
   [EXIT.stopped]: 'stopped by the user',
   [EXIT.violated]: 'an accounting invariant was violated unexpectedly',
   [EXIT.inconclusive]: 'inconclusive: workers lost, threshold not measured, results not written',
-  [EXIT.saturated]: 'a latency was to be judged and the generator was too late',
+  [EXIT.saturated]: 'the generator was too late to judge a latency',
 };
 
 /**

@@ -9,7 +9,7 @@ export const EXPERIMENT_OPTIONS = {
   ...REDIS_OPTIONS,
   redis: text({
     placeholder: 'url',
-    help: 'have the workers at this Redis simulate (pinstorm worker --redis URL), instead of threads here',
+    help: 'simulate on the workers at this Redis (pinstorm worker --redis URL) instead of threads here',
   }),
 };
 
@@ -17,7 +17,7 @@ export const EXPERIMENT_OPTIONS = {
 export const MIN_EFFECT_OPTION = {
   minEffect: value({
     placeholder: 'share',
-    help: 'smallest difference that is called better or worse',
+    help: 'smallest difference to call better or worse',
     default: MIN_EFFECT,
     parse(given): number {
       const share = /^\d+(\.\d+)? ?%$/.test(given) ? Number.parseFloat(given) / 100 : NaN;

@@ -190,7 +190,7 @@ function toUserError(error: CommanderError, argv: readonly string[]): UserError 
   const [, message = error.message, guess] =
     /^(?:error: )?(.*?)(?:\n\(Did you mean (.*)\?\))?$/s.exec(error.message) ?? [];
   const command = Object.hasOwn(COMMANDS, argv[0] ?? '') ? ` ${argv[0]}` : '';
-  const where = `pinstorm${command} --help shows what is possible`;
+  const where = `see pinstorm${command} --help`;
   return new UserError(EXIT.invalid, message, guess === undefined ? where : `did you mean ${guess}? ${where}`);
 }
 

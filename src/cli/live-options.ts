@@ -7,32 +7,32 @@ import { choice, flag, integer, text, value } from './command.ts';
 export const METRICS_OPTIONS = {
   metricsPort: integer({
     placeholder: 'port',
-    help: 'serve Prometheus metrics on this port; 0: any free one',
+    help: 'serve Prometheus metrics on this port; 0: any free port',
     min: 0,
     max: 65_535,
   }),
   metricsHost: text({
     placeholder: 'address',
-    help: 'address that port is opened on; 0.0.0.0: other machines reach it too',
+    help: 'address to listen on; 0.0.0.0 lets other machines connect',
     default: '127.0.0.1',
   }),
 };
 
 export const LIVE_OPTIONS = {
   ...METRICS_OPTIONS,
-  ui: flag('serve a page that shows the run while it goes, on 127.0.0.1, and can stop it'),
+  ui: flag('serve a live page on 127.0.0.1 that shows the run and can stop it'),
   uiPort: integer({ placeholder: 'port', help: 'the port of that page; implies --ui', min: 0, max: 65_535 }),
-  out: text({ placeholder: 'dir', help: 'where run directories go', default: 'runs' }),
+  out: text({ placeholder: 'dir', help: 'directory for run directories', default: 'runs' }),
   json: flag('print the results as one JSON document on stdout'),
-  strict: flag('latencies that cannot be trusted fail the run (114), even if no threshold is of one'),
+  strict: flag('fail the run (114) when its latencies cannot be trusted, even without a threshold on a latency'),
 };
 
 /** How to reach Redis. */
 export const REDIS_OPTIONS = {
-  redis: text({ placeholder: 'url', help: 'redis://, rediss:// or a socket path; needed' }),
+  redis: text({ placeholder: 'url', help: 'redis://, rediss:// or a socket path; required' }),
   prefix: text({
     placeholder: 'name',
-    help: 'what the names of all keys begin with; default: pinstorm',
+    help: 'prefix of every Redis key; default: pinstorm',
   }),
   tlsCa: text({ placeholder: 'file', help: 'certificates to trust with rediss://, PEM' }),
 };
@@ -41,7 +41,7 @@ export const REDIS_OPTIONS = {
 export const LOSS_OPTIONS = {
   lease: value({
     placeholder: 't',
-    help: 'a worker silent for this long is lost; default: 10s',
+    help: 'how long a worker may be silent before it counts as lost; default: 10s',
     parse: (given) => {
       const ms = parseDuration(given) / 1e6;
       if (ms >= 500 && ms <= 3_600_000) return ms;
@@ -50,7 +50,7 @@ export const LOSS_OPTIONS = {
   }),
   onWorkerLoss: choice({
     placeholder: 'what',
-    help: 'rerun: its guests run again on workers with room; partial: the run ends without them',
+    help: 'rerun: run its guests again on other workers; partial: end the run without them',
     choices: ['rerun', 'partial'],
     default: 'rerun',
   }),

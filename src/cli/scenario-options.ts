@@ -9,8 +9,8 @@ export const SCENARIO_OPTIONS = {
     help: 'accounting policy: a variant A to J, or a kernel version',
     names: ['variant'],
   }),
-  seed: text({ placeholder: 'n', help: 'seed of everything drawn at random' }),
-  pace: text({ placeholder: 'x', help: 'model time per real time; 0 as fast as it goes' }),
+  seed: text({ placeholder: 'n', help: 'seed of every random draw' }),
+  pace: text({ placeholder: 'x', help: 'model time per real time; 0: as fast as possible' }),
   duration: text({ placeholder: 't', help: 'length of the run, for example 30s' }),
   set: repeated({
     placeholder: 'key=value',

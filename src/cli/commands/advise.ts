@@ -7,12 +7,12 @@ const VARIANTS = 'D,E,H2,I,I-mm';
 
 export const command = defineCommand({
   description:
-    'Says how much memory the guests of a scenario must be allowed to lock (RLIMIT_MEMLOCK, ulimit -l): the smallest limit at ' +
-    'which no more than a stated share of their requests for locked memory (map, pin, mlock, attach) is refused, for each ' +
-    'variant and number of devices. The limit is searched by simulating the scenario, to the page, with CAP_IPC_LOCK taken ' +
-    'away; beside it stands the formula that explains it, and where the two differ, why. Requests that something else refuses are left ' +
-    'out. A device is a container of its own, as each device has behind a vIOMMU: those that the scenario has count, and ' +
-    'further ones map what these map.',
+    'Finds how much memory the guests of a scenario must be allowed to lock (RLIMIT_MEMLOCK, ulimit -l): the ' +
+    'smallest limit at which at most a given share of their requests for locked memory (map, pin, mlock, attach) ' +
+    'is refused, for each variant and number of devices. It searches the limit by simulating the scenario, to the ' +
+    'page, without CAP_IPC_LOCK. It also prints the formula that explains the limit and, where the two differ, ' +
+    'why. Refusals with another cause are left out. Each device has a container of its own, as behind a vIOMMU: ' +
+    "the scenario's devices count, and further ones map the same memory.",
   arguments: { scenario: scenarioFile() },
   options: {
     ...SCENARIO_OPTIONS,
@@ -22,7 +22,7 @@ export const command = defineCommand({
     }),
     devices: value({
       placeholder: 'list',
-      help: 'devices of a guest in all, comma-separated',
+      help: 'devices per guest in total, comma-separated',
       default: '1,2,4',
       parse(given): string {
         if (/^([1-9]|1[0-6])(,([1-9]|1[0-6]))*$/.test(given)) return given;
@@ -41,7 +41,7 @@ export const command = defineCommand({
         throw new UserError(EXIT.invalid, `expected a share such as 0.1%, got ${JSON.stringify(given)}`);
       },
     }),
-    repeat: integer({ placeholder: 'n', help: 'seeds every limit is tried with', min: 1, max: 30, default: 1 }),
+    repeat: integer({ placeholder: 'n', help: 'seeds to try every limit with', min: 1, max: 30, default: 1 }),
     threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
     json: flag('print one JSON document on stdout'),
     quiet: flag('no progress on stderr'),

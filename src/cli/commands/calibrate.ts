@@ -4,12 +4,15 @@ import { defineCommand, flag, required, text } from '../command.ts';
 
 export const command = defineCommand({
   description:
-    'Fits the unknown costs of cost profiles to measured rows by least squares and prints the costs, the residual of every row, ' +
-    'and which rows were fitted and which are predicted. The profiles stay as they are: what is printed under "costs" can be ' +
-    'put into a profile file.',
+    'Fits the unknown costs of cost profiles to measured rows by least squares. Prints the costs, the residual of ' +
+    'every row, and which rows were fitted and which are predicted. The shipped profiles do not change: copy what ' +
+    'is printed under "costs" into a profile file.',
   arguments: { rows: required('file of measured rows, - for standard input, or a name such as published', ['rows']) },
   options: {
-    profile: text({ placeholder: 'name', help: 'fit this profile only; default: all that the file names under fit' }),
+    profile: text({
+      placeholder: 'name',
+      help: 'fit only this profile; default: all profiles that the file lists under fit',
+    }),
     json: flag('print one JSON document on stdout'),
   },
   examples: [

@@ -5,10 +5,11 @@ import { REDIS_OPTIONS } from '../live-options.ts';
 
 export const command = defineCommand({
   description:
-    'Lists the runs that have keys in a Redis, and with --yes removes those whose coordinator is gone for so long that their ' +
-    'workers have given up: what a crash left. A run that has a coordinator, or can still be resumed, is never touched.',
+    'Lists the runs that have keys in a Redis. With --yes it removes the keys of crashed runs: those whose ' +
+    'coordinator has been gone for so long that their workers have given up. It never touches a run that has a ' +
+    'coordinator or can still be resumed.',
   arguments: {},
-  options: { ...REDIS_OPTIONS, yes: flag('remove what the list calls left behind') },
+  options: { ...REDIS_OPTIONS, yes: flag('remove the runs that the list calls left behind') },
   examples: [{ command: 'pinstorm clean --redis redis://localhost', what: 'show what is there' }],
   exits: [],
   async run(_, options) {

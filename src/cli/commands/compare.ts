@@ -8,9 +8,9 @@ import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
   description:
-    'Simulates a scenario under several accounting policies, several times each with the same seeds for all, and says what ' +
-    'differs: medians over the repetitions with their confidence interval, and a Mann-Whitney test against the first variant. ' +
-    'Samples of different repetitions are never pooled.',
+    'Simulates a scenario under several accounting policies, several times each, with the same seeds for all, and ' +
+    'reports the differences: medians over the repetitions with their confidence intervals, and a Mann-Whitney ' +
+    'test against the first variant. Samples of different repetitions are never pooled.',
   arguments: { scenario: scenarioFile() },
   options: {
     ...SCENARIO_OPTIONS,
@@ -23,7 +23,7 @@ export const command = defineCommand({
     ...MIN_EFFECT_OPTION,
     ...EXPERIMENT_OPTIONS,
     threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
-    out: text({ placeholder: 'dir', help: 'keep every figure there, with report.html' }),
+    out: text({ placeholder: 'dir', help: 'write every figure to this directory, with report.html' }),
     json: flag('print one JSON document on stdout'),
     quiet: flag('no progress on stderr'),
   },

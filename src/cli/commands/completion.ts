@@ -30,9 +30,9 @@ type Commands = Readonly<
 export const completionOf = (all: Commands) =>
   defineCommand({
     description:
-      'The script completes commands, options, the values of options that have a fixed set of them, variants, the names of ' +
-      'scenarios, cases, rows and recordings that come with pinstorm, and file names. ' +
-      'It is made from the same descriptions as the help.',
+      'The script completes commands, options, option values from a fixed set, variants, the names of scenarios, ' +
+      'cases, rows and recordings that come with pinstorm, and file names. It is generated from the same ' +
+      'descriptions as the help.',
     arguments: { shell: oneOf('bash, zsh or fish', ['bash', 'zsh', 'fish']) },
     options: {},
     examples: [

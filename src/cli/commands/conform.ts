@@ -11,15 +11,15 @@ const TRANSCRIPT = {
 
 export const command = defineCommand({
   description:
-    'Replays sequences of VFIO operations that were recorded on real kernels through the model, and compares what the ' +
-    'kernel answered after every single one: error, unmapped size, VmLck of every process, free mapping slots. Of each ' +
-    'transcript that differs the first difference is printed. Each transcript is held against the variant of the kernel ' +
-    'it was recorded on.',
+    'Replays sequences of VFIO operations that were recorded on real kernels, and compares the model with the ' +
+    'kernel after every operation: error, unmapped size, VmLck of every process, free mapping slots. For each ' +
+    'transcript that differs, it prints the first difference. Each transcript is compared with the variant of the ' +
+    'kernel it was recorded on.',
   arguments: { paths: several('transcripts, - for standard input, or directories of them (*.jsonl)', ['recordings']) },
   options: {
     variant: text({
       placeholder: 'V',
-      help: 'hold all of them against this variant or kernel version instead',
+      help: 'compare all of them with this variant or kernel version instead',
       names: ['variant'],
     }),
   },

@@ -4,9 +4,10 @@ import { defineCommand, flag } from '../command.ts';
 
 export const command = defineCommand({
   description:
-    'Which mm, which limit and which capability does the accounting use, in every context VFIO is called from, under each ' +
-    'way of finding out? Builds each context in the model, runs it under each strategy with different limits and ' +
-    'capabilities, and prints what was observed. The open question of the thread that began it all: can `current` be trusted?',
+    'Which mm, which limit and which capability does the accounting use, in every context that calls VFIO, under ' +
+    'each way to find them? Builds each context in the model, runs it under each strategy with different limits ' +
+    'and capabilities, and prints what happened. This was the open question of the mailing-list thread that ' +
+    'started pinstorm: can `current` be trusted?',
   arguments: {},
   options: { json: flag('print one JSON document with everything that was observed, instead of the table') },
   examples: [

@@ -5,20 +5,21 @@ import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
   description:
-    'Runs a scenario on workers that were started elsewhere with `pinstorm worker`: waits for --min-workers of them, starts ' +
-    'all guests at one instant of the Redis clock, and reports. Workers may come and go: the guests of one that is lost run ' +
-    'again on others, and what it had measured does not count. Should this process die, the workers go on, and the same ' +
-    'command with --resume and the id it printed takes its place. Everything else is as with `pinstorm run`.',
+    'Runs a scenario on workers that you start elsewhere with `pinstorm worker`: waits for --min-workers of them, ' +
+    'starts all guests at one instant of the Redis clock, and reports. Workers may join and leave: when one is ' +
+    'lost, its guests run again on other workers, and its measurements are discarded. If the coordinator dies, ' +
+    'the workers carry on; run the same command with --resume and the id it printed to take over. Everything else ' +
+    'is as in `pinstorm run`.',
   arguments: { scenario: scenarioFile() },
   options: {
     ...SCENARIO_OPTIONS,
     ...REDIS_OPTIONS,
-    minWorkers: integer({ placeholder: 'n', help: 'start when this many workers are there', min: 1, default: 1 }),
+    minWorkers: integer({ placeholder: 'n', help: 'start when this many workers have registered', min: 1, default: 1 }),
     ...LOSS_OPTIONS,
-    run: text({ placeholder: 'id', help: 'id of the run, part of the names of its keys; default: a new one' }),
+    run: text({ placeholder: 'id', help: 'id of the run, part of its key names; default: a new one' }),
     resume: text({
       placeholder: 'id',
-      help: 'go on with this run, whose coordinator died; its directory is looked for in --out',
+      help: 'take over this run, whose coordinator died; --out must hold its directory',
     }),
     ...LIVE_OPTIONS,
     quiet: flag('no progress on stderr'),

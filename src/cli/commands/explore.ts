@@ -17,13 +17,14 @@ const MAX_SCHEDULES = { dfs: 1_000_000, random: 1000, pct: 1000 } as const;
 
 export const command = defineCommand({
   description:
-    'Runs a small case of the model under an adversarial scheduler, which decides at every step who goes next. dfs executes ' +
-    'every interleaving, of those that differ only in steps that commute one each, and ends with the verdict exhausted; with ' +
-    'a bound, or at random, the verdict is bounded and says by what. The first violation of an invariant that the case does ' +
-    'not expect ends the search: the shortest schedule found for it is drawn, one column per actor, with a token that ' +
-    'repeats it. A scenario is explored with its first guest and needs --max-steps or --max-schedules to come to an end. ' +
-    'With --driver virtual or wall the same case runs in simulated or in real time, each actor there on a thread of its own, ' +
-    'again and again with random delays, and every outcome is looked up among those exploration finds.',
+    'Runs a small case of the model under an adversarial scheduler, which decides at every step who goes next. ' +
+    'dfs runs every interleaving, one of each set that differs only in the order of independent steps, and ends ' +
+    'with the verdict "exhausted"; with a bound, or at random, the verdict is "bounded" and names the bound. The ' +
+    'search ends at the first violation of an invariant that the case does not expect: the shortest schedule ' +
+    'found is drawn, one column per actor, with a token that repeats it. Of a scenario, the first guest is ' +
+    'explored; it needs --max-steps or --max-schedules to terminate. With --driver virtual or wall the same case ' +
+    'runs in simulated or real time, there with each actor on its own thread, many times with random delays, and every ' +
+    'outcome is checked against those that exploration finds.',
   arguments: {
     case: required('case or scenario: a file, - for standard input, or a name from pinstorm scenarios', [
       'case',
@@ -49,7 +50,7 @@ export const command = defineCommand({
       help: 'accounting policy, instead of the one the file names',
       names: ['variant'],
     }),
-    maxSteps: integer({ placeholder: 'n', help: 'steps of one execution at most', min: 1, default: 10_000 }),
+    maxSteps: integer({ placeholder: 'n', help: 'most steps of one execution', min: 1, default: 10_000 }),
     maxSchedules: integer({
       placeholder: 'n',
       help: `executions at most (${MAX_SCHEDULES.dfs} with dfs, ${MAX_SCHEDULES.random} at random, 200 on threads)`,
@@ -57,13 +58,13 @@ export const command = defineCommand({
     }),
     preemptions: integer({
       placeholder: 'n',
-      help: 'dfs: preemptions of one execution at most, without reduction',
+      help: 'dfs: most preemptions of one execution, without reduction',
       min: 0,
     }),
-    depth: integer({ placeholder: 'd', help: 'pct: depth of the defects to be found', min: 1, max: 16, default: 3 }),
+    depth: integer({ placeholder: 'd', help: 'pct: depth of the defects to find', min: 1, max: 16, default: 3 }),
     seed: integer({ placeholder: 'n', help: 'seed of random and pct', min: 0, max: 0xffff_ffff, default: 1 }),
-    full: flag('dfs: execute every interleaving, without partial-order reduction'),
-    checkDeterminism: flag('execute every schedule twice and compare'),
+    full: flag('dfs: run every interleaving, without partial-order reduction'),
+    checkDeterminism: flag('run every schedule twice and compare'),
     json: flag('print one JSON document'),
   },
   examples: [

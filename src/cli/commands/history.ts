@@ -6,9 +6,10 @@ import { defineCommand, flag } from '../command.ts';
 
 export const command = defineCommand({
   description:
-    'Runs a case for each known defect of this accounting (cases/history) on every variant, and compares what is found with ' +
-    'what history says: a line for each defect with the variants that have it, and the token of the first of them. The invariants alone ' +
-    'decide; a case only says which variants are known to have the defect. docs/history tells the story of each.',
+    'Runs a case for each known defect of this accounting (cases/history) on every variant and compares the ' +
+    'result with history: one line per defect with the variants that have it, and the token of the first of them. ' +
+    'The invariants alone decide; the case only lists the variants known to have the defect. docs/history tells ' +
+    'the story of each.',
   arguments: {},
   options: { json: flag('print one JSON document, with a token for every variant that fails') },
   examples: [

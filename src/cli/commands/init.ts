@@ -4,8 +4,8 @@ import { defineCommand, required, text } from '../command.ts';
 
 export const command = defineCommand({
   description:
-    'Writes a scenario of your own to start from: a copy of one that comes with pinstorm, comments and all, with the ' +
-    'schema for your editor on its first line. A file that is there already stays as it is.',
+    'Writes a scenario for you to start from: a copy of one that comes with pinstorm, comments included, with the ' +
+    'schema for your editor on its first line. It never overwrites a file.',
   arguments: { file: required('the file to write') },
   options: {
     from: text({

@@ -14,8 +14,9 @@ const MAX_JSON_GUESTS = 100_000;
 
 export const command = defineCommand({
   description:
-    'Shows what a run would do, without running it: the guests with their memory, limits, actors and start times, all ' +
-    'drawn from the seed. The same scenario, seed and options always give the same plan, on any machine; the hash says so.',
+    'Shows what a run would do, without running it: each guest with its memory, limits, actors and start time, ' +
+    'all drawn from the seed. The same scenario, seed and options give the same plan on every machine; compare ' +
+    'the hashes to check.',
   arguments: { scenario: scenarioFile() },
   options: { ...SCENARIO_OPTIONS, json: flag('print the whole plan as one JSON document') },
   examples: [

@@ -12,12 +12,12 @@ const PRINTED = {
 
 export const command = defineCommand({
   description:
-    'Repeats the schedule of a token that explore, history or simulate has printed, and draws it. The token names its case ' +
-    'and variant; one that no longer fits says why: another format, another version of the model, a case that is gone or has ' +
-    'changed.',
-  arguments: { token: required('the word after "pinstorm replay"; - takes the first one from standard input') },
+    'Repeats a schedule that explore, history or simulate found, and draws it. The token names the case and the ' +
+    'variant. A token that no longer fits is refused with the reason: its format, the version of the model, or ' +
+    'the case has changed.',
+  arguments: { token: required('the word after "pinstorm replay"; - reads the first one from standard input') },
   options: {
-    all: flag('draw also the steps that no other actor can see'),
+    all: flag('also draw the steps that no other actor can see'),
     json: flag('print the steps as one JSON document'),
   },
   examples: [

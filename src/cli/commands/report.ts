@@ -5,12 +5,12 @@ const FORMATS = ['text', 'html', 'json', 'csv', 'junit', 'hgrm'] as const;
 
 export const command = defineCommand({
   description:
-    'Reports on a run, from its run directory alone: prints the summary and writes report.html into the directory, one file ' +
-    'that needs no network. The directory of a run that was killed, or that still goes on, gives the results so far. Other ' +
-    'formats go to stdout or to --out: the results as JSON, the intervals as CSV, thresholds and invariants as JUnit XML, and ' +
-    'the percentile distribution of each latency as .hgrm files for the tools of HdrHistogram. Of the directory that compare or ' +
-    'sweep kept with --out it makes their HTML report. The exit status is that of this ' +
-    'command, not the verdict of the run.',
+    'Reports on a run from its run directory alone: prints the summary and writes report.html there, one file ' +
+    'that needs no network. A run that was killed or still goes on gives the results so far. Other formats go to ' +
+    'stdout or to --out: results as JSON, intervals as CSV, thresholds and invariants as JUnit XML, and the ' +
+    'percentile distribution of each latency as .hgrm files for the HdrHistogram tools. For a directory that ' +
+    'compare or sweep wrote with --out, it writes their HTML report. The exit status is that of this command, not ' +
+    'the verdict of the run.',
   arguments: { directory: required('run directory, for example runs/latest') },
   options: {
     format: choice({

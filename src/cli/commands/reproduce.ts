@@ -4,8 +4,9 @@ import { defineCommand, flag, optional } from '../command.ts';
 
 export const command = defineCommand({
   description:
-    'Simulates what was measured on real kernels and prints both: published, simulated, their ratio, and whether the row was ' +
-    'used to fit the cost profile or is predicted by it. Where a row cannot come out, it says which mechanism is missing.',
+    'Simulates measurements of real kernels and prints both: published and simulated value, their ratio, and ' +
+    'whether the row was used to fit the cost profile or is predicted by it. Where the model cannot reproduce a ' +
+    'row, it names the missing mechanism.',
   arguments: { rows: optional('file of measured rows; default: the published ones that come with pinstorm', ['rows']) },
   options: { json: flag('print one JSON document on stdout') },
   examples: [{ command: 'pinstorm reproduce', what: 'the published figures beside the simulated ones' }],

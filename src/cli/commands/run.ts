@@ -6,10 +6,10 @@ import { LIVE_EXITS, LIVE_OPTIONS, LOSS_OPTIONS, REDIS_OPTIONS } from '../live-o
 
 export const command = defineCommand({
   description:
-    'Runs a scenario in real time on this machine: a coordinator and worker processes whose threads contend for the ' +
-    'locks of the model. Guests and deferred accounting travel as BullMQ jobs through Redis: one of your own with ' +
-    '--redis, otherwise a private redis-server that is gone afterwards. Ctrl-C once ends the run gracefully with a ' +
-    'full report, twice at once.',
+    'Runs a scenario in real time on this machine: a coordinator, and worker processes whose threads contend for ' +
+    'the locks of the model. Guests and deferred accounting travel as BullMQ jobs through Redis: your own with ' +
+    '--redis, otherwise a private redis-server that ends with the run. Press Ctrl-C once to stop gracefully with ' +
+    'a full report, twice to stop immediately.',
   arguments: {
     scenario: scenarioFile(' or case'),
   },

@@ -13,8 +13,9 @@ const TITLES: Readonly<Record<Shipped['kind'], string>> = {
 
 export const command = defineCommand({
   description:
-    'Lists the scenarios, cases, measured rows and recordings that come with pinstorm. Commands take the name of each ' +
-    'in any directory; a file of that name in the working directory comes first. pinstorm init copies one of them.',
+    'Lists the scenarios, cases, measured rows and recordings that come with pinstorm. Every command takes these ' +
+    'names, in any directory; a file of the same name in the working directory takes precedence. pinstorm init ' +
+    'copies one of them.',
   arguments: {},
   options: { json: flag('print one JSON document instead of the table') },
   examples: [

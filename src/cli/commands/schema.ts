@@ -4,8 +4,8 @@ import { defineCommand } from '../command.ts';
 
 export const command = defineCommand({
   description:
-    'Prints the JSON schema of scenarios, for editors that complete and check keys while one types. pinstorm init names ' +
-    'it on the first line of the file it writes; validate checks more than a schema can say.',
+    'Prints the JSON schema of scenarios, for editors that complete and check keys as you type. pinstorm init ' +
+    'puts its path on the first line of the file it writes. validate checks more than a schema can express.',
   arguments: {},
   options: {},
   examples: [{ command: 'pinstorm schema > scenario.schema.json', what: 'the schema, in a file of your own' }],

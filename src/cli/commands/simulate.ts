@@ -6,9 +6,10 @@ import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
   description:
-    'Runs a scenario in simulated kernel time: the same guests, the same model and the same report as a live run, but every ' +
-    'figure is in nanoseconds of the cost profile, on emulated hosts with as many CPUs as the scenario says. The same ' +
-    'scenario, seed and options give the same results.json to the byte, on any machine and any number of threads.',
+    'Runs a scenario in simulated kernel time: the same guests, the same model and the same report as a live run, ' +
+    'with every duration taken from the cost profile, on emulated hosts with the number of CPUs the scenario ' +
+    'gives. The same scenario, seed and options give the same results.json, byte for byte, on any machine and ' +
+    'with any number of threads.',
   arguments: {
     scenario: scenarioFile(' or case'),
   },
@@ -25,7 +26,7 @@ export const command = defineCommand({
       help: 'simulated time per line of intervals.jsonl; default: 1s, less for short runs',
       parse: parseInterval,
     }),
-    out: text({ placeholder: 'dir', help: 'where run directories go', default: 'runs' }),
+    out: text({ placeholder: 'dir', help: 'directory for run directories', default: 'runs' }),
     json: flag('print the results as one JSON document on stdout'),
     quiet: flag('no progress on stderr'),
   },

@@ -12,9 +12,10 @@ const { set: _set, ...named } = SCENARIO_OPTIONS;
 
 export const command = defineCommand({
   description:
-    'Simulates a scenario for every combination of settings, several times each with the same seeds for all, and prints the ' +
-    'medians and the knee of the throughput curve. --set takes ranges and lists: guests=1..64:log2, host.cpus=2..16:2, variant=A,D,E. ' +
-    'The whole result goes to a file for plotting with --csv, or to stdout with --json.',
+    'Simulates a scenario for every combination of settings, several times each, with the same seeds for all, and ' +
+    'prints the medians and the knee of the throughput curve. --set takes ranges and lists: guests=1..64:log2, ' +
+    'host.cpus=2..16:2, variant=A,D,E. Write the whole result to a file for plotting with --csv, or to stdout ' +
+    'with --json.',
   arguments: { scenario: scenarioFile() },
   options: {
     ...named,
@@ -32,8 +33,8 @@ export const command = defineCommand({
     ...MIN_EFFECT_OPTION,
     ...EXPERIMENT_OPTIONS,
     threads: integer({ placeholder: 'n', help: 'threads; default: cores', min: 1, max: 256 }),
-    csv: text({ placeholder: 'file', help: 'write every figure of every cell there' }),
-    out: text({ placeholder: 'dir', help: 'keep every figure there, with report.html' }),
+    csv: text({ placeholder: 'file', help: 'write every figure of every cell to this file' }),
+    out: text({ placeholder: 'dir', help: 'write every figure to this directory, with report.html' }),
     json: flag('print one JSON document on stdout'),
     quiet: flag('no progress on stderr'),
   },

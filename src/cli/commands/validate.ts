@@ -11,7 +11,7 @@ import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
   description:
-    'Checks scenario files and cases, and reports every fault at once, each with its file, line and column, what was expected and ' +
+    'Checks scenarios and cases and reports every fault at once: file, line and column, what was expected, and ' +
     'how to fix it. Nothing is run. The options override keys of the scenario and are checked with it.',
   arguments: {
     files: several('scenarios or cases: files, - for standard input, or names from pinstorm scenarios', [
@@ -20,7 +20,7 @@ export const command = defineCommand({
       'defect',
     ]),
   },
-  options: { ...SCENARIO_OPTIONS, origin: flag('print every value, defaults included, and where it comes from') },
+  options: { ...SCENARIO_OPTIONS, origin: flag('print every value, including defaults, and where it comes from') },
   examples: [
     { command: 'pinstorm validate scenarios/huge-guest.yaml', what: 'one line if all is well' },
     { command: 'pinstorm validate scenarios/huge-guest.yaml --origin --variant D', what: 'every value and its origin' },

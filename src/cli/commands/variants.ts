@@ -19,9 +19,9 @@ function wrap(text: string, width: number): string[] {
 
 export const command = defineCommand({
   description:
-    'Lists the accounting policies the model knows, oldest first: the id, the kernels that had it, and what makes it ' +
-    'itself. Wherever an option or a scenario takes a variant, the id and a kernel version (4.10, linux-6.12, 4.10-rc1) ' +
-    'are both understood, in upper or lower case. A star marks the kernel of this machine; nothing else depends on it.',
+    'Lists the accounting policies of the model, oldest first: the id, the kernels that had it, and what changed. ' +
+    'Wherever an option or a scenario takes a variant, the id and a kernel version (4.10, linux-6.12, 4.10-rc1) ' +
+    'both work, in upper or lower case. A star marks the kernel of this machine; no result depends on it.',
   arguments: {},
   options: { json: flag('print one JSON document instead of the table') },
   examples: [
@@ -38,7 +38,7 @@ export const command = defineCommand({
       print(`${JSON.stringify({ kernel, running, variants: rows }, null, 2)}\n`);
       return EXIT.ok;
     }
-    const head = { id: 'id', kernels: 'kernels', identity: 'what makes it itself' };
+    const head = { id: 'id', kernels: 'kernels', identity: 'what changed' };
     const width = Math.min(WIDTH_MAX, stdout.columns ?? 80);
     const idWidth = Math.max(...[head, ...rows].map((r) => r.id.length)) + 3;
     const kernelsWidth = 18;

@@ -6,16 +6,16 @@ import { METRICS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
 
 export const command = defineCommand({
   description:
-    'Emulates guests for a coordinator, or simulates hosts for compare and sweep: registers, pulls guests from Redis, runs them on its threads, and reports. Without ' +
-    '--run it waits for the next run that appears in this Redis and takes part in it. Ends with the run. Ctrl-C or SIGTERM ' +
-    'makes it leave before: its guests then run again on other workers at once.',
+    'Emulates guests for a coordinator, or simulates hosts for compare and sweep: it registers, takes guests from ' +
+    'Redis, runs them on its threads, and reports. Without --run it waits for the next run at this Redis. It ends ' +
+    'with the run. Ctrl-C or SIGTERM makes it leave early; other workers then run its guests again at once.',
   arguments: {},
   options: {
     ...REDIS_OPTIONS,
-    run: text({ placeholder: 'id', help: 'take part in this run only' }),
+    run: text({ placeholder: 'id', help: 'take part only in this run' }),
     name: text({
       placeholder: 'id',
-      help: 'name of the worker, made unique in the run by a number; default: host and process',
+      help: 'name of the worker; a number is added if it is taken; default: host and process',
     }),
     capacity: value<number | 'measured', 'measured'>({
       placeholder: 'n',
@@ -31,7 +31,7 @@ export const command = defineCommand({
     }),
     threads: integer({ placeholder: 'n', help: 'threads; default: cores - 1, at least 2', min: 2, max: 256 }),
     ...METRICS_OPTIONS,
-    supervised: flag('end when standard input closes: for processes that start workers'),
+    supervised: flag('end when standard input closes, for programs that start workers'),
   },
   examples: [{ command: 'pinstorm worker --redis redis://localhost', what: 'join the next run' }],
   exits: [],
