@@ -89,6 +89,8 @@ describe('Dockerfile', () => {
         return ended.stdout;
       };
       pinstorm('validate', 'scenarios/boot-storm.yaml');
+      pinstorm('scenarios');
+      pinstorm('schema');
       pinstorm('worker', '--help');
       // Everything that a live run loads.
       const load = "Promise.all(['worker/worker.js', 'run/live-run.js'].map((f) => import(`./dist/src/${f}`)))";
