@@ -314,7 +314,6 @@ const LARGER: Readonly<Record<string, number>> = {
   'src/engine/explore/execution.ts': 452,
   'src/engine/virtual/host.ts': 543,
   'src/engine/virtual/virtual-actor.ts': 448,
-  'src/model/address-space/address-space.ts': 883,
   'src/run/run-watch.ts': 462,
   'src/scenario/schema.ts': 462,
   'src/scenario/validate.ts': 445,

@@ -16,6 +16,9 @@ export const PROT_RW = 3;
  */
 export const Residency = { None: 0, Zero: 1, Present: 2, Cow: 3, PMD: 4 } as const;
 
+/** The bits of a residency without PMD. */
+export const BASE = 3;
+
 /** VM_LOCKED and VM_LOCKONFAULT of a VMA. */
 export const Locked = { No: 0, Yes: 1, OnFault: 2 } as const;
 export type Locked = (typeof Locked)[keyof typeof Locked];
@@ -31,6 +34,9 @@ export const isPrivate = (backing: number) => backing <= Backing.Thp;
 export const mayHuge = (backing: number) => backing === Backing.Anon || backing === Backing.Thp;
 export const hugetlbPages = (backing: number) =>
   backing === Backing.Hugetlb1g ? GRANULE_1G : backing === Backing.Hugetlb2m ? GRANULE : 1;
+
+export const roundDown = (page: number, to: number) => Math.floor(page / to) * to;
+export const roundUp = (page: number, to: number) => Math.ceil(page / to) * to;
 
 export interface MmapArgs {
   readonly backing: Backing;
