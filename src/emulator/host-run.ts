@@ -8,8 +8,9 @@ import { MarkTally } from '../engine/mark-tally.ts';
 import type { GuestPlan } from '../engine/plan.ts';
 import { machineCost, stepCosts } from '../engine/profile.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
-import { WORK_MAX_ACTIVE } from '../engine/virtual/host.ts';
-import { type ActorFaults, exactCosts, VirtualActor, VirtualHost } from '../engine/virtual/virtual-actor.ts';
+import { WORK_MAX_ACTIVE } from '../engine/virtual/workqueue.ts';
+import { exactCosts } from '../engine/virtual/step-costs.ts';
+import { type ActorFaults, VirtualActor, VirtualHost } from '../engine/virtual/virtual-actor.ts';
 import { encodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space/address-space.ts';
@@ -190,7 +191,7 @@ class HostRun {
       violationCounts,
       violations: this.#violations,
       driftPages: this.#driftPages,
-      deferredBacklogMax: this.#virtual.deferredBacklogMax,
+      deferredBacklogMax: this.#virtual.deferred.backlogMax,
       mappingsMax: this.#mappingsMax,
       marks: this.#marks,
       markCounts: this.#markTally.counts(),
@@ -233,7 +234,7 @@ class HostRun {
     this.#virtual.settle();
     this.#endNs = Math.max(this.#endNs, this.#virtual.host.nowNs);
     const { layout } = this.#stats;
-    this.#stats.count(layout.counter('deferred_discarded'), this.#virtual.deferredBacklog);
+    this.#stats.count(layout.counter('deferred_discarded'), this.#virtual.deferred.backlog);
     for (const { plan, built, error } of this.#guests.values()) {
       const lockedVmAfterPages = String(lockedVm(this.#arena, built.mms[0] as Ref));
       const times = { restNs: null, settledNs: null, endNs: null };
@@ -285,7 +286,7 @@ class HostRun {
     this.#intervals.push({
       endNs,
       delta: encodeSnapshot(now.since(this.#taken)),
-      backlog: this.#virtual.deferredBacklog,
+      backlog: this.#virtual.deferred.backlog,
       driftPages,
       guests: {
         pending: this.#pending,
@@ -373,7 +374,7 @@ class HostRun {
    */
   #settleIfQuiet(guest: LiveGuest): void {
     if (guest.state !== 'settling') return;
-    if (guest.built.mms.some((mm) => this.#virtual.pending(mm) > 0)) return;
+    if (guest.built.mms.some((mm) => this.#virtual.deferred.of(mm) > 0)) return;
     const a = this.#arena;
     checkAtRest(a, this.#oracle, guest.built.mms, guest.containers);
     for (const mm of guest.built.mms) {

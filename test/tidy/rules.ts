@@ -312,8 +312,6 @@ const LARGER: Readonly<Record<string, number>> = {
   'src/emulator/host-run.ts': 428,
   'src/emulator/wall-emulator.ts': 463,
   'src/engine/explore/execution.ts': 452,
-  'src/engine/virtual/host.ts': 543,
-  'src/engine/virtual/virtual-actor.ts': 448,
   'src/run/run-watch.ts': 462,
   'src/scenario/schema.ts': 462,
   'src/scenario/validate.ts': 445,

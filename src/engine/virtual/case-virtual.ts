@@ -14,8 +14,9 @@ import type { ExploreCase } from '../explore/case.ts';
 import { type Execution, type Failure, outcomeText } from '../explore/execution.ts';
 import { DEFAULT_PROFILE, machineCost, stepCosts } from '../profile.ts';
 import { statsLayout } from '../stats-layout.ts';
-import { WORK_MAX_ACTIVE } from './host.ts';
-import { exactCosts, VirtualActor, VirtualHost } from './virtual-actor.ts';
+import { WORK_MAX_ACTIVE } from './workqueue.ts';
+import { exactCosts } from './step-costs.ts';
+import { VirtualActor, VirtualHost } from './virtual-actor.ts';
 
 /** Actors start within so much time of each other, ns: about as long as an operation takes. */
 export const START_SPREAD_NS = 20_000;

@@ -173,12 +173,12 @@ export class ChunkLoops implements ThreadGroup {
   #repeat(run: Run, untilNs: number, ownNs: number): boolean | undefined {
     const { loop, account } = run;
     const { unit, pages } = loop;
-    const lockNs = this.host.lockWordAt(run.thread, loop.mm, run.lockNs);
+    const lockNs = this.host.lines.usableNs(run.thread, loop.mm, run.lockNs);
     const sectionEndNs = lockNs + unit.releaseNs - unit.lockNs;
     const chunkEndNs = lockNs + unit.ns - unit.lockNs;
     const headroom = account.guardPages - account.pages;
     if (sectionEndNs >= untilNs || chunkEndNs >= ownNs || headroom < pages) return undefined;
-    this.host.lockWord(run.thread, loop.mm, run.lockNs);
+    this.host.lines.use(run.thread, loop.mm, run.lockNs);
     let chunks = 1;
     if (sectionEndNs + unit.ns < untilNs) {
       chunks += Math.min(

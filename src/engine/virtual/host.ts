@@ -3,17 +3,17 @@
  * queue, and the loop that jumps from event to event.
  *
  * A thread runs ahead without yielding while no other event of the host is due; its effects therefore happen in the
- * order of the queue, as if every step were an event of its own. Whoever waits for a lock or a timer leaves its CPU;
- * whoever has used up its slice while others are ready goes to the end of the run queue, with whatever locks it holds.
- *
- * differs: one run queue for all CPUs, round robin, where the kernel has one per CPU and balances them; a long step
- * (clearing a huge page) can be interrupted at any point.
+ * order of the queue, as if every step were an event of its own.
  */
-import type { Ref } from '../../model/arena.ts';
 import type { Path } from '../../model/env.ts';
 import type { HostOptions } from '../host-options.ts';
-import { EventQueue, slotOf, SLOTS_MAX } from './event-queue.ts';
-import { Ask, HostThread, NO_EVENT, type ThreadGroup, ThreadState } from './host-thread.ts';
+import { Cpus } from './cpus.ts';
+import { slotOf, SLOTS_MAX } from './event-queue.ts';
+import { Ask, HostThread, type ThreadGroup, ThreadState } from './host-thread.ts';
+import { LockLines } from './lock-lines.ts';
+import { Spinners } from './spinners.ts';
+import { Timeline } from './timeline.ts';
+import { Workqueue } from './workqueue.ts';
 
 /**
  * `HostOptions.halt` is asked once in so many events and steps that share something, less one: some tens of
@@ -27,109 +27,76 @@ const HALT_MASK = 255;
  */
 export const HOST_THREADS_MAX = SLOTS_MAX - 2 ** 15;
 
-/** Linux: half of WQ_MAX_ACTIVE (512) for a bound workqueue with the default limit. */
-export const WORK_MAX_ACTIVE = 256;
-
-interface Cpu {
-  thread: HostThread | null;
-  armed: boolean;
-  timerSlot: number;
-}
-
-/** A queued work item: makes the worker that runs it. */
-export type WorkItem = () => { readonly thread: HostThread; readonly path: Path<void> };
-
-/** A pool of the bound workqueue: one worker runs at a time; when it blocks the next one starts. */
-interface Pool {
-  readonly items: WorkItem[];
-  next: number;
-  /** The worker that runs or is about to, null when all of them are blocked. */
-  running: HostThread | null;
-  active: number;
-}
-
 export class Host {
-  /** Threads that go on, and what the host does itself: the end of a time slice, the start of a guest. */
-  readonly #queue = new EventQueue();
-  readonly #own = new EventQueue();
-  readonly #slots: (HostThread | (() => void) | null)[] = [];
-  readonly #freeSlots: number[] = [];
-  readonly #cpus: Cpu[];
-  readonly #idle: number[] = [];
-  readonly #ready: HostThread[] = [];
-  #readyHead = 0;
-  readonly #spinners = new Map<Ref, HostThread[]>();
-  readonly #pools = new Map<number, Pool>();
-  readonly #poolOf = new Map<HostThread, Pool>();
-  /** Who used the lock word of an address space last, and when its cache line is free again. */
-  readonly #lines = new Map<Ref, { user: HostThread; freeNs: number }>();
+  /** The cache lines of lock words. */
+  readonly lines: LockLines;
+  readonly spinners: Spinners;
+  readonly workqueue: Workqueue;
+  readonly #timeline = new Timeline();
+  readonly #cpus: Cpus;
   #memoryFreeNs = 0;
   /** When the IOMMU's invalidation queue is free again. */
   #invalidationFreeNs = 0;
-  #current: HostThread | null = null;
-  /** Up to when things have happened, while no thread runs. */
-  #clockNs = 0;
   /** Threads that have not ended. */
   #threads = 0;
+  readonly #onEnd: (thread: HostThread) => void;
   /** Events handled. */
   events = 0;
   /** It stays as it is: nothing goes on any more. */
   halted = false;
   #untilHalt = 0;
 
+  /** @param onEnd called when a thread's path has ended. */
   constructor(
     readonly options: HostOptions,
-    /** Called when a thread's path has ended. */
-    private readonly onEnd: (thread: HostThread) => void,
+    onEnd: (thread: HostThread) => void,
   ) {
-    this.#cpus = Array.from({ length: options.cpus ?? 0 }, (_, cpu) => ({
-      thread: null,
-      armed: false,
-      timerSlot: this.#slot(() => this.#sliceOver(cpu)),
-    }));
-    for (let cpu = this.#cpus.length - 1; cpu >= 0; cpu -= 1) this.#idle.push(cpu);
+    this.#onEnd = onEnd;
+    this.lines = new LockLines(options.lineNs);
+    this.spinners = new Spinners(this.#timeline, options.spinNs);
+    this.#cpus = new Cpus(this.#timeline, this.spinners, options.cpus ?? 0, options.sliceNs);
+    this.workqueue = new Workqueue(this.#timeline, options, (thread, path, startNs) => this.add(thread, path, startNs));
   }
 
   /** Up to when things have happened, ns: the running thread's own time, or the instant of the event being handled. */
   get nowNs(): number {
-    return this.#current === null ? this.#clockNs : this.#current.localNs;
+    return this.#timeline.nowNs;
   }
 
   /** Starts `path` on a thread at `startNs`. */
   add(thread: HostThread, path: Path<void>, startNs: number): void {
     thread.path = path;
-    thread.slot = this.#slot(thread);
+    thread.slot = this.#timeline.slot(thread);
     thread.state = ThreadState.Waking;
     thread.group?.threads.push(thread);
     this.#threads += 1;
-    this.#schedule(thread, Math.max(startNs, this.nowNs));
+    this.#timeline.schedule(thread, Math.max(startNs, this.nowNs));
   }
 
   /** Calls `f` at an instant, before any thread of that instant. */
   at(ns: number, f: () => void): void {
-    const slot = this.#slot(() => {
-      this.#free(slot);
+    const slot = this.#timeline.slot(() => {
+      this.#timeline.free(slot);
       f();
     });
-    this.#own.push(Math.max(ns, this.nowNs), slot);
+    this.#timeline.call(slot, ns);
   }
 
   /** Whether nothing is left to happen. */
   get idle(): boolean {
-    return Math.min(this.#queue.peekNs(), this.#own.peekNs()) === Number.POSITIVE_INFINITY;
+    return this.#timeline.nextNs() === Number.POSITIVE_INFINITY;
   }
 
   /** Runs until nothing is left to happen; at one instant the host comes before the threads. */
   run(): void {
-    const queue = this.#queue;
-    const own = this.#own;
+    const { own, threads } = this.#timeline;
     for (;;) {
-      const next = own.peekNs() <= queue.peekNs() ? own : queue;
+      const next = own.peekNs() <= threads.peekNs() ? own : threads;
       const key = next.pop();
       if (key === undefined || this.mayHalt()) return;
       this.events += 1;
-      this.#clockNs = next.poppedNs;
-      const target = this.#slots[slotOf(key)];
+      this.#timeline.clockNs = next.poppedNs;
+      const target = this.#timeline.targets[slotOf(key)];
       if (target instanceof HostThread) {
         if (target.event === key) this.#due(target);
       } else if (target !== null && target !== undefined) {
@@ -147,7 +114,7 @@ export class Host {
 
   /** The next thing the host does itself: what is counted is read then. */
   get ownNs(): number {
-    return this.#own.peekNs();
+    return this.#timeline.own.peekNs();
   }
 
   /** Whether nothing outside `group` can touch its address spaces or take a CPU from it. */
@@ -157,8 +124,7 @@ export class Host {
 
   /** Until when (exclusive) nobody but the thread itself can see what it does. */
   isolatedNs(thread: HostThread): number {
-    const anybodyNs = Math.min(this.#queue.peekNs(), this.#own.peekNs());
-    return Math.min(anybodyNs, this.quietNs(thread.group?.threads ?? [], thread));
+    return Math.min(this.#timeline.nextNs(), this.quietNs(thread.group?.threads ?? [], thread));
   }
 
   /**
@@ -190,7 +156,7 @@ export class Host {
 
   /** `thread`, which repeats chunks, goes on at its `localNs` instead. */
   reschedule(thread: HostThread): void {
-    this.#schedule(thread, thread.localNs);
+    this.#timeline.schedule(thread, thread.localNs);
   }
 
   /**
@@ -199,206 +165,90 @@ export class Host {
    */
   catchUp(thread: HostThread, nowNs: number): void {
     if (thread.localNs < nowNs) {
-      const current = this.#current;
-      this.#current = null;
+      const current = this.#timeline.current;
+      this.#timeline.current = null;
       thread.ask = Ask.Time;
       thread.horizonNs = nowNs;
       if ((thread.path as Path<void>).next().done === true || thread.ask !== Ask.Time)
         throw new Error('a chunk does more than its own steps before its lock');
-      this.#current = current;
+      this.#timeline.current = current;
     }
-    this.#schedule(thread, thread.localNs);
+    this.#timeline.schedule(thread, thread.localNs);
   }
 
   /** Threads that are left, in no state to go on by themselves: after `run` they wait for ever. */
   stuck(): HostThread[] {
-    return this.#slots.filter((s): s is HostThread => s instanceof HostThread);
-  }
-
-  #slot(target: HostThread | (() => void)): number {
-    const slot = this.#freeSlots.pop() ?? this.#slots.length;
-    if (slot >= SLOTS_MAX) throw new RangeError(`more than ${SLOTS_MAX} threads on one emulated host`);
-    this.#slots[slot] = target;
-    return slot;
-  }
-
-  #free(slot: number): void {
-    this.#slots[slot] = null;
-    this.#freeSlots.push(slot);
-  }
-
-  #schedule(thread: HostThread, ns: number): void {
-    thread.event = this.#queue.push(ns, thread.slot);
-    thread.dueNs = ns;
-    // What the running thread causes may come before what it had to look out for.
-    if (this.#current !== null && ns < this.#current.horizonNs) this.#current.horizonNs = ns;
+    return this.#timeline.targets.filter((s): s is HostThread => s instanceof HostThread);
   }
 
   #due(thread: HostThread): void {
-    this.#unschedule(thread);
+    this.#timeline.unschedule(thread);
     const now = this.nowNs;
     if (thread.state === ThreadState.Waking) {
-      if (this.options.cpus !== null) {
-        const cpu = this.#idle.pop();
-        if (cpu === undefined) {
-          this.#enqueue(thread);
-          return;
-        }
-        this.#occupy(thread, cpu, now);
-      }
+      if (this.options.cpus !== null && !this.#cpus.take(thread)) return;
       thread.state = ThreadState.Running;
       thread.resumed();
     }
     if (now > thread.localNs) thread.localNs = now;
     if (thread.repeating && thread.chunkDue()) {
-      this.#schedule(thread, thread.localNs);
+      this.#timeline.schedule(thread, thread.localNs);
       return;
     }
     this.#run(thread);
   }
 
-  #unschedule(thread: HostThread): void {
-    thread.event = NO_EVENT;
-    thread.dueNs = Number.POSITIVE_INFINITY;
-  }
-
   #run(thread: HostThread): void {
-    const queue = this.#queue;
+    const timeline = this.#timeline;
     for (;;) {
       thread.ask = Ask.Time;
-      thread.horizonNs = Math.min(queue.peekNs(), this.#own.peekNs());
-      this.#current = thread;
+      thread.horizonNs = timeline.nextNs();
+      timeline.current = thread;
       thread.group?.settle();
       const { done } = (thread.path as Path<void>).next();
-      this.#current = null;
-      this.#clockNs = thread.localNs;
+      timeline.current = null;
+      timeline.clockNs = thread.localNs;
       if (this.halted) return;
       if (done === true) {
         this.#leave(thread, ThreadState.Done);
-        this.#free(thread.slot);
-        this.#workDone(thread);
-        this.onEnd(thread);
+        timeline.free(thread.slot);
+        this.workqueue.done(thread);
+        this.#onEnd(thread);
         return;
       }
       switch (thread.ask as Ask) {
         case Ask.Time:
-          if (thread.localNs < Math.min(queue.peekNs(), this.#own.peekNs()) && this.options.stepByStep !== true)
-            continue;
-          this.#schedule(thread, thread.localNs);
+          if (thread.localNs < timeline.nextNs() && this.options.stepByStep !== true) continue;
+          timeline.schedule(thread, thread.localNs);
           return;
         case Ask.Block:
           this.#leave(thread, ThreadState.Blocked);
-          this.#workerBlocked(thread);
+          this.workqueue.blocked(thread);
           return;
         case Ask.Sleep:
           this.#leave(thread, ThreadState.Waking);
-          this.#workerBlocked(thread);
-          this.#schedule(thread, thread.sleepUntilNs);
+          this.workqueue.blocked(thread);
+          timeline.schedule(thread, thread.sleepUntilNs);
           return;
         case Ask.Spin:
           thread.state = ThreadState.Spinning;
           return;
         case Ask.Chunks:
-          this.#schedule(thread, thread.localNs);
+          timeline.schedule(thread, thread.localNs);
           return;
       }
     }
   }
 
-  // ---- CPUs
-
-  #occupy(thread: HostThread, cpu: number, ns: number): void {
-    const c = this.#cpus[cpu] as Cpu;
-    c.thread = thread;
-    thread.cpu = cpu;
-    thread.sliceEndNs = ns + this.options.sliceNs;
-    if (this.#readyHead < this.#ready.length) this.#arm(c, thread.sliceEndNs);
-  }
-
-  #arm(c: Cpu, ns: number): void {
-    if (c.armed) return;
-    c.armed = true;
-    this.#own.push(Math.max(ns, this.nowNs), c.timerSlot);
-  }
-
-  /** No CPU is free: to the end of the run queue; whoever has had its slice may now be interrupted. */
-  #enqueue(thread: HostThread): void {
-    thread.state = ThreadState.Ready;
-    thread.cpu = -1;
-    this.#ready.push(thread);
-    for (const c of this.#cpus) if (!c.armed && c.thread !== null) this.#arm(c, c.thread.sliceEndNs);
-  }
-
-  #nextReady(): HostThread | undefined {
-    if (this.#readyHead === this.#ready.length) return undefined;
-    const thread = this.#ready[this.#readyHead] as HostThread;
-    this.#readyHead += 1;
-    if (this.#readyHead > 1024 && this.#readyHead * 2 > this.#ready.length) {
-      this.#ready.splice(0, this.#readyHead);
-      this.#readyHead = 0;
-    }
-    return thread;
-  }
-
-  /** The thread gives its CPU up; the next ready one gets it. */
+  /** The thread gives its CPU up. */
   #leave(thread: HostThread, state: ThreadState): void {
     thread.state = state;
-    const { cpu } = thread;
     if (state === ThreadState.Done) {
       this.#threads -= 1;
       thread.group?.threads.splice(thread.group.threads.indexOf(thread), 1);
     }
-    if (cpu >= 0) {
-      thread.cpu = -1;
-      this.#hand(cpu);
-    }
-    if (thread.ownedMm !== 0) this.#wakeSpinners(thread.ownedMm);
+    this.#cpus.leave(thread);
+    this.spinners.ownerLeft(thread);
   }
-
-  #hand(cpu: number): void {
-    const next = this.#nextReady();
-    if (next === undefined) {
-      (this.#cpus[cpu] as Cpu).thread = null;
-      this.#idle.push(cpu);
-      return;
-    }
-    const now = this.nowNs;
-    this.#occupy(next, cpu, now);
-    next.state = ThreadState.Running;
-    next.resumed();
-    next.localNs = now + next.remainingNs;
-    next.remainingNs = 0;
-    this.#schedule(next, next.localNs);
-  }
-
-  #sliceOver(cpu: number): void {
-    const c = this.#cpus[cpu] as Cpu;
-    c.armed = false;
-    const { thread } = c;
-    if (thread === null || this.#readyHead === this.#ready.length) return;
-    const now = this.nowNs;
-    if (now < thread.sliceEndNs) {
-      // Another thread has come to this CPU since the timer was set.
-      this.#arm(c, thread.sliceEndNs);
-      return;
-    }
-    if (thread.state === ThreadState.Spinning) {
-      // A spinner that is to make room goes to sleep on the lock instead.
-      thread.needResched = true;
-      this.#stopSpinning(thread, now);
-      return;
-    }
-    thread.leaveChunks(now);
-    thread.preempted();
-    thread.remainingNs = Math.max(0, thread.localNs - now);
-    this.#unschedule(thread);
-    thread.cpu = -1;
-    this.#hand(cpu);
-    this.#enqueue(thread);
-    if (thread.ownedMm !== 0) this.#wakeSpinners(thread.ownedMm);
-  }
-
-  // ---- waiting
 
   /**
    * Makes a blocked thread runnable; it runs after the wake-up latency, when it has a CPU. False: it was not blocked.
@@ -406,55 +256,8 @@ export class Host {
   wake(thread: HostThread, ns: number): boolean {
     if (thread.state !== ThreadState.Blocked) return false;
     thread.state = ThreadState.Waking;
-    this.#schedule(thread, ns + this.options.wakeUpNs);
+    this.#timeline.schedule(thread, ns + this.options.wakeUpNs);
     return true;
-  }
-
-  /** Whether `thread` may spin for mmap_sem of `mm`, whose writer is `owner`: only while that one has a CPU itself. */
-  maySpin(thread: HostThread, mm: Ref, owner: HostThread | undefined): boolean {
-    const running =
-      owner !== undefined && (owner.state === ThreadState.Running || owner.state === ThreadState.Spinning);
-    if (!running || thread.needResched) {
-      thread.needResched = false;
-      thread.spinFirst = false;
-      // The next in line sees for itself.
-      this.#wakeSpinners(mm);
-      return false;
-    }
-    let list = this.#spinners.get(mm);
-    if (list === undefined) this.#spinners.set(mm, (list = []));
-    if (thread.spinFirst) list.unshift(thread);
-    else list.push(thread);
-    thread.ask = Ask.Spin;
-    return true;
-  }
-
-  /** mmap_sem of `mm` is about to be released by its writer at `ns`: the first spinner sees it a moment later. */
-  released(mm: Ref, ns: number): void {
-    const first = this.#spinners.get(mm)?.shift();
-    if (first === undefined) return;
-    first.spinFirst = true;
-    first.state = ThreadState.Running;
-    this.#schedule(first, ns + this.options.spinNs);
-  }
-
-  #wakeSpinners(mm: Ref): void {
-    const list = this.#spinners.get(mm);
-    if (list === undefined || list.length === 0) return;
-    for (const thread of list) {
-      thread.state = ThreadState.Running;
-      this.#schedule(thread, this.nowNs);
-    }
-    list.length = 0;
-  }
-
-  #stopSpinning(thread: HostThread, ns: number): void {
-    for (const list of this.#spinners.values()) {
-      const at = list.indexOf(thread);
-      if (at >= 0) list.splice(at, 1);
-    }
-    thread.state = ThreadState.Running;
-    this.#schedule(thread, ns);
   }
 
   /** An invalidation of `ns` asked for at `startNs`: when it is done, behind all the others of this host. */
@@ -463,81 +266,9 @@ export class Host {
     return this.#invalidationFreeNs;
   }
 
-  /** `thread` uses the lock word of `mm` at `ns`: when it has its cache line. */
-  lockWord(thread: HostThread, mm: Ref, ns: number): number {
-    const { lineNs } = this.options;
-    if (lineNs === 0) return ns;
-    const line = this.#lines.get(mm);
-    if (line === undefined) {
-      this.#lines.set(mm, { user: thread, freeNs: ns });
-      return ns;
-    }
-    const atNs = this.lockWordAt(thread, mm, ns);
-    if (line.user !== thread) {
-      line.user = thread;
-      line.freeNs = atNs;
-    }
-    return atNs;
-  }
-
-  /** When `thread` would have the cache line of the lock word of `mm` if it used it at `ns`. */
-  lockWordAt(thread: HostThread, mm: Ref, ns: number): number {
-    const { lineNs } = this.options;
-    const line = lineNs === 0 ? undefined : this.#lines.get(mm);
-    return line === undefined || line.user === thread ? ns : Math.max(line.freeNs, ns) + lineNs;
-  }
-
-  /** Whether `thread` can use the lock word of `mm` without a transfer. */
-  hasLockWord(thread: HostThread, mm: Ref): boolean {
-    return this.options.lineNs === 0 || this.#lines.get(mm)?.user === thread;
-  }
-
   /** `pages` pages are cleared from `ns` on: not over before this. */
   memory(ns: number, pages: number): number {
     this.#memoryFreeNs = Math.max(this.#memoryFreeNs, ns) + pages * this.options.memoryNs;
     return this.#memoryFreeNs;
-  }
-
-  // ---- the workqueue
-
-  /** schedule_work from CPU (or, with unlimited CPUs, from thread) `pool` at `ns`. */
-  queueWork(from: HostThread, item: WorkItem, ns: number): void {
-    const id = this.options.cpus === null ? from.slot : from.cpu;
-    let pool = this.#pools.get(id);
-    if (pool === undefined) this.#pools.set(id, (pool = { items: [], next: 0, running: null, active: 0 }));
-    pool.items.push(item);
-    if (pool.running === null) this.#startWork(pool, ns + this.options.wakeUpNs);
-  }
-
-  #startWork(pool: Pool, ns: number): void {
-    if (pool.next === pool.items.length || pool.active >= this.options.workMaxActive) return;
-    const { thread, path } = (pool.items[pool.next] as WorkItem)();
-    pool.next += 1;
-    if (pool.next === pool.items.length) {
-      pool.items.length = 0;
-      pool.next = 0;
-    }
-    pool.running = thread;
-    pool.active += 1;
-    this.#poolOf.set(thread, pool);
-    this.add(thread, path, ns);
-  }
-
-  /** The pool sees its running worker sleep and starts another, if there is work. */
-  #workerBlocked(thread: HostThread): void {
-    const pool = this.#poolOf.get(thread);
-    if (pool === undefined || pool.running !== thread) return;
-    pool.running = null;
-    this.#startWork(pool, this.nowNs + this.options.wakeUpNs);
-  }
-
-  #workDone(thread: HostThread): void {
-    const pool = this.#poolOf.get(thread);
-    if (pool === undefined) return;
-    this.#poolOf.delete(thread);
-    pool.active -= 1;
-    if (pool.running === thread) pool.running = null;
-    // The worker that is done takes the next item without a wake-up.
-    if (pool.running === null) this.#startWork(pool, this.nowNs);
   }
 }

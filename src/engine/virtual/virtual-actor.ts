@@ -21,56 +21,20 @@ import { ACTOR, MM } from '../../model/layout.ts';
 import { taskMm } from '../../model/mm.ts';
 import type { Oracle } from '../../model/oracle.ts';
 import { vfioLockAcctBg } from '../../model/paths/work.ts';
-import { S, STEP_NAMES, type StepId } from '../../model/steps.ts';
+import { S, type StepId } from '../../model/steps.ts';
 import type { Driver } from '../actor.ts';
 import { newActor } from '../guest.ts';
 import type { HostOptions } from '../host-options.ts';
 import { APERTURE_48BIT } from '../machine.ts';
 import { ChunkLoops } from './chunk-loops.ts';
+import { DeferredUpdates } from './deferred-updates.ts';
 import { Ask, HostThread } from './host-thread.ts';
 import { Host } from './host.ts';
+import { clearedPages, exact, Shares, shares } from './step-costs.ts';
 
 /** The rwsem's hand-off time, 4 ms since 5.2 (kernel/locking/rwsem.c). */
 const HANDOFF_NS = 4e6;
 const LOCK_KINDS = 4;
-
-/** Costs are multiples of this, so that sums of them are exact in a double up to 39 hours, in whatever order. */
-const TICKS_PER_NS = 64;
-
-/** Steps that need something the CPUs of a host share. */
-const Shares = { Nothing: 0, LockWord: 1, Invalidations: 2, Memory: 3, Test: 4 } as const;
-const shares = new Uint8Array(STEP_NAMES.length);
-for (const step of [
-  S.DownRead,
-  S.DownReadTrylock,
-  S.UpRead,
-  S.DownWrite,
-  S.DownWriteKillable,
-  S.DownWriteTrylock,
-  S.UpWrite,
-  S.DowngradeWrite,
-  S.LockedVmAtomic,
-  S.LockedVmCmpxchg,
-])
-  shares[step] = Shares.LockWord;
-shares[S.LockedVmRead] = Shares.Test;
-shares[S.IotlbSync] = Shares.Invalidations;
-
-/** 4 KiB pages that a clearing step writes. */
-const clearedPages = new Map<StepId, number>([
-  [S.ZeroPage4K, 1],
-  [S.ZeroPage2M, 512],
-  [S.ZeroPage1G, 512 * 512],
-]);
-for (const step of clearedPages.keys()) shares[step] = Shares.Memory;
-
-/** The nearest time on the grid of exact sums, ns. */
-const exact = (ns: number): number => Math.round(ns * TICKS_PER_NS) / TICKS_PER_NS;
-
-/** Costs per step id on the grid of exact sums. */
-export function exactCosts(costNs: Float64Array): Float64Array {
-  return costNs.map(exact);
-}
 
 export interface VirtualOptions {
   readonly arena: Arena;
@@ -100,12 +64,9 @@ export class VirtualHost {
   readonly host: Host;
   readonly #byIndex: (VirtualActor | undefined)[] = [];
   readonly #kworkers: VirtualActor[] = [];
-  /** Updates queued and not yet applied, per address space. */
-  readonly #pending = new Map<Ref, number>();
   /** By guest. */
   readonly #groups = new Map<number, ChunkLoops>();
-  deferredBacklog = 0;
-  deferredBacklogMax = 0;
+  readonly deferred = new DeferredUpdates();
 
   constructor(readonly options: VirtualOptions) {
     this.host = new Host(options.host, (thread) => {
@@ -139,19 +100,12 @@ export class VirtualHost {
     return this.#byIndex[this.options.arena.indexOf('actor', ref)];
   }
 
-  /** Deferred updates of an address space under way. */
-  pending(mm: Ref): number {
-    return this.#pending.get(mm) ?? 0;
-  }
-
   queueWork(from: VirtualActor, mm: Ref, npage: number): void {
     const queuedNs = from.localNs;
-    this.#pending.set(mm, this.pending(mm) + 1);
-    this.deferredBacklog += 1;
-    if (this.deferredBacklog > this.deferredBacklogMax) this.deferredBacklogMax = this.deferredBacklog;
+    this.deferred.queued(mm);
     const group = this.#group(this.options.arena.get(mm, MM.guest));
     group.queuedWork += 1;
-    this.host.queueWork(
+    this.host.workqueue.queue(
       from,
       () => {
         group.queuedWork -= 1;
@@ -171,14 +125,7 @@ export class VirtualHost {
     const { stats } = this.options;
     stats.record(DEFERRED_SETTLE, worker.localNs - queuedNs, 1);
     stats.record(DEFERRED_LOCK_WAIT, worker.localNs - startNs, 1);
-    this.deferredBacklog -= 1;
-    const left = this.pending(mm) - 1;
-    if (left > 0) {
-      this.#pending.set(mm, left);
-    } else {
-      this.#pending.delete(mm);
-      this.options.onSettled(mm);
-    }
+    if (this.deferred.applied(mm)) this.options.onSettled(mm);
   }
 
   #ended(actor: VirtualActor): void {
@@ -268,7 +215,7 @@ export class VirtualActor extends HostThread implements Driver {
         if (step === S.UpWrite) {
           if (this.group !== null && this.group.looping > 0) this.group.charged(this, object, start);
         } else this.#lockStepNs = start;
-        this.localNs = this.#host.lockWord(this, object, start) + ns;
+        this.localNs = this.#host.lines.use(this, object, start) + ns;
         if (this.localNs > start + ns) this.disturbances += 1;
         break;
       case Shares.Invalidations:
@@ -314,7 +261,7 @@ export class VirtualActor extends HostThread implements Driver {
   aheadNs(): number {
     // Injected faults are drawn step by step, and what comes from another CPU's cache is paid for step by step.
     if (this.faults !== null || this.#stepByStep) return 0;
-    if (!this.#host.hasLockWord(this, taskMm(this.arena, this.current))) return 0;
+    if (!this.#host.lines.isWith(this, taskMm(this.arena, this.current))) return 0;
     const untilNs = this.group === null ? this.horizonNs : this.#host.undisturbedNs(this, this.group);
     return Math.max(0, Math.max(this.horizonNs, untilNs) - this.localNs);
   }
@@ -335,19 +282,19 @@ export class VirtualActor extends HostThread implements Driver {
     this.#stats.record(lockHoldSeries(kind), ns, times);
   }
 
-  spin(mm: Ref, kind: LockKind): boolean {
+  spin(mm: Ref): boolean {
     const owner = this.arena.get(mm, MM.semOwner) as Ref;
-    if (!this.#host.maySpin(this, mm, owner === 0 ? undefined : this.shared.actor(owner))) return false;
-    this.#startWait(kind);
+    if (!this.#host.spinners.maySpin(this, mm, owner === 0 ? undefined : this.shared.actor(owner))) return false;
+    this.#startWait();
     return true;
   }
 
-  block(kind: LockKind): void {
+  block(): void {
     this.ask = Ask.Block;
-    this.#startWait(kind);
+    this.#startWait();
   }
 
-  #startWait(_kind: LockKind): void {
+  #startWait(): void {
     this.disturbances += 1;
     if (this.#waiting) return;
     this.#waiting = true;
@@ -375,7 +322,7 @@ export class VirtualActor extends HostThread implements Driver {
     if (kind !== LockKind.MmapWrite) return;
     this.ownedMm = 0;
     this.#releaseNs = this.localNs;
-    this.#host.released(this.#object, this.localNs);
+    this.#host.spinners.released(this.#object, this.localNs);
   }
 
   wake(actor: Ref): void {
