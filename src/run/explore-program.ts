@@ -13,7 +13,7 @@ import { Actor } from '../engine/actor.ts';
 import { CASE_DEFAULTS, type ExploreCase } from '../engine/explore/case.ts';
 import { chart } from '../engine/explore/chart.ts';
 import { caseHash, encodeToken, type Token } from '../engine/explore/codec.ts';
-import { Execution, type Host } from '../engine/explore/execution.ts';
+import { Execution, type ScenarioWorld } from '../engine/explore/execution.ts';
 import type { Recording } from '../engine/explore/replay.ts';
 import type { Found } from '../engine/explore/search.ts';
 import { type Make, shrinking, withoutOps } from '../engine/explore/shrink.ts';
@@ -94,7 +94,7 @@ export function makerOf(program: Program, variant: Variant): Make {
     sum((n) => n.mappings),
     4096,
   );
-  const host: Host = {
+  const world: ScenarioWorld = {
     guest,
     capacity: {
       ...capacityFor({
@@ -134,7 +134,7 @@ export function makerOf(program: Program, variant: Variant): Make {
     },
   };
   // The allowed outcomes of a scenario's program only carry its hash.
-  return (plan) => new Execution({ ...plan, outcomes: [] }, variant, host);
+  return (plan) => new Execution({ ...plan, outcomes: [] }, variant, world);
 }
 
 export function variantNamed(name: string): Variant {

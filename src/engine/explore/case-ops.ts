@@ -106,49 +106,61 @@ function kill(k: Ctx, w: OpWorld, actor: string): void {
   }
 }
 
+/** Some of the operations of a case. */
+type OpOf<N extends CaseOp['op']> = Extract<CaseOp, { readonly op: N }>;
+
+function* runMap(k: Ctx, o: OpOf<'map' | 'update_vaddr'>): Path<number> {
+  const container = containerOf(k, o.container);
+  if (container < 0) return container;
+  return yield* vfioDmaDoMap(k, container, {
+    argsz: MAP_ARGSZ,
+    flags: o.op === 'map' ? MAP_FLAG_READ | MAP_FLAG_WRITE : MAP_FLAG_VADDR,
+    vaddr: address(o.op === 'map' ? o.page : 0),
+    iova: BigInt(o.iova) * PAGE,
+    size: BigInt(o.pages) * PAGE,
+  });
+}
+
+function* runUnmap(k: Ctx, o: OpOf<'unmap' | 'unmap_all' | 'invalidate_vaddr'>): Path<number> {
+  const container = containerOf(k, o.container);
+  if (container < 0) return container;
+  const all = o.op === 'unmap_all';
+  // Before UNMAP_ALL came (5.12) everything was unmapped by naming the whole range.
+  const allFlag = all && k.variant.vaddrUpdate;
+  const args = {
+    argsz: UNMAP_ARGSZ,
+    flags: allFlag ? UNMAP_FLAG_ALL : o.op === 'invalidate_vaddr' ? UNMAP_FLAG_VADDR : 0,
+    iova: all ? 0n : BigInt(o.iova) * PAGE,
+    size: all ? (allFlag ? 0n : 1n << 40n) : BigInt(o.pages) * PAGE,
+    unmapped: 0n,
+  };
+  const ret = yield* vfioDmaDoUnmap(k, container, args);
+  return ret < 0 ? ret : Number(args.unmapped / PAGE);
+}
+
+function* runPin(k: Ctx, o: OpOf<'pin' | 'unpin'>): Path<number> {
+  const group = groupOf(k, MDEV_GROUP + o.container);
+  if (group === 0) return -EBADF;
+  const list = Array.from({ length: o.pages }, (_, n) => o.iova + n);
+  return yield* o.op === 'pin'
+    ? vfioPinPages(k, group, list, MAP_FLAG_READ | MAP_FLAG_WRITE)
+    : vfioUnpinPages(k, group, list);
+}
+
 /** Runs one operation. Its result as the kernel returns it; of an unmap, the pages removed. */
 export function* runOp(k: Ctx, w: OpWorld, o: CaseOp): Path<number> {
   const a = k.arena;
   switch (o.op) {
     case 'map':
-    case 'update_vaddr': {
-      const container = containerOf(k, o.container);
-      if (container < 0) return container;
-      return yield* vfioDmaDoMap(k, container, {
-        argsz: MAP_ARGSZ,
-        flags: o.op === 'map' ? MAP_FLAG_READ | MAP_FLAG_WRITE : MAP_FLAG_VADDR,
-        vaddr: address(o.op === 'map' ? o.page : 0),
-        iova: BigInt(o.iova) * PAGE,
-        size: BigInt(o.pages) * PAGE,
-      });
-    }
+    case 'update_vaddr':
+      return yield* runMap(k, o);
     case 'unmap':
     case 'unmap_all':
-    case 'invalidate_vaddr': {
-      const container = containerOf(k, o.container);
-      if (container < 0) return container;
-      const all = o.op === 'unmap_all';
-      // Before UNMAP_ALL came (5.12) everything was unmapped by naming the whole range.
-      const allFlag = all && k.variant.vaddrUpdate;
-      const args = {
-        argsz: UNMAP_ARGSZ,
-        flags: allFlag ? UNMAP_FLAG_ALL : o.op === 'invalidate_vaddr' ? UNMAP_FLAG_VADDR : 0,
-        iova: all ? 0n : BigInt(o.iova) * PAGE,
-        size: all ? (allFlag ? 0n : 1n << 40n) : BigInt(o.pages) * PAGE,
-        unmapped: 0n,
-      };
-      const ret = yield* vfioDmaDoUnmap(k, container, args);
-      return ret < 0 ? ret : Number(args.unmapped / PAGE);
-    }
+    case 'invalidate_vaddr':
+      return yield* runUnmap(k, o);
     case 'pin':
-    case 'unpin': {
-      const group = groupOf(k, MDEV_GROUP + o.container);
-      if (group === 0) return -EBADF;
-      const list = Array.from({ length: o.pages }, (_, n) => o.iova + n);
-      return yield* o.op === 'pin'
-        ? vfioPinPages(k, group, list, MAP_FLAG_READ | MAP_FLAG_WRITE)
-        : vfioUnpinPages(k, group, list);
-    }
+    case 'unpin':
+      return yield* runPin(k, o);
     case 'attach':
       return yield* setContainer(k, ATTACHED_GROUP, o.container);
     case 'detach':

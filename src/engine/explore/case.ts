@@ -15,19 +15,19 @@ export type CaseOp =
       readonly pages: number;
       readonly container: number;
     }
-  | { readonly op: 'unmap'; readonly iova: number; readonly pages: number; readonly container: number }
+  | {
+      readonly op: 'unmap' | 'invalidate_vaddr';
+      readonly iova: number;
+      readonly pages: number;
+      readonly container: number;
+    }
   | { readonly op: 'unmap_all'; readonly container: number }
   | { readonly op: 'mlock' | 'munlock'; readonly page: number; readonly pages: number }
   | { readonly op: 'touch' | 'munmap'; readonly page: number; readonly pages: number }
   | { readonly op: 'hold'; readonly mode: 'read' | 'write' }
   | { readonly op: 'setrlimit'; readonly pages: number }
   | { readonly op: 'close'; readonly container: number }
-  | {
-      readonly op: 'invalidate_vaddr' | 'update_vaddr';
-      readonly iova: number;
-      readonly pages: number;
-      readonly container: number;
-    }
+  | { readonly op: 'update_vaddr'; readonly iova: number; readonly pages: number; readonly container: number }
   | { readonly op: 'pin' | 'unpin'; readonly iova: number; readonly pages: number; readonly container: number }
   | { readonly op: 'attach' | 'detach'; readonly container: number }
   | { readonly op: 'exec' }

@@ -2,7 +2,7 @@
  * The explore driver: executes a case again and again, one step at a time, the next actor being whoever the caller
  * picks.
  *
- * Kernel paths are generators and cannot be copied, so going back means beginning anew: the arena is small and its
+ * Kernel paths are generators and cannot be copied, so going back means starting again: the arena is small and its
  * first state is kept as a template, which makes a fresh start one copy of a few kilobytes. Every actor stands at an
  * announced step at any time, so the footprint of its next step is known before it is taken.
  */
@@ -22,6 +22,7 @@ import { countableNodes } from '../../model/pfn-list.ts';
 import { S } from '../../model/steps.ts';
 import { buildGuest, type BuiltActor, type BuiltGuest } from '../guest.ts';
 import type { GuestPlan } from '../plan.ts';
+import { capacityOf, guestPlanOf } from './case-guest.ts';
 import {
   ATTACHED_GROUP,
   type CaseWorld,
@@ -31,8 +32,9 @@ import {
   type Standing,
   standingAtStart,
 } from './case-ops.ts';
-import type { AllowedOutcome, CaseOp, ExploreCase } from './case.ts';
+import type { CaseOp, ExploreCase } from './case.ts';
 import { type Footprint, isLocal, Watch, WatchedAddressSpace, WatchedOracle } from './footprint.ts';
+import { isAllowed, type Outcome, outcomeText } from './outcome.ts';
 import { type StepActor, Stepper } from './stepper.ts';
 
 /** What can be wrong with an execution: an invariant, or one of the faults no accounting invariant names. */
@@ -45,73 +47,8 @@ export interface Failure {
   readonly step: number;
 }
 
-export interface Outcome {
-  readonly results: Readonly<Record<string, readonly string[]>>;
-  /** Of the first actor's address space; null when it has none any more. */
-  readonly lockedVmPages: bigint | null;
-  /** By type1 and by iommufd; a page pinned twice counts twice, but once within one object of iommufd. */
-  readonly pinnedPages: number;
-  /** Charged to the first actor's user, by a variant that charges users; null for the others. */
-  readonly userLockedVmPages: bigint | null;
-}
-
-/** Most actors an execution may have, work items included. */
-const ACTORS_MAX = 400;
-
-function capacityOf(plan: ExploreCase): Capacity {
-  const ops = plan.setup.length + plan.actors.reduce((n, a) => n + a.ops.length, 0);
-  const tasks = plan.actors.length + 2;
-  const processes = tasks + ops;
-  return {
-    mm: processes,
-    task: tasks,
-    process: tasks,
-    files: tasks,
-    user: 1,
-    container: plan.containers,
-    group: 2 * plan.containers + plan.actors.length,
-    dma: ops + 1,
-    chunk: (ops + 1) * Math.min(plan.memoryPages + 1, 64),
-    vpfn: 64,
-    seg: 16 + processes * Math.min(2 * plan.memoryPages + 8, 256),
-    pages: ops + 4,
-    vwork: 1,
-    actor: ACTORS_MAX,
-  };
-}
-
-function guestPlanOf(plan: ExploreCase): GuestPlan {
-  return {
-    index: 0,
-    class: plan.name,
-    seed: 0,
-    startNs: 0,
-    durationNs: null,
-    memory: {
-      bytes: plan.memoryPages * 4096,
-      backing: 'anon4k',
-      contiguityPages: plan.contiguityPages,
-      populated: plan.populated,
-    },
-    memlockBytes: plan.memlockPages === null ? null : plan.memlockPages * 4096,
-    capIpcLock: plan.capIpcLock,
-    iommu: plan.iommu,
-    containers: plan.containers,
-    ...(plan.mdev === 'none' ? {} : { mdev: plan.mdev }),
-    actors: plan.actors.map(({ name, task }) => ({
-      name,
-      task,
-      workload: 'null',
-      options: {},
-      arrival: { kind: 'closed', options: {} },
-      startNs: 0,
-      iterations: 1,
-    })),
-  };
-}
-
 /** Another world for the actors of a case: the guest and the workloads of a scenario. */
-export interface Host {
+export interface ScenarioWorld {
   readonly guest: GuestPlan;
   readonly capacity: Capacity;
   start(k: StepActor, index: number): Path<void>;
@@ -141,6 +78,7 @@ export class Execution implements CaseWorld<StepActor> {
   readonly #template: Int32Array;
   readonly addressSpace: WatchedAddressSpace;
   readonly #guest: BuiltGuest;
+  readonly #world: ScenarioWorld | null;
   #faultsLeft = new Map<FaultSite, number>();
   #decideFault: (site: FaultSite) => boolean = () => false;
   /** Ids of the actors that are not done, ascending. */
@@ -149,15 +87,17 @@ export class Execution implements CaseWorld<StepActor> {
   constructor(
     readonly plan: ExploreCase,
     readonly variant: Variant,
-    private readonly host: Host | null = null,
+    /** Null: the actors run the operations of the case. */
+    world: ScenarioWorld | null = null,
     /** Several threads will work on it. */
     shared = false,
   ) {
-    this.capacity = host?.capacity ?? capacityOf(plan);
+    this.#world = world;
+    this.capacity = world?.capacity ?? capacityOf(plan);
     this.arena = Arena.create(this.capacity, shared);
     this.watch = new Watch(this.arena);
     this.addressSpace = new WatchedAddressSpace(this.watch, variant);
-    this.#guest = buildGuest(this.arena, this.addressSpace, host?.guest ?? guestPlanOf(plan), () => 0);
+    this.#guest = buildGuest(this.arena, this.addressSpace, world?.guest ?? guestPlanOf(plan), () => 0);
     this.#openGroups();
     this.oracle = this.#newOracle();
     this.stepper = this.#newStepper();
@@ -200,7 +140,7 @@ export class Execution implements CaseWorld<StepActor> {
       const built = this.#guest.actors[id];
       if (built === undefined) throw new Error(`actor ${name} was not built`);
       const start = (k: StepActor): Path<void> =>
-        this.host === null ? runActor(k, this, id, this.standings[id] as Standing) : this.host.start(k, id);
+        this.#world === null ? runActor(k, this, id, this.standings[id] as Standing) : this.#world.start(k, id);
       this.stepper.add(name, built.task, start, built.actor);
       this.#start(id);
     }
@@ -431,22 +371,4 @@ export class Execution implements CaseWorld<StepActor> {
     for (let n = 0; n < this.arena.highWater(kind); n += 1) refs.push(this.arena.refAt(kind, n));
     return refs;
   }
-}
-
-export function isAllowed(found: Outcome, allowed: AllowedOutcome): boolean {
-  if (allowed.pinnedPages !== undefined && allowed.pinnedPages !== found.pinnedPages) return false;
-  if (allowed.userLockedVmPages !== undefined && found.userLockedVmPages !== BigInt(allowed.userLockedVmPages))
-    return false;
-  if (allowed.lockedVmPages !== undefined && found.lockedVmPages !== BigInt(allowed.lockedVmPages)) return false;
-  for (const [actor, results] of Object.entries(allowed.results ?? {})) {
-    if (found.results[actor]?.join() !== results.join()) return false;
-  }
-  return true;
-}
-
-/** `mapper: OK, ENOMEM; locked_vm 2, pinned 2`; with iommufd also the count of the user that is charged. */
-export function outcomeText(o: Outcome): string {
-  const results = Object.entries(o.results).map(([name, list]) => `${name}: ${list.join(', ') || '-'}`);
-  const user = o.userLockedVmPages === null ? '' : `, user's locked_vm ${o.userLockedVmPages}`;
-  return [...results, `locked_vm ${o.lockedVmPages ?? '-'}${user}, pinned ${o.pinnedPages}`].join('; ');
 }

@@ -1,5 +1,6 @@
 /** Runs a strategy over an execution until it is exhausted, a bound is reached or something is wrong. */
-import { type Execution, type Failure, outcomeText } from './execution.ts';
+import type { Execution, Failure } from './execution.ts';
+import { outcomeText } from './outcome.ts';
 import type { Recording } from './replay.ts';
 import type { Strategy } from './strategy.ts';
 
@@ -62,85 +63,115 @@ export function search(x: Execution, strategy: Strategy, o: SearchOptions): Sear
 
 /** The same with pauses, for a caller that must listen to signals meanwhile. */
 export function* searching(x: Execution, strategy: Strategy, o: SearchOptions): Generator<void, SearchResult, void> {
-  const outcomes = new Map<string, number>();
-  const failures = new Map<string, Found>();
-  const states = o.states ? new Set<number>() : null;
-  let interleavings = 0;
-  let redundant = 0;
-  let steps = 0;
+  const tally = new Tally(o);
   let bound: string | null = null;
-  let violated = false;
-  for (let schedules = 0; !violated; schedules += 1) {
+  for (let schedules = 0; !tally.violated; schedules += 1) {
     if (!strategy.begin()) {
       bound ??= strategy.bound();
       break;
     }
-    if (schedules >= o.maxSchedules) {
-      bound = `${o.maxSchedules} schedules`;
-      break;
-    }
-    if (o.maxTotalSteps !== undefined && steps >= o.maxTotalSteps) {
-      bound = `${o.maxTotalSteps} steps in all`;
-      break;
-    }
-    if (o.stop?.() === true) {
-      bound = 'the user';
+    const reached = boundReached(o, schedules, tally.steps);
+    if (reached !== null) {
+      bound = reached;
       break;
     }
     x.reset();
-    let over = false;
-    for (;;) {
-      const enabled = x.enabled();
-      if (enabled.length === 0) {
-        x.finish();
-        over = true;
-        break;
-      }
-      if (x.depth >= o.maxSteps) {
-        bound ??= `${o.maxSteps} steps`;
-        break;
-      }
-      const id = strategy.pick(x, enabled);
-      if (id < 0) {
-        redundant += 1;
-        break;
-      }
-      const footprint = x.take(id, (site) => strategy.fault(x, site));
-      strategy.took?.(x, footprint);
-      steps += 1;
-      if (steps % PAUSE_EVERY === 0) yield;
-      if (o.stop?.() === true) break;
-      if (states !== null && states.size < STATES_MAX && (strategy.isFresh?.(x.depth - 1) ?? true)) {
-        states.add(x.stateHash());
-      }
-      if (x.failures.some((f) => !(o.expected?.has(f.kind) ?? false))) break;
-    }
+    const end = yield* executing(x, strategy, o, tally);
+    if (end === 'cut') bound ??= `${o.maxSteps} steps`;
+    if (end === 'redundant') tally.redundant += 1;
     strategy.end?.(x);
     o.atEnd?.(x);
-    for (const failure of x.failures) {
-      if (!failures.has(failure.kind)) {
-        failures.set(failure.kind, {
-          failure,
-          choices: [...x.choices],
-          faults: [...x.faults],
-          schedules: schedules + 1,
-        });
-      }
-      if (!(o.expected?.has(failure.kind) ?? false)) violated = true;
-    }
-    if (!over || strategy.repeating === true) continue;
-    interleavings += 1;
-    const outcome = outcomeText(x.outcome());
-    outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+    tally.takeFailures(x, schedules + 1);
+    if (end === 'over' && strategy.repeating !== true) tally.takeOutcome(x);
   }
-  return {
-    verdict: violated ? 'violated' : bound === null ? 'exhausted' : 'bounded',
-    bound,
-    interleavings,
-    redundant,
-    steps,
-    states: states?.size ?? null,
-    outcomes,
-    failures,
-  };
+  return tally.result(bound);
+}
+
+/** What keeps another execution from being begun; null for nothing. */
+function boundReached(o: SearchOptions, schedules: number, steps: number): string | null {
+  if (schedules >= o.maxSchedules) return `${o.maxSchedules} schedules`;
+  if (o.maxTotalSteps !== undefined && steps >= o.maxTotalSteps) return `${o.maxTotalSteps} steps in all`;
+  return o.stop?.() === true ? 'the user' : null;
+}
+
+/** How an execution ended: `over` by itself, `cut` by the bound of steps, given up by its strategy, or left. */
+type End = 'over' | 'cut' | 'redundant' | 'left';
+
+/** One execution from its start on. */
+function* executing(x: Execution, strategy: Strategy, o: SearchOptions, tally: Tally): Generator<void, End, void> {
+  for (;;) {
+    const enabled = x.enabled();
+    if (enabled.length === 0) {
+      x.finish();
+      return 'over';
+    }
+    if (x.depth >= o.maxSteps) return 'cut';
+    const id = strategy.pick(x, enabled);
+    if (id < 0) return 'redundant';
+    const footprint = x.take(id, (site) => strategy.fault(x, site));
+    strategy.took?.(x, footprint);
+    tally.steps += 1;
+    if (tally.steps % PAUSE_EVERY === 0) yield;
+    if (o.stop?.() === true) return 'left';
+    if (tally.countsStates && (strategy.isFresh?.(x.depth - 1) ?? true)) tally.takeState(x);
+    if (x.failures.some((f) => tally.isUnexpected(f))) return 'left';
+  }
+}
+
+/** What a search has found so far. */
+class Tally {
+  redundant = 0;
+  steps = 0;
+  violated = false;
+  #interleavings = 0;
+  readonly #expected: ReadonlySet<string>;
+  readonly #states: Set<number> | null;
+  readonly #outcomes = new Map<string, number>();
+  readonly #failures = new Map<string, Found>();
+
+  constructor(o: SearchOptions) {
+    this.#expected = o.expected ?? new Set();
+    this.#states = o.states ? new Set() : null;
+  }
+
+  isUnexpected(failure: Failure): boolean {
+    return !this.#expected.has(failure.kind);
+  }
+
+  get countsStates(): boolean {
+    return this.#states !== null && this.#states.size < STATES_MAX;
+  }
+
+  takeState(x: Execution): void {
+    this.#states?.add(x.stateHash());
+  }
+
+  /** @param schedules executions up to this one. */
+  takeFailures(x: Execution, schedules: number): void {
+    for (const failure of x.failures) {
+      if (!this.#failures.has(failure.kind)) {
+        this.#failures.set(failure.kind, { failure, choices: [...x.choices], faults: [...x.faults], schedules });
+      }
+      if (this.isUnexpected(failure)) this.violated = true;
+    }
+  }
+
+  takeOutcome(x: Execution): void {
+    this.#interleavings += 1;
+    const outcome = outcomeText(x.outcome());
+    this.#outcomes.set(outcome, (this.#outcomes.get(outcome) ?? 0) + 1);
+  }
+
+  result(bound: string | null): SearchResult {
+    return {
+      verdict: this.violated ? 'violated' : bound === null ? 'exhausted' : 'bounded',
+      bound,
+      interleavings: this.#interleavings,
+      redundant: this.redundant,
+      steps: this.steps,
+      states: this.#states?.size ?? null,
+      outcomes: this.#outcomes,
+      failures: this.#failures,
+    };
+  }
 }

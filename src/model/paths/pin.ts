@@ -246,18 +246,22 @@ export function* vfioPinPagesRemoteBatched(k: Ctx, call: PinCall, byRun: boolean
     if (err === 0) call.counted = account;
   }
   if (err < 0) {
-    // The chunk and the rest of the batch are unpinned; nothing of them was accounted.
-    let rest = -batch.used;
-    for (const run of batch.runs.slice(batch.next)) rest += run.pages * run.times;
-    if (pages + rest > 0 && k.atMany(S.PutPage, 0, pages + rest)) yield;
-    batch.runs.length = 0;
-    batch.next = 0;
-    batch.used = 0;
+    yield* putBatch(k, batch, pages);
     pages = 0;
   }
   call.reserved = reserved;
   k.count(C.chunks, 1);
   return err < 0 ? err : pages;
+}
+
+/** Unpins a chunk of `pages` and the rest of its batch; nothing of them was accounted. */
+function* putBatch(k: Ctx, batch: Batch, pages: number): Path<void> {
+  let rest = -batch.used;
+  for (const run of batch.runs.slice(batch.next)) rest += run.pages * run.times;
+  if (pages + rest > 0 && k.atMany(S.PutPage, 0, pages + rest)) yield;
+  batch.runs.length = 0;
+  batch.next = 0;
+  batch.used = 0;
 }
 
 /** vaddr_get_pfns: one read section of mmap_sem for up to 512 pages. 0 or -EFAULT. */
