@@ -2,7 +2,8 @@
  * The segments of an address space, in order: the largest runs of pages that agree in everything this model knows about
  * a page. They are cut where one page changes and joined where two neighbours have become alike.
  *
- * Apart from `lock` and `takeDropped`, everything here runs under the latch of the address space, which the caller holds.
+ * Apart from `lock` and `takeDropped`, everything here runs under the latch of the address space, which the caller
+ * holds.
  */
 import { ENOMEM } from '../../base/errno.ts';
 import type { Arena, Ref } from '../arena.ts';
