@@ -15,7 +15,8 @@ export function experimentProgress(
       if (!shown) return;
       const restMs = ((performance.now() - startMs) / done) * (of - done);
       const bar = '='.repeat(Math.round((done / of) * 30)).padEnd(30);
-      stderr.draw(`[${bar}] ${done} of ${of} ${what}, ${duration(restMs * 1e6)} left`);
+      const left = done === 0 ? '' : `, ${duration(restMs * 1e6)} left`;
+      stderr.draw(`[${bar}] ${done} of ${of} ${what}${left}`);
     },
     end() {
       if (shown) stderr.wipe();

@@ -26,13 +26,14 @@ export interface HostPool {
   close(): Promise<void>;
 }
 
-/** Threads that simulate hosts; the calling one stays free to hear signals. */
+/** Up to so many threads that simulate hosts, each started when needed; the calling one stays free to hear signals. */
 export function openHostPool(threads: number): HostPool {
   const pool = new Piscina({
     filename: new URL('./host-thread.js', import.meta.url).href,
     name: 'run',
-    minThreads: threads,
+    minThreads: 0,
     maxThreads: threads,
+    idleTimeout: Number.POSITIVE_INFINITY,
     concurrentTasksPerWorker: 1,
     atomics: 'disabled',
   });
@@ -42,15 +43,28 @@ export function openHostPool(threads: number): HostPool {
   };
 }
 
+/**
+ * The pools that simulations share, by number of threads: a thread costs more to start than many a simulation, and some
+ * commands simulate again and again. Idle threads keep no process alive.
+ */
+const shared = new Map<number, HostPool>();
+
+/** The pool of so many threads that this process keeps. */
+function sharedHostPool(threads: number): HostPool {
+  let pool = shared.get(threads);
+  if (pool === undefined) shared.set(threads, (pool = openHostPool(threads)));
+  return pool;
+}
+
 /** Runs the tasks; result i is that of task i, whatever the number of threads. */
 export async function simulateAll(tasks: readonly HostTask[], options: PoolOptions = {}): Promise<HostResult[]> {
   if (tasks.length === 0) return [];
   const { onProgress, stop = new StopSignal() } = options;
-  const threads = Math.min(options.threads ?? availableParallelism(), tasks.length);
+  const threads = options.threads ?? availableParallelism();
   const simulatedNs = new Float64Array(new SharedArrayBuffer(tasks.length * 8));
   let done = 0;
   const tell = (): void => onProgress?.({ done, simulatedNs });
-  const pool = openHostPool(threads);
+  const pool = sharedHostPool(threads);
   const timer = setInterval(tell, PROGRESS_MS);
   try {
     const results: HostResult[] = [];
@@ -64,10 +78,14 @@ export async function simulateAll(tasks: readonly HostTask[], options: PoolOptio
         tell();
       }
     };
-    await Promise.all(Array.from({ length: threads }, lane));
+    await Promise.all(Array.from({ length: Math.min(threads, tasks.length) }, lane));
     return results;
+  } catch (error) {
+    // The other lanes are still at work, for nothing.
+    shared.delete(threads);
+    await pool.close();
+    throw error;
   } finally {
     clearInterval(timer);
-    await pool.close();
   }
 }

@@ -255,6 +255,7 @@ export async function advise(
   for (;;) {
     // One round: the next probe of every search that is not over, side by side.
     const open = searches.filter((search) => search.found === null);
+    onProgress?.(searches.length - open.length, searches.length);
     if (open.length === 0) break;
     const probes = await probeAll(open, threads, stop);
     if (stop?.isSet === true) break;
@@ -264,7 +265,6 @@ export async function advise(
       if (step.done === true) search.found = step.value;
       else search.next = step.value;
     }
-    onProgress?.(searches.length - open.filter((s) => s.found === null).length, searches.length);
   }
   const over = searches.filter((search) => search.found !== null);
   if (over.length === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a limit was found');

@@ -1,7 +1,7 @@
-// slow: starts processes and waits until they are at work
+// slow: starts processes
 /** Ctrl-C while simulating: real processes, real signals. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,46 +11,18 @@ import { StopSignal } from '../../src/base/stop-signal.ts';
 import { loadRun } from '../../src/report/load.ts';
 import { progressText } from '../../src/run/simulation-progress.ts';
 import { runCells } from '../../src/study/experiment.ts';
-import { until } from '../coordinator/until.ts';
 import { parsedFile } from '../scenario/read.ts';
+import { endlessScenario, SIMULATING, start } from './endless.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'pinstorm-interrupts-'));
 after(() => rmSync(dir, { recursive: true }));
 
-/** A guest at work for ten thousand simulated seconds: nothing ends by itself while a test waits. */
-const ENDLESS = ['scenarios/accounting-stress.yaml', '--duration', '10000s', '--set', 'guests.stress.duration=10000s'];
-
-interface Ended {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-function start(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(process.execPath, ['dist/src/cli/main.js', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-  let [out, err] = ['', ''];
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
-  const ended = new Promise<Ended>((resolve) => child.once('close', (code) => resolve({ code, out, err })));
-  return { child, ended };
-}
-
-/** Waits until the process has used so much CPU that it is past its start and simulates. */
-async function atWork({ pid }: ChildProcess): Promise<void> {
-  await until(
-    'the simulation is under way',
-    () => {
-      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-      return Number(fields[11]) + Number(fields[12]) > 200;
-    },
-    60_000,
-  );
-}
+const ENDLESS = endlessScenario(dir);
 
 describe('interrupts', { concurrency: 1 }, () => {
   it('simulate ends gracefully on the first, with a full report of what is complete', async () => {
-    const { child, ended } = start('simulate', ...ENDLESS, '--out', join(dir, 'once'));
-    await atWork(child);
+    const { child, ended, shows } = start('simulate', ENDLESS, '--out', join(dir, 'once'));
+    await shows(SIMULATING);
     child.kill('SIGINT');
     const { code, out, err } = await ended;
     assert.equal(code, 105, err);
@@ -63,8 +35,8 @@ describe('interrupts', { concurrency: 1 }, () => {
   });
 
   it('without a terminal any more it ends as gracefully', async () => {
-    const { child, ended } = start('simulate', ...ENDLESS, '--out', join(dir, 'hung-up'));
-    await atWork(child);
+    const { child, ended, shows } = start('simulate', ENDLESS, '--out', join(dir, 'hung-up'));
+    await shows(SIMULATING);
     child.kill('SIGHUP');
     const { code, out, err } = await ended;
     assert.equal(code, 105, err);
@@ -96,8 +68,8 @@ describe('interrupts', { concurrency: 1 }, () => {
   });
 
   it('sweep says so when nothing is complete', async () => {
-    const { child, ended } = start('sweep', ...ENDLESS, '--set', 'variant=D,E');
-    await atWork(child);
+    const { child, ended, shows } = start('sweep', ENDLESS, '--set', 'variant=E', '--repeat', '1');
+    await shows(SIMULATING);
     child.kill('SIGTERM');
     const { code, out, err } = await ended;
     assert.deepEqual([code, out], [105, '']);
@@ -105,9 +77,8 @@ describe('interrupts', { concurrency: 1 }, () => {
   });
 
   it('the second ends at once', async () => {
-    // Its only guest sleeps until the end of the world: the first interrupt alone would simulate all of it.
-    const { child, ended } = start('simulate', ...ENDLESS, '--out', join(dir, 'twice'));
-    await atWork(child);
+    const { child, ended, shows } = start('simulate', ENDLESS, '--out', join(dir, 'twice'));
+    await shows(SIMULATING);
     child.kill('SIGINT');
     child.kill('SIGTERM');
     const { code, err } = await ended;
