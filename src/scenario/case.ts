@@ -6,12 +6,19 @@ import { z } from 'zod';
 import { suggestion } from '../base/suggest.ts';
 import type { Pages } from '../base/units.ts';
 import { describeValue, zPages } from '../base/zod-units.ts';
-import { CASE_DEFAULTS, type CaseOp, type CaseOpName, type ExploreCase } from '../engine/explore/case.ts';
+import {
+  type AllowedOutcome,
+  CASE_DEFAULTS,
+  type CaseOp,
+  type CaseOpName,
+  type ExploreCase,
+} from '../engine/explore/case.ts';
 import { FAULT_SITES, type FaultSite } from '../model/env.ts';
 import { resolveVariant, UnknownVariantError } from '../model/kernels/index.ts';
 import { type InvariantName, INVARIANTS } from '../model/oracle.ts';
+import { FaultList } from './fault-list.ts';
 import { scenarioError } from './faults.ts';
-import { errorMap, type Problem, problems } from './issues.ts';
+import { errorMap, problems } from './issues.ts';
 import {
   type Fault,
   isMapping,
@@ -20,7 +27,6 @@ import {
   type ParsedSource,
   parseSource,
   type PathPart,
-  pathText,
   plain,
   type SourceText,
 } from './source.ts';
@@ -157,37 +163,68 @@ export function caseOf({ source, root, faults }: ParsedSource): CaseFile {
   return new CaseReader(root, source, faults).read();
 }
 
-class CaseReader {
-  readonly #faults: Fault[];
+type Written = z.output<typeof schema>;
 
-  constructor(
-    private readonly root: Located,
-    private readonly source: SourceText,
-    faults: readonly Fault[],
-  ) {
-    this.#faults = [...faults];
+class CaseReader {
+  readonly #root: Located;
+  readonly #source: SourceText;
+  readonly #faults: FaultList;
+
+  constructor(root: Located, source: SourceText, faults: readonly Fault[]) {
+    this.#root = root;
+    this.#source = source;
+    this.#faults = new FaultList(root, faults);
   }
 
   read(): CaseFile {
-    const data = plain(this.root);
+    const data = plain(this.#root);
     const parsed = schema.safeParse(data, { error: errorMap });
     if (!parsed.success) {
-      for (const problem of problems(parsed.error.issues, data)) this.#add(problem);
-      throw scenarioError(this.#faults, this.source, 'case');
+      for (const problem of problems(parsed.error.issues, data)) this.#faults.add(problem);
+      throw scenarioError(this.#faults.faults, this.#source, 'case');
     }
-    const c = parsed.data;
+    const plan = this.#plan(parsed.data);
+    const defect = this.#defect(parsed.data);
+    if (this.#faults.faults.length > 0) throw scenarioError(this.#faults.faults, this.#source, 'case');
+    return { file: this.#source.file, plan, defect };
+  }
+
+  #plan(c: Written): ExploreCase {
     const names = c.actors.map((a) => a.name);
-    for (const [n, actor] of c.actors.entries()) {
-      if (names.indexOf(actor.name) !== n) {
-        this.#add({
-          path: ['actors', n, 'name'],
-          message: `there is another actor '${actor.name}'`,
-          hint: 'give it a name of its own',
-        });
-      }
+    const actors = this.#actors(c, names);
+    const setup = this.#setup(c, names);
+    for (const site of Object.keys(c.faults)) this.#known(site, FAULT_SITES, ['faults', site], 'fault site');
+    for (const [n, o] of c.outcomes.entries()) {
+      for (const actor of Object.keys(o.results ?? {}))
+        this.#known(actor, names, ['outcomes', n, 'results', actor], 'actor');
     }
+    return {
+      name: c.case,
+      about: c.about,
+      memoryPages: c.memory,
+      contiguityPages: c.contiguity,
+      populated: c.populated,
+      memlockPages: c.memlock,
+      capIpcLock: c.cap_ipc_lock,
+      iommu: c.iommu,
+      containers: c.containers,
+      mdev: c.mdev,
+      faults: c.faults as Partial<Record<FaultSite, number>>,
+      setup,
+      actors,
+      outcomes: c.outcomes.map(allowedOutcome),
+      expect: this.#expect(c),
+      variant: this.#variant(c.variant, ['variant']),
+    };
+  }
+
+  #actors(c: Written, names: readonly string[]): ExploreCase['actors'] {
+    this.#faults.unique(
+      names.map((_, n) => ['actors', n, 'name']),
+      'actor',
+    );
     if (c.actors.filter((a) => a.task === 'main').length !== 1) {
-      this.#add({
+      this.#faults.add({
         path: ['actors'],
         message: 'a case has exactly one main thread',
         hint: 'write task: main for one of them',
@@ -202,65 +239,36 @@ class CaseReader {
       const alone = a.task === 'child' || a.task === 'vm_child' || !actors.some((b) => b.task === 'thread');
       const at = a.ops.findIndex((o) => o.op === 'exec');
       if (at >= 0 && (!alone || a.task === 'kthread')) {
-        this.#add({
+        this.#faults.add({
           path: ['actors', n, 'ops', at],
           message: 'exec in a process with other threads is not modelled',
           hint: 'make the others task: vm_child',
         });
       }
     }
-    const setup = c.setup.flatMap(({ actor, ops: list }, n) => {
-      if (!names.includes(actor)) {
-        this.#add({ path: ['setup', n, 'actor'], message: `unknown actor '${actor}'`, hint: suggestion(actor, names) });
-      }
+    return actors;
+  }
+
+  #setup(c: Written, names: readonly string[]): ExploreCase['setup'] {
+    return c.setup.flatMap(({ actor, ops: list }, n) => {
+      this.#faults.name(['setup', n, 'actor'], 'actor', names);
       return this.#ops(list, ['setup', n, 'ops'], names, c.containers).map((op) => ({ actor, op }));
     });
-    for (const site of Object.keys(c.faults)) {
-      this.#known(site, FAULT_SITES, ['faults', site], 'fault site');
-    }
-    for (const [n, o] of c.outcomes.entries()) {
-      for (const actor of Object.keys(o.results ?? {}))
-        this.#known(actor, names, ['outcomes', n, 'results', actor], 'actor');
-    }
+  }
+
+  #expect(c: Written): ExploreCase['expect'] {
     const expect: Record<string, InvariantName[]> = {};
     for (const [variant, list] of Object.entries(c.expect)) {
       for (const invariant of list) this.#known(invariant, INVARIANTS, ['expect', variant], 'invariant');
       expect[this.#variant(variant, ['expect', variant])] = list as InvariantName[];
     }
-    const plan: ExploreCase = {
-      name: c.case,
-      about: c.about,
-      memoryPages: c.memory,
-      contiguityPages: c.contiguity,
-      populated: c.populated,
-      memlockPages: c.memlock,
-      capIpcLock: c.cap_ipc_lock,
-      iommu: c.iommu,
-      containers: c.containers,
-      mdev: c.mdev,
-      faults: c.faults as Partial<Record<FaultSite, number>>,
-      setup,
-      actors,
-      outcomes: c.outcomes.map((o) => ({
-        ...(o.results === undefined
-          ? {}
-          : { results: Object.fromEntries(Object.entries(o.results).map(([k, v]) => [k, v.map(String)])) }),
-        ...(o.locked_vm === undefined ? {} : { lockedVmPages: o.locked_vm }),
-        ...(o.pinned === undefined ? {} : { pinnedPages: o.pinned }),
-        ...(o.user_locked_vm === undefined ? {} : { userLockedVmPages: o.user_locked_vm }),
-      })),
-      expect,
-      variant: this.#variant(c.variant, ['variant']),
-    };
-    const defect =
-      c.defect === undefined
-        ? null
-        : {
-            ...c.defect,
-            variants: c.defect.variants.map((v, n) => this.#variant(v, ['defect', 'variants', n])),
-          };
-    if (this.#faults.length > 0) throw scenarioError(this.#faults, this.source, 'case');
-    return { file: this.source.file, plan, defect };
+    return expect;
+  }
+
+  #defect({ defect }: Written): Defect | null {
+    if (defect === undefined) return null;
+    const variants = defect.variants.map((v, n) => this.#variant(v, ['defect', 'variants', n]));
+    return { ...defect, variants };
   }
 
   /** Each operation is a word, or a map with the word as its only key. */
@@ -271,7 +279,7 @@ class CaseReader {
       const keys = isMap ? Object.keys(item) : typeof item === 'string' ? [item] : [];
       const word = keys[0];
       if (word === undefined || keys.length > 1) {
-        this.#add({
+        this.#faults.add({
           path: at,
           message: `expected one operation, got ${keys.length > 1 ? 'several keys' : describeValue(item)}`,
           hint: 'write for example - map: { iova: 0, pages: 1 }',
@@ -279,7 +287,7 @@ class CaseReader {
         return [];
       }
       if (!Object.hasOwn(OPS, word)) {
-        this.#add({
+        this.#faults.add({
           path: isMap ? [...at, word] : at,
           atKey: isMap,
           message: `unknown operation '${word}'`,
@@ -293,19 +301,19 @@ class CaseReader {
       const parsed = args.safeParse(given ?? {}, { error: errorMap });
       if (!parsed.success) {
         for (const problem of problems(parsed.error.issues, given ?? {}, isMap ? [...at, word] : at))
-          this.#add(problem);
+          this.#faults.add(problem);
         return [];
       }
       const op = { op: word, ...(parsed.data as object) } as CaseOp;
       if (op.op === 'kill' && !actors.includes(op.actor)) {
-        this.#add({
+        this.#faults.add({
           path: [...at, 'kill', 'actor'],
           message: `unknown actor '${op.actor}'`,
           hint: suggestion(op.actor, actors),
         });
       }
       if ('container' in op && op.container >= containers) {
-        this.#add({
+        this.#faults.add({
           path: at,
           message: `there is no container ${op.container}`,
           hint: `write containers: ${op.container + 1}`,
@@ -317,38 +325,28 @@ class CaseReader {
 
   #known(given: string, known: readonly string[], path: readonly PathPart[], what: string): void {
     if (known.includes(given)) return;
-    this.#add({ path, atKey: true, message: `unknown ${what} '${given}'`, hint: suggestion(given, known) });
+    this.#faults.add({ path, atKey: true, message: `unknown ${what} '${given}'`, hint: suggestion(given, known) });
   }
 
   #variant(given: string, path: readonly PathPart[]): string {
     // YAML reads 4.10 as the number 4.1.
-    const written = locate(this.root, path)?.written ?? given;
+    const written = locate(this.#root, path)?.written ?? given;
     try {
       return resolveVariant(path.at(-1) === given ? given : written).id;
     } catch (error) {
       if (!(error instanceof UnknownVariantError)) throw error;
-      this.#add({ path, message: error.message, hint: 'pinstorm variants lists them' });
+      this.#faults.add({ path, message: error.message, hint: 'pinstorm variants lists them' });
       return given;
     }
   }
+}
 
-  #add(problem: Problem): void {
-    let { path } = problem;
-    const where = pathText(path);
-    let node = locate(this.root, path);
-    while (node === undefined && path.length > 0) {
-      path = path.slice(0, -1);
-      node = locate(this.root, path);
-    }
-    const origin = (problem.atKey ? node?.key : undefined) ?? node?.origin ?? null;
-    const folded =
-      origin?.kind === 'scenario' &&
-      node !== undefined &&
-      typeof node.value === 'object' &&
-      node.value !== null &&
-      !problem.atKey
-        ? (node.key ?? { ...origin, end: origin.start + 1 })
-        : origin;
-    this.#faults.push({ origin: folded, path: where, message: problem.message, hint: problem.hint });
-  }
+function allowedOutcome(o: Written['outcomes'][number]): AllowedOutcome {
+  const results = Object.entries(o.results ?? {}).map(([actor, list]) => [actor, list.map(String)]);
+  return {
+    ...(o.results === undefined ? {} : { results: Object.fromEntries(results) as Record<string, string[]> }),
+    ...(o.locked_vm === undefined ? {} : { lockedVmPages: o.locked_vm }),
+    ...(o.pinned === undefined ? {} : { pinnedPages: o.pinned }),
+    ...(o.user_locked_vm === undefined ? {} : { userLockedVmPages: o.user_locked_vm }),
+  };
 }

@@ -9,15 +9,10 @@ import { canonicalJson } from '../base/canonical-json.ts';
 import { guestSeed, stream } from '../base/prng.ts';
 import { PAGE_BYTES } from '../base/units.ts';
 import type { ActorPlan, ArrivalPlan, GuestPlan, Json, MemoryPlan, RunPlan, StagePlan } from '../engine/plan.ts';
+import type { Distribution } from './distribution.ts';
+import { BACKING_PAGE_BYTES } from './memory-schema.ts';
 import type { Registry } from './registry.ts';
-import {
-  type ActorClass,
-  type ArrivalSpec,
-  BACKING_PAGE_BYTES,
-  type Distribution,
-  type GuestClass,
-  type Scenario,
-} from './schema.ts';
+import type { ActorClass, ArrivalSpec, GuestClass, Scenario } from './schema.ts';
 import type { ResolvedScenario } from './validate.ts';
 
 /** Makes the guests of a scenario one by one, in any order. */

@@ -6,33 +6,26 @@ import { nearest, suggestion } from '../base/suggest.ts';
 import type { ActorPlan } from '../engine/plan.ts';
 import type { GuestSetting } from '../guest/workload/workload.ts';
 import { crowdedHost } from './crowd.ts';
+import { extremes } from './distribution.ts';
+import { FaultList } from './fault-list.ts';
 import { scenarioError } from './faults.ts';
-import { errorMap, type Problem, problems } from './issues.ts';
+import { errorMap, problems } from './issues.ts';
+import { BACKING_PAGE_BYTES } from './memory-schema.ts';
 import { applyOverrides, type Override } from './overrides.ts';
 import type { Registry } from './registry.ts';
+import { type GuestClass, MAX_ACTORS, MAX_GUESTS, type Scenario, scenarioSchema } from './schema.ts';
 import {
-  BACKING_PAGE_BYTES,
-  extremes,
-  type GuestClass,
-  MAX_ACTORS,
-  MAX_GUESTS,
-  type Scenario,
-  scenarioSchema,
-} from './schema.ts';
-import {
-  type Fault,
   isList,
   isMapping,
   locate,
   type Located,
-  type Origin,
   type ParsedSource,
   parseSource,
   type PathPart,
-  pathText,
   plain,
   type SourceText,
 } from './source.ts';
+import { checkThresholds } from './threshold-check.ts';
 
 /** A valid scenario, ready to be planned. */
 export interface ResolvedScenario {
@@ -77,7 +70,7 @@ export function resolveScenario(
   const root = asWritten(asWritten(overridden, ['variant']), ['guests', '*', 'actors', '*', 'workload']);
   const checker = new Checker(root, registry);
   const result = checker.check();
-  const all = [...parsed.faults, ...faults, ...checker.faults];
+  const all = [...parsed.faults, ...faults, ...checker.faults.faults];
   if (result === null || all.length > 0) throw scenarioError(all, source);
   return { ...result, source, root };
 }
@@ -100,30 +93,30 @@ function asWritten(node: Located, path: readonly string[]): Located {
 const guestKeys = (): string[] => Object.keys(scenarioSchema.shape.guests.element.shape);
 
 class Checker {
-  readonly faults: Fault[] = [];
+  readonly faults: FaultList;
   readonly #root: Located;
   readonly #registry: Registry;
-  readonly #reported = new Set<string>();
 
   constructor(root: Located, registry: Registry) {
     this.#root = root;
     this.#registry = registry;
+    this.faults = new FaultList(root);
   }
 
   check(): Pick<ResolvedScenario, 'scenario' | 'variant' | 'expect' | 'expectErrors' | 'notes'> | null {
     if (!isMapping(this.#root.value)) {
-      this.#add({ path: [], message: 'a scenario is a map', hint: "start with 'name:' and 'guests:'" });
+      this.faults.add({ path: [], message: 'a scenario is a map', hint: "start with 'name:' and 'guests:'" });
       return null;
     }
     const data = plain(this.#root);
     const parsed = scenarioSchema.safeParse(data, { error: errorMap });
-    if (!parsed.success) for (const problem of problems(parsed.error.issues, data)) this.#add(problem);
+    if (!parsed.success) for (const problem of problems(parsed.error.issues, data)) this.faults.add(problem);
     // Names are checked on what was written, so that one fault does not hide another.
     const variant = this.#variant();
-    this.#names(['profile'], 'profile', [...this.#registry.profiles.keys()]);
-    this.#keys(['faults'], 'fault site', this.#registry.faultSites);
+    this.faults.name(['profile'], 'profile', [...this.#registry.profiles.keys()]);
+    this.faults.keys(['faults'], 'fault site', this.#registry.faultSites);
     const expected = this.#expect(variant);
-    this.#thresholds(variant);
+    checkThresholds(this.#root, this.#registry, variant, this.faults);
     const options = this.#guests();
     if (!parsed.success || variant === null) return null;
     const guests = parsed.data.guests.map((guest, g) => ({
@@ -131,8 +124,8 @@ class Checker {
       actors: guest.actors.map((actor, a) => ({ ...actor, options: options.get(`${g}/${a}`) ?? {} })),
     }));
     // What can work is only judged where it is known what is meant.
-    if (this.faults.length === 0) this.#refusals({ ...parsed.data, guests }, variant);
-    if (this.faults.length > 0) return null;
+    if (this.faults.faults.length === 0) this.#refusals({ ...parsed.data, guests }, variant);
+    if (this.faults.faults.length > 0) return null;
     const note = this.#registry.variantNote(parsed.data.variant);
     const notes = note === null ? [] : [note];
     return { scenario: { ...parsed.data, guests }, variant, ...expected, notes };
@@ -142,25 +135,10 @@ class Checker {
   #refusals({ guests, host }: Scenario, variant: string): void {
     for (const [g, guest] of guests.entries()) {
       for (const { path, message, hint } of this.#registry.refusals(settingOf(guest), variant))
-        this.#add({ path: ['guests', g, ...path], message, hint });
+        this.faults.add({ path: ['guests', g, ...path], message, hint });
     }
     const crowd = crowdedHost(guests, host.count);
-    if (crowd !== null) this.#add({ path: ['guests'], ...crowd });
-  }
-
-  #add(problem: Problem): void {
-    let { path } = problem;
-    const where = pathText(path);
-    let node = locate(this.#root, path);
-    while (node === undefined && path.length > 0) {
-      path = path.slice(0, -1);
-      node = locate(this.#root, path);
-    }
-    const origin: Origin | null = (problem.atKey ? node?.key : node?.origin) ?? null;
-    const fault = { origin: firstLine(origin, node), path: where, message: problem.message, hint: problem.hint };
-    const id = JSON.stringify(fault);
-    if (!this.#reported.has(id)) this.faults.push(fault);
-    this.#reported.add(id);
+    if (crowd !== null) this.faults.add({ path: ['guests'], ...crowd });
   }
 
   #variant(): string | null {
@@ -176,29 +154,19 @@ class Checker {
     } catch (error) {
       const { message } = error as Error;
       if (!message.startsWith('unknown variant')) {
-        this.#add({ path, atKey, message, hint: 'name a kernel from 3.6 on that has been released, or a variant' });
+        this.faults.add({
+          path,
+          atKey,
+          message,
+          hint: 'name a kernel from 3.6 on that has been released, or a variant',
+        });
         return null;
       }
       const near = nearest(name, variants);
       const guess = near === null ? '' : `did you mean '${near}'? `;
       const hint = `${guess}variants are ${variants.join(', ')}, or a kernel version such as "4.10"`;
-      this.#add({ path, atKey, message: `unknown variant '${name}'`, hint });
+      this.faults.add({ path, atKey, message: `unknown variant '${name}'`, hint });
       return null;
-    }
-  }
-
-  #names(path: readonly PathPart[], what: string, known: readonly string[]): void {
-    const name = locate(this.#root, path)?.value;
-    if (typeof name !== 'string' || known.includes(name)) return;
-    this.#add({ path, message: `unknown ${what} '${name}'`, hint: suggestion(name, known) });
-  }
-
-  #keys(path: readonly PathPart[], what: string, known: readonly string[]): void {
-    const map = locate(this.#root, path)?.value;
-    if (!isMapping(map)) return;
-    for (const name of map.keys()) {
-      if (known.includes(name)) continue;
-      this.#add({ path: [...path, name], atKey: true, message: `unknown ${what}`, hint: suggestion(name, known) });
     }
   }
 
@@ -211,7 +179,7 @@ class Checker {
       for (const [index, item] of list.value.entries()) {
         if (isMapping(item.value))
           this.#expectErrors(item.value, [...path, index], applies ? errors : new Map<string, string[]>());
-        else this.#names([...path, index], 'invariant', this.#registry.invariants);
+        else this.faults.name([...path, index], 'invariant', this.#registry.invariants);
         if (applies && typeof item.value === 'string') invariants.add(item.value);
       }
     };
@@ -231,7 +199,7 @@ class Checker {
     const { errors, ops } = this.#registry;
     for (const [op, node] of map) {
       if (!ops.includes(op)) {
-        this.#add({
+        this.faults.add({
           path: [...path, op],
           atKey: true,
           message: `unknown operation '${op}'`,
@@ -246,7 +214,7 @@ class Checker {
         if (outcome === undefined) {
           const known = [...errors.keys()].join(', ');
           const hint = `the statistics tell apart ${known}; other_error is any other`;
-          this.#add({ path: place, message: `unknown error '${name}'`, hint });
+          this.faults.add({ path: place, message: `unknown error '${name}'`, hint });
           continue;
         }
         const list = into.get(op) ?? [];
@@ -255,83 +223,12 @@ class Checker {
     }
   }
 
-  #thresholds(variant: string | null): void {
-    const list = locate(this.#root, ['stages'])?.value;
-    const stagePaths = isList(list) ? list.map((_, index) => ['stages', index, 'name']) : [];
-    this.#unique(stagePaths, 'stage');
-    const stages = stagePaths.flatMap((path) => {
-      const name = locate(this.#root, path)?.value;
-      return typeof name === 'string' ? [name] : [];
-    });
-    const map = locate(this.#root, ['thresholds'])?.value;
-    if (!isMapping(map)) return;
-    for (const [metric, entry] of map) {
-      const places = isList(entry.value)
-        ? entry.value.map((_, index) => ['thresholds', metric, index])
-        : [['thresholds', metric]];
-      for (const at of places) {
-        const node = locate(this.#root, at);
-        const inner = isMapping(node?.value) ? [...at, 'threshold'] : at;
-        const expression = locate(this.#root, inner)?.value;
-        if (typeof expression === 'string') this.#threshold(metric, expression, inner, stages, variant);
-      }
-    }
-  }
-
-  #threshold(
-    metric: string,
-    expression: string,
-    path: readonly PathPart[],
-    stages: readonly string[],
-    variant: string | null,
-  ): void {
-    try {
-      const { ops, mayBeEmpty, deferred } = this.#registry.checkThreshold(metric, expression, stages);
-      if (mayBeEmpty) return;
-      const performed = this.#operations();
-      const hint = 'take the threshold out, or append "or empty"';
-      if (ops !== null && performed.size > 0 && !ops.some((op) => performed.has(op))) {
-        const message = `no actor of this scenario performs ${ops.join(', ')}, so this can never be measured`;
-        this.#add({
-          path: ['thresholds', metric],
-          atKey: true,
-          message,
-          hint: `actors perform ${[...performed].join(', ')}; ${hint}`,
-        });
-      }
-      if (deferred && variant !== null && !this.#registry.defers(variant)) {
-        const message = `variant ${variant} never defers an update, so this can never be measured`;
-        this.#add({ path: ['thresholds', metric], atKey: true, message, hint });
-      }
-    } catch (error) {
-      const { message, hint, part } = error as Error & { hint?: string; part?: string };
-      if (part === 'metric') this.#add({ path: ['thresholds', metric], atKey: true, message, hint });
-      else this.#add({ path, message, hint });
-    }
-  }
-
-  /** The operations that the actors can perform. */
-  #operations(): ReadonlySet<string> {
-    const guests = locate(this.#root, ['guests'])?.value;
-    const names = !isList(guests)
-      ? []
-      : guests.flatMap((_guest, g) => {
-          const actors = locate(this.#root, ['guests', g, 'actors'])?.value;
-          return isList(actors)
-            ? actors.map((_actor, a) => locate(this.#root, ['guests', g, 'actors', a, 'workload'])?.value)
-            : [];
-        });
-    return new Set(
-      names.flatMap((name) => (typeof name === 'string' ? (this.#registry.workloads.get(name)?.ops ?? []) : [])),
-    );
-  }
-
   /** Checks across classes and actors; returns the parsed options by `guest/actor`. */
   #guests(): ReadonlyMap<string, Record<string, unknown>> {
     const options = new Map<string, Record<string, unknown>>();
     const guests = locate(this.#root, ['guests'])?.value;
     if (!isList(guests)) return options;
-    this.#unique(
+    this.faults.unique(
       guests.map((_, g) => ['guests', g, 'class']),
       'class of guests',
     );
@@ -342,7 +239,7 @@ class Checker {
       guestCount += count;
       const actors = locate(this.#root, ['guests', g, 'actors'])?.value;
       if (!isList(actors)) continue;
-      this.#unique(
+      this.faults.unique(
         actors.map((_, a) => ['guests', g, 'actors', a, 'name']),
         'actor',
       );
@@ -354,7 +251,7 @@ class Checker {
         if (locate(this.#root, [...path, 'task'])?.value === 'main') mains += instances;
         if (mains > 1) {
           const hint = 'use task: thread for the others';
-          this.#add({ path: [...path, 'task'], message: 'a guest has one main thread', hint });
+          this.faults.add({ path: [...path, 'task'], message: 'a guest has one main thread', hint });
           mains = 0;
         }
         const parsed = this.#options(path);
@@ -362,13 +259,13 @@ class Checker {
       }
     }
     if (guestCount > MAX_GUESTS) {
-      this.#add({
+      this.faults.add({
         path: ['guests'],
         message: `${guestCount} guests are too many`,
         hint: `the maximum is ${MAX_GUESTS}`,
       });
     } else if (actorCount > MAX_ACTORS) {
-      this.#add({
+      this.faults.add({
         path: ['guests'],
         message: `${actorCount} actors are too many`,
         hint: `the maximum is ${MAX_ACTORS}`,
@@ -383,17 +280,6 @@ class Checker {
     return typeof count === 'number' && count > 0 ? Math.min(count, MAX_GUESTS) : 1;
   }
 
-  #unique(paths: readonly (readonly PathPart[])[], what: string): void {
-    const seen = new Map<string, Located>();
-    for (const path of paths) {
-      const node = locate(this.#root, path);
-      if (typeof node?.value !== 'string') continue;
-      if (seen.has(node.value))
-        this.#add({ path, message: `there is another ${what} '${node.value}'`, hint: 'give it a name of its own' });
-      seen.set(node.value, node);
-    }
-  }
-
   #options(path: readonly PathPart[]): Record<string, unknown> | null {
     const { workloads } = this.#registry;
     const name = locate(this.#root, [...path, 'workload'])?.value;
@@ -401,7 +287,7 @@ class Checker {
     const workload = workloads.get(name);
     if (workload === undefined) {
       const hint = suggestion(name, workloads.keys());
-      this.#add({ path: [...path, 'workload'], message: `unknown workload '${name}'`, hint });
+      this.faults.add({ path: [...path, 'workload'], message: `unknown workload '${name}'`, hint });
       return null;
     }
     const node = locate(this.#root, [...path, 'options']);
@@ -409,7 +295,7 @@ class Checker {
     if (typeof data !== 'object' || data === null || Array.isArray(data)) return null;
     const parsed = workload.options.safeParse(data, { error: errorMap });
     if (parsed.success) return parsed.data as Record<string, unknown>;
-    for (const problem of problems(parsed.error.issues, data, [...path, 'options'])) this.#add(problem);
+    for (const problem of problems(parsed.error.issues, data, [...path, 'options'])) this.faults.add(problem);
     return null;
   }
 }
@@ -434,12 +320,4 @@ function settingOf({ memory, iommu, containers, mdev, actors }: GuestClass): Gue
       options: options as ActorPlan['options'],
     })),
   };
-}
-
-/** A fault of a map or list is shown at its key, or at its first line only: the caret must not underline a page. */
-function firstLine(origin: Origin | null, node: Located | undefined): Origin | null {
-  if (origin?.kind !== 'scenario' || node === undefined) return origin;
-  if (!isMapping(node.value) && !isList(node.value)) return origin;
-  if (node.key?.kind === 'scenario') return node.key;
-  return { ...origin, end: origin.start + 1 };
 }

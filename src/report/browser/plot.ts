@@ -145,28 +145,7 @@ export class Plot {
   }
 
   #options(spec: PlotSpec, lines: readonly Line[]): UPlot.Options {
-    const soft = color('--soft');
-    const grid = { stroke: color('--grid'), width: 1 };
-    const axis = { stroke: soft, font: FONT, grid, ticks: { ...grid, size: 4 } };
-    const xSize = 34;
     const shares = spec.shareLines ?? [];
-    const xAxis: UPlot.Axis =
-      spec.x === 'percentile'
-        ? {
-            ...axis,
-            size: xSize,
-            splits: (_u, _i, low, high) => percentileSplits(low, high),
-            values: (_u, at) => at.map(percentileText),
-          }
-        : {
-            ...axis,
-            size: xSize,
-            space: 70,
-            values: (_u, at) =>
-              at.map((v) =>
-                spec.x === 'time' ? moment(v, this.#spec?.xEnd ?? 1) : quantity(Number(v.toPrecision(6))),
-              ),
-          };
     return {
       ...this.#size(),
       padding: [10, shares.length > 0 ? 0 : 14, 0, 0],
@@ -184,44 +163,8 @@ export class Plot {
             : { range: (_u, _low, high) => [0, high > 0 ? high * 1.08 : 1] },
         ...(shares.length > 0 ? { share: { range: [0, 1] as [number, number] } } : {}),
       },
-      axes: [
-        xAxis,
-        {
-          ...axis,
-          size: 62,
-          ...(spec.unit === 'count' ? { incrs: WHOLE } : {}),
-          values: (_u, at) => at.map((v) => (v === null ? '' : showValue(v, spec.unit))),
-        },
-        ...(shares.length > 0
-          ? [
-              {
-                ...axis,
-                scale: 'share',
-                side: RIGHT,
-                size: 46,
-                grid: { show: false },
-                values: (_u: UPlot, at: number[]) => at.map((v) => `${Math.round(v * 100)}%`),
-              },
-            ]
-          : []),
-      ],
-      series: [
-        {},
-        ...lines.map((line, i): UPlot.Series => {
-          const stroke = color(line.color);
-          return {
-            label: line.label,
-            show: !this.#hidden.has(line.label),
-            scale: i < spec.lines.length ? 'y' : 'share',
-            stroke,
-            width: 1.75,
-            spanGaps: line.joined ?? false,
-            ...(line.dashed === true ? { dash: [6, 4] } : {}),
-            ...(line.filled === true ? { fill: `${stroke}40` } : {}),
-            points: spec.x === 'value' ? { show: true, size: 6, fill: stroke } : { size: 4, fill: stroke },
-          };
-        }),
-      ],
+      axes: axes(spec, () => this.#spec?.xEnd ?? 1),
+      series: [{}, ...lines.map((line, i) => this.#series(spec, line, i))],
       ...(spec.bands === undefined
         ? {}
         : {
@@ -234,6 +177,21 @@ export class Plot {
         setCursor: [(u) => this.#read(u)],
         draw: [(u) => drawMarks(u, this.#spec?.marks ?? [])],
       },
+    };
+  }
+
+  #series(spec: PlotSpec, line: Line, index: number): UPlot.Series {
+    const stroke = color(line.color);
+    return {
+      label: line.label,
+      show: !this.#hidden.has(line.label),
+      scale: index < spec.lines.length ? 'y' : 'share',
+      stroke,
+      width: 1.75,
+      spanGaps: line.joined ?? false,
+      ...(line.dashed === true ? { dash: [6, 4] } : {}),
+      ...(line.filled === true ? { fill: `${stroke}40` } : {}),
+      points: spec.x === 'value' ? { show: true, size: 6, fill: stroke } : { size: 4, fill: stroke },
     };
   }
 
@@ -303,6 +261,35 @@ export class Plot {
       )
       .join(', ')}`;
   }
+}
+
+/** The x axis, the axis of values, and one of shares where there are any. @param xEnd of what is drawn now. */
+function axes(spec: PlotSpec, xEnd: () => number): UPlot.Axis[] {
+  const grid = { stroke: color('--grid'), width: 1 };
+  const axis = { stroke: color('--soft'), font: FONT, grid, ticks: { ...grid, size: 4 } };
+  const x: UPlot.Axis =
+    spec.x === 'percentile'
+      ? { splits: (_u, _i, low, high) => percentileSplits(low, high), values: (_u, at) => at.map(percentileText) }
+      : {
+          space: 70,
+          values: (_u, at) =>
+            at.map((v) => (spec.x === 'time' ? moment(v, xEnd()) : quantity(Number(v.toPrecision(6))))),
+        };
+  const values: UPlot.Axis = {
+    ...axis,
+    size: 62,
+    ...(spec.unit === 'count' ? { incrs: WHOLE } : {}),
+    values: (_u, at) => at.map((v) => (v === null ? '' : showValue(v, spec.unit))),
+  };
+  const shares: UPlot.Axis = {
+    ...axis,
+    scale: 'share',
+    side: RIGHT,
+    size: 46,
+    grid: { show: false },
+    values: (_u, at) => at.map((v) => `${Math.round(v * 100)}%`),
+  };
+  return [{ ...axis, size: 34, ...x }, values, ...((spec.shareLines ?? []).length > 0 ? [shares] : [])];
 }
 
 function xRange(spec: PlotSpec, low: number, high: number): [number, number] {
