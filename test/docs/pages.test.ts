@@ -42,25 +42,48 @@ function blocksOf(page: string): Block[] {
   return [...fences].map(([, kind = '', name, text = '']) => ({ kind, name: name ?? null, text }));
 }
 
-/**
- * A directory with what a clone has, in which a page can write; with a program of its own where the page changes it.
- */
-function workplace(page: string, changes: boolean): { readonly cwd: string; readonly path: string } {
+/** Whether the page has the reader change the program. */
+const changesProgram = (page: string): boolean => blocksOf(page).some(isSource);
+const isSource = ({ name }: Block): boolean => name?.startsWith('src/') === true;
+
+/** The program with the changes of every page that makes some: they are apart, so one build shows that all compile. */
+let changedProgram: string | null = null;
+
+function buildChangedProgram(): string {
+  const cwd = path.join(top, 'changed-program');
+  mkdirSync(cwd);
+  for (const name of ['package.json', 'tsconfig.json', 'src', 'scenarios', 'cases', 'profiles', 'calibration'])
+    cpSync(name, path.join(cwd, name), { recursive: true });
+  symlinkSync(path.join(ROOT, 'node_modules'), path.join(cwd, 'node_modules'));
+  const pages = PAGES.filter(changesProgram);
+  for (const block of pages.flatMap(blocksOf).filter(isSource)) write(cwd, block);
+  for (const project of ['tsconfig.json', 'src/report/browser']) {
+    const args = ['node_modules/typescript/bin/tsc', '-p', project];
+    const tsc = spawnSync(process.execPath, args, { cwd, encoding: 'utf8' });
+    assert.equal(tsc.status, 0, `${pages.join(', ')}\n${tsc.stdout}`);
+  }
+  return cwd;
+}
+
+/** A directory with what a clone has, in which a page can write, and the program that its commands run. */
+function workplace(page: string): { readonly cwd: string; readonly path: string } {
   const cwd = path.join(top, path.basename(page, '.md'));
   mkdirSync(path.join(cwd, 'path'), { recursive: true });
   for (const name of ['scenarios', 'cases', 'profiles', 'calibration', 'bin']) {
     symlinkSync(path.join(ROOT, name), path.join(cwd, name));
   }
-  if (changes) {
-    for (const name of ['package.json', 'tsconfig.json', 'src'])
-      cpSync(name, path.join(cwd, name), { recursive: true });
-    symlinkSync(path.join(ROOT, 'node_modules'), path.join(cwd, 'node_modules'));
-  }
-  const main = path.join(changes ? cwd : ROOT, 'dist/src/cli/main.js');
+  const program = changesProgram(page) ? (changedProgram ??= buildChangedProgram()) : ROOT;
+  const main = path.join(program, 'dist/src/cli/main.js');
   writeFileSync(path.join(cwd, 'path/pinstorm'), `#!/bin/sh\nexec '${process.execPath}' '${main}' "$@"\n`, {
     mode: 0o755,
   });
   return { cwd, path: `${path.join(cwd, 'path')}:${process.env['PATH']}` };
+}
+
+function write(cwd: string, { kind, name, text }: Block): void {
+  const file = path.join(cwd, name ?? '');
+  if (kind === 'diff') apply(file, text);
+  else writeFileSync(file, text);
 }
 
 function apply(file: string, diff: string): void {
@@ -108,32 +131,20 @@ describe('what the pages say to do', () => {
   for (const page of PAGES) {
     it(page, async () => {
       const blocks = blocksOf(page);
-      const changes = blocks.some((b) => b.name?.startsWith('src/'));
-      const { cwd, path: search } = workplace(page, changes);
+      const { cwd, path: search } = workplace(page);
       let redis: Awaited<ReturnType<typeof redisServer>> | null = null;
-      let built = !changes;
       let printed: string | null = null;
       let ran = 0;
       try {
-        for (const { kind, name, text } of blocks) {
+        for (const block of blocks) {
+          const { kind, name, text } = block;
           if (name !== null) {
-            const file = path.join(cwd, name);
-            if (kind === 'diff') apply(file, text);
-            else writeFileSync(file, text);
-            built = built && !name.startsWith('src/');
+            if (!isSource(block)) write(cwd, block);
           } else if (kind === 'text') {
             assert.ok(printed !== null, `${page} shows output of nothing`);
             compare(page, text, printed);
           } else {
             assert.equal(kind, 'sh', `${page}: a ${kind} block without a name`);
-            if (!built) {
-              for (const project of ['tsconfig.json', 'src/report/browser']) {
-                const args = ['node_modules/typescript/bin/tsc', '-p', project];
-                const tsc = spawnSync(process.execPath, args, { cwd, encoding: 'utf8' });
-                assert.equal(tsc.status, 0, `${page}\n${tsc.stdout}`);
-              }
-              built = true;
-            }
             if (text.includes('$REDIS')) redis ??= await redisServer();
             printed = '';
             // A line at a time where each has a status of its own; a block with background jobs is one program.
