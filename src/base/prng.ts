@@ -16,7 +16,7 @@ function mix32(word: number): number {
 /** FNV-1a over UTF-16 code units, from a given basis; 32 bit. */
 function fnv1a(text: string, basis: number): number {
   let h = basis;
-  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x0100_0193);
+  for (let i = 0; i < text.length; i += 1) h = Math.imul(h ^ text.charCodeAt(i), 0x0100_0193);
   return mix32(h);
 }
 
@@ -41,7 +41,7 @@ export class Prng {
     this.#b = b | 0;
     this.#c = c | 0;
     // The generator's own seeding discards 15 outputs until the words have mixed.
-    for (let i = 0; i < 15; i++) this.nextU32();
+    for (let i = 0; i < 15; i += 1) this.nextU32();
   }
 
   /** 0 to 2^32 - 1. */
@@ -72,7 +72,7 @@ export class Prng {
   /** Index of one of the weights, with probability in proportion to it. */
   weighted(weights: readonly number[]): number {
     let left = this.float() * weights.reduce((sum, weight) => sum + weight, 0);
-    for (let i = 0; i < weights.length - 1; i++) {
+    for (let i = 0; i < weights.length - 1; i += 1) {
       left -= weights[i] ?? 0;
       if (left < 0) return i;
     }

@@ -90,7 +90,7 @@ export const DEFAULT_PROFILE: CostProfile = {
   },
 };
 
-/** Cost per step id, from cost per primitive. Throws RangeError for a primitive that is missing or negative. */
+/** Cost per step id, from cost per primitive. @throws RangeError for a primitive that is missing or negative. */
 export function stepCosts(costNs: { readonly [primitive: string]: number }): Float64Array {
   for (const name of COST_PRIMITIVES) {
     const ns = costNs[name];
@@ -100,7 +100,7 @@ export function stepCosts(costNs: { readonly [primitive: string]: number }): Flo
   return Float64Array.from(STEP_ROWS, (row) => costNs[row.cost] as number);
 }
 
-/** A cost of the machine, ns. Throws RangeError for one that is missing or negative. */
+/** A cost of the machine, ns. @throws RangeError for one that is missing or negative. */
 export function machineCost(costNs: { readonly [primitive: string]: number }, name: MachinePrimitive): number {
   const ns = costNs[name];
   if (ns === undefined || !(ns >= 0))

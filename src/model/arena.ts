@@ -111,7 +111,7 @@ export class Arena {
     return HEADER_START + word;
   }
 
-  /** Allocates and zeroes one structure. Throws ArenaFullError. */
+  /** Allocates and zeroes one structure. @throws ArenaFullError. */
   alloc(kind: StructName): Ref {
     const pool = this.#pool[kind];
     const words = STRUCTS[kind].WORDS;

@@ -67,7 +67,7 @@ export class PinnedPages {
       else high = mid;
     }
     const found = this.#ranges[low];
-    if (found === undefined) return { pinned: false, end: Number.POSITIVE_INFINITY };
+    if (found === undefined) return { pinned: false, end: Infinity };
     const from = Math.floor(found[0] / unit) * unit;
     return from > page ? { pinned: false, end: from } : { pinned: true, end: Math.ceil(found[1] / unit) * unit };
   }

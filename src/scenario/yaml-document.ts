@@ -48,7 +48,7 @@ export function parseYaml(text: string, maxDepth: number): YamlResult {
     // The composer would keep these to itself.
     if (token.type === 'error')
       add(token.offset, token.offset + token.source.length, 'UNEXPECTED_TOKEN', token.message);
-    else if (token.type === 'doc-end' && ++ends > 1)
+    else if (token.type === 'doc-end' && (ends += 1) > 1)
       add(token.offset, token.offset + 3, 'UNEXPECTED_TOKEN', 'a second end');
     else for (const next of composer.next(token)) keep(next);
   };

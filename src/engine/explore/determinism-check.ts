@@ -51,7 +51,10 @@ export class DeterminismCheck implements Strategy {
   }
 
   fault(x: Execution, site: FaultSite): boolean {
-    if (this.#repeating) return this.#faults[this.#asked++] ?? false;
+    if (this.#repeating) {
+      this.#asked += 1;
+      return this.#faults[this.#asked - 1] ?? false;
+    }
     const answer = this.inner.fault(x, site);
     this.#faults.push(answer);
     return answer;

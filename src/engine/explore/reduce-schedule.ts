@@ -27,7 +27,10 @@ export function reduceSchedule(x: Execution, recording: Recording, kind: string)
   const attempt = (runs: readonly Run[]): Reduced | null => {
     tries += 1;
     let fault = 0;
-    const decide = (): boolean => recording.faults[fault++] ?? false;
+    const decide = (): boolean => {
+      fault += 1;
+      return recording.faults[fault - 1] ?? false;
+    };
     const failed = (): Failure | undefined => x.failures.find((f) => f.kind === kind);
     x.reset();
     const most = recording.choices.length;

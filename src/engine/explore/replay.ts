@@ -41,7 +41,8 @@ export class ReplayStrategy implements Strategy {
   }
 
   fault(): boolean {
-    return this.recording.faults[this.#faults++] ?? false;
+    this.#faults += 1;
+    return this.recording.faults[this.#faults - 1] ?? false;
   }
 
   bound(): string {

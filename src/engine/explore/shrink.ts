@@ -33,7 +33,10 @@ export function withoutOps(plan: ExploreCase, dropped: readonly number[]): Explo
   if (dropped.length === 0) return plan;
   const gone = new Set(dropped);
   let n = 0;
-  const kept = (): boolean => !gone.has(n++);
+  const kept = (): boolean => {
+    n += 1;
+    return !gone.has(n - 1);
+  };
   const setup = plan.setup.filter(kept);
   const actors = plan.actors.map((a): CaseActor => ({ ...a, ops: a.ops.filter(kept) }));
   return { ...plan, setup, actors };
@@ -98,7 +101,7 @@ function* shortest(
   void
 > {
   let best: (Recording & { readonly failure: Failure }) | null = null;
-  let size = Number.POSITIVE_INFINITY;
+  let size = Infinity;
   let x: Execution;
   try {
     x = make(plan);

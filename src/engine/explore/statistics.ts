@@ -94,7 +94,7 @@ export class Statistics implements Strategy {
 class Gauge {
   #count = 0;
   #sum = 0;
-  #min = Number.POSITIVE_INFINITY;
+  #min = Infinity;
   #max = 0;
 
   add(value: number): void {

@@ -211,7 +211,7 @@ export class Stepper {
   }
 
   /**
-   * Runs until nobody is left; `pick` chooses among the runnable. Throws DeadlockError, or RangeError past `maxSteps`.
+   * Runs until nobody is left; `pick` chooses among the runnable. @throws DeadlockError, or RangeError past `maxSteps`.
    */
   run(pick: (runnable: readonly StepActor[]) => StepActor, maxSteps = 1_000_000): void {
     for (let n = 0; ; n += 1) {

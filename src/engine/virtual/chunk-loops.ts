@@ -105,7 +105,7 @@ export class ChunkLoops implements ThreadGroup {
   start(thread: HostThread, loop: ChunkLoop): boolean {
     let account = this.#accounts.get(loop.mm);
     if (account === undefined) {
-      account = { pages: 0, unwritten: 0, fresh: false, guardPages: Number.POSITIVE_INFINITY };
+      account = { pages: 0, unwritten: 0, fresh: false, guardPages: Infinity };
       this.#accounts.set(loop.mm, account);
     }
     // The path that hands it over may have changed it just now, and may again before it yields.
@@ -131,13 +131,13 @@ export class ChunkLoops implements ThreadGroup {
     let untilNs = alone ? host.quietNs(this.threads, null) : host.isolatedNs(thread);
     for (const { account, loop } of runs) {
       this.#refresh(account, loop.mm);
-      if (!isFree(this.arena, loop.mm)) untilNs = Number.NEGATIVE_INFINITY;
+      if (!isFree(this.arena, loop.mm)) untilNs = -Infinity;
     }
     const { ownNs } = host;
     for (;;) {
       // The loop that comes first, and when the next one does.
       let run = runs[0] as Run;
-      let nextNs = Number.POSITIVE_INFINITY;
+      let nextNs = Infinity;
       for (let i = 1; i < runs.length; i += 1) {
         const other = runs[i] as Run;
         const earlier =
@@ -246,7 +246,7 @@ export class ChunkLoops implements ThreadGroup {
   }
 
   #guard(account: Account): void {
-    account.guardPages = Number.POSITIVE_INFINITY;
+    account.guardPages = Infinity;
     for (const { account: same, loop } of this.#runs) {
       if (same === account) account.guardPages = Math.min(account.guardPages, loop.limitPages - loop.pages);
     }
@@ -300,6 +300,6 @@ export class ChunkLoops implements ThreadGroup {
 
 /** How many more periods end before `untilNs`, after one that ends at `endNs`. */
 function further(endNs: number, untilNs: number, periodNs: number): number {
-  if (untilNs === Number.POSITIVE_INFINITY || periodNs === 0) return Number.MAX_SAFE_INTEGER;
+  if (untilNs === Infinity || periodNs === 0) return Number.MAX_SAFE_INTEGER;
   return Math.ceil((untilNs - endNs) / periodNs) - 1;
 }

@@ -37,7 +37,7 @@ export class EventQueue {
   /** When the next event is due; Infinity if there is none. */
   peekNs(): number {
     if (this.#ties.length > 0) return this.#tiesNs;
-    return this.#heap.length === 0 ? Number.POSITIVE_INFINITY : (this.#heap.values[0] as number);
+    return this.#heap.length === 0 ? Infinity : (this.#heap.values[0] as number);
   }
 
   /** Takes the next event; undefined if there is none. */

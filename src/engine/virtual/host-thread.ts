@@ -37,7 +37,7 @@ export class HostThread {
   /** The event that may resume it; others in the queue are stale. */
   event: EventKey = NO_EVENT;
   /** When that event is due; Infinity without one. */
-  dueNs = Number.POSITIVE_INFINITY;
+  dueNs = Infinity;
   /** Threads that may touch the same address spaces; null for one that touches none. */
   group: ThreadGroup | null = null;
   /** What is left of the step it was interrupted in, ns. */

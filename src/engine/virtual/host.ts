@@ -84,7 +84,7 @@ export class Host {
 
   /** Whether nothing is left to happen. */
   get idle(): boolean {
-    return this.#timeline.nextNs() === Number.POSITIVE_INFINITY;
+    return this.#timeline.nextNs() === Infinity;
   }
 
   /** Runs until nothing is left to happen; at one instant the host comes before the threads. */
@@ -135,7 +135,7 @@ export class Host {
   undisturbedNs(thread: HostThread, group: ThreadGroup): number {
     // Without other guests the horizon says it already.
     const alone = group.threads.length === this.#threads;
-    if (alone || group.looping > 0 || !this.isAlone(group)) return Number.NEGATIVE_INFINITY;
+    if (alone || group.looping > 0 || !this.isAlone(group)) return -Infinity;
     return Math.min(this.ownNs, this.quietNs(group.threads, thread));
   }
 
@@ -144,11 +144,11 @@ export class Host {
    * the time.
    */
   quietNs(threads: readonly HostThread[], thread: HostThread | null): number {
-    let ns = Number.POSITIVE_INFINITY;
+    let ns = Infinity;
     for (const other of threads) {
       if (other === thread) continue;
       // A spinner sees every release.
-      if (other.state === ThreadState.Spinning) return Number.NEGATIVE_INFINITY;
+      if (other.state === ThreadState.Spinning) return -Infinity;
       if (other.dueNs < ns && !other.repeating) ns = other.dueNs;
     }
     return ns;

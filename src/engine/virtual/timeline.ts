@@ -56,6 +56,6 @@ export class Timeline {
 
   unschedule(thread: HostThread): void {
     thread.event = NO_EVENT;
-    thread.dueNs = Number.POSITIVE_INFINITY;
+    thread.dueNs = Infinity;
   }
 }

@@ -227,7 +227,7 @@ export class VirtualActor extends HostThread implements Driver {
         this.localNs = Math.max(start + ns, this.#host.memory(start, (clearedPages.get(step) as number) * count));
     }
     // An operation of a large guest may take minutes to simulate: it is left in the middle.
-    if (this.#host.mayHalt()) this.horizonNs = Number.NEGATIVE_INFINITY;
+    if (this.#host.mayHalt()) this.horizonNs = -Infinity;
   }
 
   /**

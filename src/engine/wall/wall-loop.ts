@@ -85,7 +85,7 @@ export class WallLoop {
     // Bounded, so that the mailbox and the stop flag are seen even when somebody is always due.
     for (let n = 0; n < 64; n += 1) {
       const slot = this.#due.peek();
-      if (slot === undefined) return Number.POSITIVE_INFINITY;
+      if (slot === undefined) return Infinity;
       const dueNs = this.#due.peekValue() as number;
       if (dueNs > nowNs && shared.pace !== 0) {
         nowNs = this.#clock();

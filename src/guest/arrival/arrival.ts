@@ -11,7 +11,7 @@ import { constant } from './constant.ts';
 import { poisson } from './poisson.ts';
 import { ramp } from './ramp.ts';
 
-/** `startNs`: when the actor starts. Throws RangeError for options the planner should have refused. */
+/** `startNs`: when the actor starts. @throws RangeError for options the planner should have refused. */
 export function arrivalOf(plan: ArrivalPlan, startNs: number, random: Prng): Arrival {
   const number = (key: string, fallback?: number): number => {
     const value = plan.options[key] ?? fallback;

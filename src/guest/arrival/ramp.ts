@@ -16,7 +16,7 @@ export function ramp(startNs: number, fromPerSecond: number, toPerSecond: number
     next() {
       const count = n;
       n += 1;
-      if (count >= inRamp) return to > 0 ? startNs + overNs + (count - inRamp) / to : Number.POSITIVE_INFINITY;
+      if (count >= inRamp) return to > 0 ? startNs + overNs + (count - inRamp) / to : Infinity;
       if (slope === 0) return startNs + count / from;
       return startNs + (Math.sqrt(from * from + 2 * slope * count) - from) / slope;
     },

@@ -103,7 +103,7 @@ export function slotPage(slot: number, pages: number): number {
     if (left < slots) return (at + left) * pages;
     left -= slots;
   }
-  return Number.POSITIVE_INFINITY;
+  return Infinity;
 }
 
 /** RAM that all lies above 4 GiB, as that of a further NUMA node: its equal pieces stay equal. */

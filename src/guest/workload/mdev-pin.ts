@@ -66,7 +66,7 @@ export const mdevPin = workload({
   *run(actor, o) {
     const window = Math.min(o.window, ramPages(actor.bufferPages));
     if (o.map && actor.plan.task !== 'kthread') {
-      for (const piece of ramPieces(bufferFor(window), Number.POSITIVE_INFINITY)) {
+      for (const piece of ramPieces(bufferFor(window), Infinity)) {
         const ret = yield* mapBuffer(actor, { ...piece, container: o.container });
         if (ret === 0) continue;
         actor.markFailure('mdev-pin: map failed', ret);

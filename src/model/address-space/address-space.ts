@@ -287,7 +287,7 @@ export class AddressSpace {
     this.#segments.lock(mm);
     for (let seg = this.arena.get(mm, MM.segRoot); seg !== 0; seg = this.arena.get(mm, MM.segRoot)) {
       this.#segments.remove(mm, seg);
-      freed++;
+      freed += 1;
     }
     this.#segments.unlock(mm);
     return freed;

@@ -77,7 +77,7 @@ function bounds(first: string, last: string | null): [low: number, high: number]
   if (low === null || (last !== null && high === null)) throw new RangeError(`variant range ${first} to ${last}`);
   return [
     low.exact ? low.number : low.number - 100,
-    high === null ? Number.POSITIVE_INFINITY : high.exact ? high.number : high.number + 999_899,
+    high === null ? Infinity : high.exact ? high.number : high.number + 999_899,
   ];
 }
 
@@ -110,7 +110,7 @@ function versionNamed(name: string): Version | null {
 
 /**
  * The variant for `E`, `e2`, `linux-4.10`, `6.12` or `4.10-rc1`. A version names what that release shipped; a more
- * exact entry wins over a range. Throws UnknownVariantError with a message for the user.
+ * exact entry wins over a range. @throws UnknownVariantError with a message for the user.
  */
 export function resolveVariant(name: string): Variant {
   const wanted = name.trim().toLowerCase();
@@ -127,7 +127,7 @@ export function resolveVariant(name: string): Variant {
   }
   checkReleased(name, version);
   let best: Variant | null = null;
-  let width = Number.POSITIVE_INFINITY;
+  let width = Infinity;
   for (const v of VARIANTS) {
     for (const [first, last] of v.versions) {
       const [low, high] = bounds(first, last);

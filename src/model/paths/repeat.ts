@@ -138,7 +138,7 @@ export class Repeater {
       pinned(k, call, loop.done * pages, pages);
       loop.done = 0;
     };
-    const limitPages = call.lockCap ? Number.POSITIVE_INFINITY : Number(call.limitPages);
+    const limitPages = call.lockCap ? Infinity : Number(call.limitPages);
     const loop: ChunkLoop = { mm: call.mm, pages, unit, limitPages, left: chunks, done: 0, end: 'whole', settle };
     return loop;
   }
