@@ -14,6 +14,7 @@ import { parseThreshold } from '../metrics/threshold.ts';
 import { buildResults } from './build.ts';
 import { RESULTS_VERSION, RunResults, Violation } from './results.ts';
 import { ThresholdJudge } from './threshold-judge.ts';
+import type { ThresholdContext } from './thresholds.ts';
 import { Interval, RUN_DIRECTORY_VERSION, RunEvent, RunRecord, type BegunRun } from './run-dir.ts';
 
 /**
@@ -32,15 +33,15 @@ export function loadRun(directory: string): RunResults {
   return rebuild(directory, parse(directory, 'run.json', record, RunRecord, RUN_DIRECTORY_VERSION));
 }
 
-/**
- * A run that has not ended, to go on with: its record and what was written so far. Null when `root` has none of that
- * id.
- */
-export function findBegun(
-  root: string,
-  runId: string,
-  onInterval: OnInterval,
-): (BegunRun & { record: RunRecord; snapshot: Snapshot }) | null {
+/** A run that has not ended, to go on with: its record and what was written so far. */
+export interface WrittenRun extends BegunRun {
+  readonly record: RunRecord;
+  /** The sum of its intervals. */
+  readonly snapshot: Snapshot;
+}
+
+/** The run of that id that has not ended. Null when `root` has none. */
+export function findBegun(root: string, runId: string, onInterval: OnInterval): WrittenRun | null {
   const found = findRun(root, runId);
   if (found === null || existsSync(join(found.path, 'results.json'))) return null;
   const { path, record } = found;
@@ -69,7 +70,7 @@ function findRun(root: string, runId: string): { path: string; record: RunRecord
 const modelCountersOf = (record: RunRecord): string[] =>
   record.statistics.counters.filter((c) => !(OWN_COUNTERS as readonly string[]).includes(c));
 
-type OnInterval = (endSeconds: number, delta: Snapshot, gauges: Readonly<Record<string, number>>) => void;
+type OnInterval = (endSeconds: number, delta: Snapshot, gauges: ThresholdContext['gauges']) => void;
 
 /** The sum of what the intervals of a run added; each is told in its turn. */
 function measured(

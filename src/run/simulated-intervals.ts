@@ -8,6 +8,7 @@ import { statsLayout } from '../engine/stats-layout.ts';
 import { decodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
 import { parseThreshold } from '../metrics/threshold.ts';
 import { MODEL_COUNTERS } from '../model/env.ts';
+import type { ThresholdContext } from '../report/thresholds.ts';
 
 const SECOND_NS = 1e9;
 
@@ -16,7 +17,7 @@ const INTERVALS_MIN = 60;
 const INTERVALS_MAX = 1000;
 
 /** One interval of a whole run. */
-export interface RunInterval {
+export interface SimulatedInterval {
   readonly endNs: number;
   readonly delta: Snapshot;
   readonly backlog: number;
@@ -64,7 +65,7 @@ export function plannedNs({ durationNs, guests }: RunPlan): number | null {
 }
 
 /** The intervals of all hosts together, in order; the last one ends with the run. */
-export function mergeIntervals(plan: RunPlan, hosts: readonly HostResult[], durationNs: number): RunInterval[] {
+export function mergeIntervals(plan: RunPlan, hosts: readonly HostResult[], durationNs: number): SimulatedInterval[] {
   const layout = statsLayout(plan);
   const ends = new Set(hosts.flatMap(({ intervals }) => intervals.map(({ endNs }) => endNs ?? durationNs)));
   const next = hosts.map(() => 0);
@@ -92,3 +93,8 @@ export function mergeIntervals(plan: RunPlan, hosts: readonly HostResult[], dura
       return { endNs, delta, backlog, driftPages, guests };
     });
 }
+
+export const gaugesOf = ({ backlog, driftPages }: SimulatedInterval): ThresholdContext['gauges'] => ({
+  deferred_backlog: backlog,
+  locked_vm_drift_pages: driftPages,
+});

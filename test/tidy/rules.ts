@@ -311,7 +311,6 @@ const LARGER: Readonly<Record<string, number>> = {
   'src/coordinator/coordinator.ts': 600,
   'src/emulator/host-run.ts': 428,
   'src/emulator/wall-emulator.ts': 463,
-  'src/run/run-watch.ts': 462,
   'src/study/advise.ts': 474,
   'src/study/conform/replay.ts': 434,
   'src/study/conform/transcript.ts': 420,
@@ -327,8 +326,6 @@ const LONGER: Readonly<Record<string, number>> = {
   'src/report/build.ts buildResults': 74,
   'src/report/html/experiment.ts renderExperiment': 77,
   'src/study/advise.ts advise': 72,
-  'src/run/live-run.ts liveRun': 177,
-  'src/run/simulated-run.ts simulateRun': 89,
   'src/study/conform/replay.ts do': 106,
   'src/study/contexts.ts run': 78,
 };

@@ -48,6 +48,16 @@ export const command = defineCommand({
     }
     const resolved = scenarioOf(await readSource(scenario), overridesOf(options));
     const plan = planRun(resolved, REGISTRY);
-    return liveRun({ ...options, resolved, plan, workers: 0, threads: 0 }, interrupts);
+    const { run, resume, strict, minWorkers, lease, onWorkerLoss, redis, prefix, tlsCa } = options;
+    return liveRun(
+      {
+        subject: { resolved, plan, run, resume, strict },
+        policy: { minWorkers, lease, onWorkerLoss },
+        fleet: { workers: 0, threads: 0 },
+        redis: { redis, prefix, tlsCa },
+        output: options,
+      },
+      interrupts,
+    );
   },
 });

@@ -50,6 +50,16 @@ export const command = defineCommand({
     const { workers } = options;
     const threads = options.threads ?? Math.max(2, Math.floor((availableParallelism() - 1) / workers));
     const plan = planRun(resolved, REGISTRY);
-    return liveRun({ ...options, resolved, plan, workers, threads, minWorkers: workers }, interrupts);
+    const { strict, lease, onWorkerLoss, redis, prefix, tlsCa } = options;
+    return liveRun(
+      {
+        subject: { resolved, plan, run: undefined, resume: undefined, strict },
+        policy: { minWorkers: workers, lease, onWorkerLoss },
+        fleet: { workers, threads },
+        redis: { redis, prefix, tlsCa },
+        output: options,
+      },
+      interrupts,
+    );
   },
 });

@@ -6,23 +6,26 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { EXIT, UserError } from '../base/errors.ts';
-import type { HdrScale } from '../metrics/hdr.ts';
-import type { WorkerHealth } from '../metrics/run-metrics.ts';
-import type { Snapshot } from '../metrics/snapshot.ts';
-import { verdictSentence } from '../report/advice.ts';
-import type { EventMark, LiveUpdate, PackedGuest } from '../report/chart-data.ts';
-import { eventMarks, packGuest } from '../report/contents.ts';
-import { fragmentsOf, livePage } from '../report/html/live.ts';
-import type { RunIdentity, RunResults } from '../report/results.ts';
-import type { GuestRow } from '../report/run-dir.ts';
-import { Timeline, type TimelineInterval } from '../report/timeline.ts';
+import { EXIT, UserError } from '../../base/errors.ts';
+import type { HdrScale } from '../../metrics/hdr.ts';
+import type { WorkerHealth } from '../../metrics/run-metrics.ts';
+import { verdictSentence } from '../../report/advice.ts';
+import type { EventMark, LiveUpdate, PackedGuest } from '../../report/chart-data.ts';
+import { eventMarks, packGuest } from '../../report/contents.ts';
+import { fragmentsOf, livePage } from '../../report/html/live.ts';
+import type { RunIdentity, RunResults } from '../../report/results.ts';
+import { Timeline } from '../../report/timeline.ts';
+import type { RunEvent, RunInterval, RunSink } from '../run-event.ts';
 
 export interface LivePageOptions {
   /** 0: any free one. */
   readonly port: number;
   readonly run: RunIdentity;
   readonly scale: HdrScale;
+  /** The figures so far, for readers. */
+  readonly figures: { soFar(): RunResults; readonly workers: readonly WorkerHealth[] };
+  /** Where the report is going to be, once the run has a directory. */
+  readonly report: () => string;
   /** The reader asks the run to stop. */
   readonly onStop: () => void;
 }
@@ -38,7 +41,7 @@ const SPECTRA_SECONDS = 3;
 /** How long readers may take to receive the end, ms. */
 const FAREWELL_MS = 2000;
 
-export class LivePage {
+export class LivePage implements RunSink {
   readonly url: string;
   readonly #options: LivePageOptions;
   readonly #server: Server;
@@ -74,41 +77,60 @@ export class LivePage {
     server.on('request', (request, response) => this.#answer(request, response));
   }
 
-  /** What an interval added, and the figures so far. */
-  interval(
-    interval: TimelineInterval,
-    delta: Snapshot,
-    figures: () => RunResults,
-    workers: readonly WorkerHealth[],
-  ): void {
+  take(event: RunEvent): void {
+    switch (event.t) {
+      case 'interval':
+        this.#interval(event);
+        break;
+      case 'event':
+        this.#events.push(...eventMarks([{ atSeconds: event.atSeconds, kind: event.kind, ...event.fields }]));
+        if (event.kind === 'stop') this.#state = 'stopping';
+        break;
+      case 'guest':
+        this.#guests.push(packGuest(event.row));
+        break;
+      case 'ended':
+        this.#ended(event.results);
+        break;
+      case 'begun':
+        break;
+    }
+  }
+
+  /** Waits until readers know how the run ended, if it did, and lets them go. */
+  async close(): Promise<void> {
+    if (this.#end !== undefined) await this.#farewell();
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+      this.#server.closeAllConnections();
+    });
+  }
+
+  #interval({ startSeconds, endSeconds, delta, gauges, guests }: RunInterval): void {
     if (this.#state === 'waiting') this.#state = 'running';
+    const counters = Object.fromEntries(delta.layout.counterNames.map((name, i) => [name, delta.counters[i]!]));
     this.#timeline.add(
-      interval,
+      { startSeconds, endSeconds, counters, gauges, guests: { ...guests } },
       [...delta.data].map(([id, { cells }]) => [id, cells] as const),
     );
-    this.#seconds = interval.endSeconds;
+    this.#seconds = endSeconds;
     // Nobody looks: the next reader gets everything.
     if (this.#readers.size === 0) return;
-    this.#fragments = fragmentsOf(figures(), workers, this.#events);
+    const { figures } = this.#options;
+    this.#fragments = fragmentsOf(figures.soFar(), figures.workers, this.#events);
     this.#tell();
   }
 
-  event(atSeconds: number, kind: string, fields: Readonly<Record<string, unknown>>): void {
-    this.#events.push(...eventMarks([{ atSeconds, kind, ...fields }]));
-    if (kind === 'stop') this.#state = 'stopping';
-  }
-
-  guest(row: GuestRow): void {
-    this.#guests.push(packGuest(row));
-  }
-
-  /** Tells the readers how it ended, and waits until they know. */
-  async end(results: RunResults, workers: readonly WorkerHealth[], report: string): Promise<void> {
+  #ended(results: RunResults): void {
+    const { figures, report } = this.#options;
     this.#state = 'ended';
-    this.#end = { verdict: results.verdict.verdict, sentence: verdictSentence(results), report };
-    this.#fragments = fragmentsOf(results, workers, this.#events);
+    this.#end = { verdict: results.verdict.verdict, sentence: verdictSentence(results), report: report() };
+    this.#fragments = fragmentsOf(results, figures.workers, this.#events);
     this.#sent = { ...this.#sent, spectraAt: -Infinity };
     this.#tell();
+  }
+
+  async #farewell(): Promise<void> {
     const told = [...this.#readers].map(
       (reader) => new Promise<void>((resolve) => reader.on('close', resolve).end(() => resolve())),
     );
@@ -116,13 +138,6 @@ export class LivePage {
     const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, FAREWELL_MS)));
     await Promise.race([Promise.all(told), late]);
     clearTimeout(timer);
-  }
-
-  close(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#server.close(() => resolve());
-      this.#server.closeAllConnections();
-    });
   }
 
   /** Sends what is new to everybody. */
