@@ -13,6 +13,7 @@ import { validateScenario } from '../../src/scenario/validate.ts';
 import { CONTENTION } from './live-run.ts';
 
 const MORE = `
+duration: 10s
 thresholds: { 'ops{op:map}': { threshold: 'count < 5 during late', abortOnFail: true } }
 stages: [{ name: early, duration: 2s }, { name: late }]
 `;
