@@ -12,21 +12,25 @@ import { EXIT, UserError } from '../base/errors.ts';
 import { Interruption } from '../base/interruption.ts';
 import { VERSION } from '../base/version.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
-import { monotonicMs } from '../engine/wall/clock.ts';
 import type { RedisHealth, RunPhase } from '../metrics/run-metrics.ts';
 import { FullMemory } from '../wire/full-memory.ts';
 import { runKeys, type RunKeys } from '../wire/keys.ts';
-import { ControlMessage, type Decision, JournalEntry, orphanMs, WorkerMessage } from '../wire/messages.ts';
+import { type ControlMessage, orphanMs, WorkerMessage } from '../wire/messages.ts';
 import { planSlices } from '../wire/plan-slices.ts';
 import { guestQueue, type JobProducer, openProducer } from '../wire/queue.ts';
 import { Receipts } from '../wire/receipts.ts';
-import { clockOffset, isConnectionError, openRedis, redisFailure, serverLoad } from '../wire/redis.ts';
-import { bidFarewell, listRuns, publishRun, removeRun } from '../wire/runs.ts';
-import { isBefore, readWhole, StreamReader, tell } from '../wire/streams.ts';
+import { RedisClock } from '../wire/redis-clock.ts';
+import { isConnectionError, openRedis, redisFailure, serverLoad } from '../wire/redis.ts';
+import { bidFarewell, publishRun, removeRun } from '../wire/runs.ts';
+import { StreamReader, tell } from '../wire/streams.ts';
 import type { CoordinatorListener, CoordinatorOptions, RunEnd, Stopper } from './coordinator-api.ts';
+import { Decisions } from './decisions.ts';
+import { Gathering } from './gathering.ts';
 import { Handout, type HandoutHost } from './handout.ts';
+import { Inbox } from './inbox.ts';
 import { Lead } from './lead.ts';
 import { Overdue } from './overdue.ts';
+import { checkResumable, replay } from './resume.ts';
 import { hasAll, RunState } from './run-state.ts';
 import { Slices } from './slices.ts';
 
@@ -38,16 +42,8 @@ const TICK_MS = 1000;
 /** Guests and workers may take so much longer than planned, ms. */
 const GRACE_MS = 60_000;
 
-/** A run can only go on as it began. */
-export function otherPlan(runId: string, what: string): UserError {
-  const hint = 'give the same scenario, options and version again';
-  return new UserError(EXIT.invalid, `run ${runId} was started with ${what}`, hint);
-}
-
 export class Coordinator {
   readonly state: RunState;
-  /** When each phase was entered, epoch seconds. */
-  readonly phases: Partial<Record<RunPhase, number>> = { gathering: Date.now() / 1000 };
   /** As of about a second ago. */
   redisHealth: RedisHealth | null = null;
   readonly #options: CoordinatorOptions;
@@ -63,32 +59,20 @@ export class Coordinator {
   readonly #receipts: Receipts;
   readonly #fullMemory: FullMemory;
   readonly #overdue: Overdue;
-  readonly #reasons: string[] = [];
-  /** Workers of whose end we know and that are not yet declared lost. */
-  readonly #gone = new Map<string, string>();
-  /** What follows from decisions and has not been done in Redis yet, in order. Each may be repeated. */
-  readonly #effects: (() => Promise<void>)[] = [];
-  #phase: RunPhase = 'gathering';
-  #phaseSinceMs = performance.now();
+  readonly #clock: RedisClock;
+  readonly #decisions: Decisions;
+  readonly #inbox: Inbox;
+  readonly #gathering: Gathering;
   #listenedAtMs = performance.now();
   #nextTickMs = 0;
-  /** For how many guests there was room when the listener last heard that it is too little. */
-  #roomTold: number | undefined;
-  /** The start of the run, and the last start of guests that run again, ms of the Redis clock. */
-  #startAtMs = 0;
-  #epochMs = 0;
   /** Since when no guest is open, ms. */
   #restedAtMs: number | undefined;
-  /** What to add to the monotonic clock to get that of Redis. */
-  #toRedisMs = 0;
   #stopWanted: Stopper | undefined;
-  #stop: Stopper | undefined;
   #fatal: Error | undefined;
   /** Redis is out of reach: commands would only wait. */
   #redisAway = false;
   /** The run in Redis is this coordinator's to end and to remove. */
   #owned = false;
-  #replaying = false;
   readonly #interruption = new Interruption();
 
   constructor(options: CoordinatorOptions, listener: CoordinatorListener) {
@@ -99,24 +83,41 @@ export class Coordinator {
     this.#keys = runKeys(options.target.prefix, options.runId);
     this.#redis = openRedis(options.target, 'finite');
     this.#receipts = new Receipts(this.#redis);
-    this.#fullMemory = new FullMemory(options.target.label, orphanMs(options) / 2, () => this.#event('redis_full', {}));
+    this.#fullMemory = new FullMemory(options.target.label, orphanMs(options) / 2, () =>
+      this.#decisions.event('redis_full', {}),
+    );
     this.#lead = new Lead(this.#redis, this.#keys, options);
     const keys = [this.#keys.events, this.#keys.intervals];
     this.#reader = new StreamReader(openRedis(options.target, 'finite'), keys, WorkerMessage);
     this.#slices = new Slices(this.#redis, this.#keys, () => this.#queue, planSlices(options.plan), this.#lead);
+    this.#clock = new RedisClock(this.#redis);
+    this.#decisions = new Decisions(this.state, this.#slices, listener, {
+      write: async (decision) => {
+        const entry = { after: this.#reader.last(this.#keys.events), decision };
+        this.#receipts.entry(this.#keys.journal, await this.#lead.note(entry));
+      },
+      nowMs: () => this.#clock.nowMs(),
+    });
+    this.#gathering = new Gathering(this.state, this.#slices, this.#decisions, options);
     const host: HandoutHost = {
       state: this.state,
-      decide: (decision, effect) => this.#decide(decision, effect),
+      decide: (decision, effect) => this.#decisions.decide(decision, effect),
       tell: (message) => this.#tell(message),
       lose: (worker, why) => this.#lose(worker, why),
-      soonMs: () => this.#readClock().then(() => this.#redisNowMs() + START_LEAD_MS),
+      soonMs: () => this.#clock.read().then(() => this.#clock.nowMs() + START_LEAD_MS),
     };
     this.#handout = new Handout(this.#slices, host, options);
+    this.#inbox = new Inbox(this.state, this.#decisions, this.#handout, listener, (worker) => this.#fence(worker));
   }
 
-  /** What speaks against taking the figures for the whole run. */
+  /** When each phase was entered, epoch seconds. */
+  get phases(): Readonly<Partial<Record<RunPhase, number>>> {
+    return this.#decisions.phases;
+  }
+
+  /** Why the results do not cover the whole run. */
   get reasons(): string[] {
-    return [...this.state.lossReasons, ...this.#reasons];
+    return [...this.state.lossReasons, ...this.#decisions.reasons];
   }
 
   /** What happened without harm to the figures. */
@@ -140,8 +141,8 @@ export class Coordinator {
 
   /** A worker process is gone for sure. Before the start this ends the run with `error`. */
   workerGone(worker: string, why: string): void {
-    if (this.#phase === 'gathering') this.#fatal ??= new UserError(EXIT.inconclusive, why);
-    else this.#gone.set(worker, why);
+    if (this.#decisions.phase === 'gathering') this.#fatal ??= new UserError(EXIT.inconclusive, why);
+    else this.#decisions.gone.set(worker, why);
   }
 
   /** Redis is gone for good: ends `run` with this error at once. */
@@ -164,15 +165,15 @@ export class Coordinator {
         const messages = await this.#interruption.orEnd(this.#reader.read(50));
         const now = performance.now();
         this.#forgiveSilence(now);
-        for (const message of messages) this.#receive(message, now);
+        for (const message of messages) this.#inbox.receive(message, now);
         this.state.malformed = this.#reader.refused;
         if (this.#fatal !== undefined) throw this.#fatal;
         await this.#interruption.orEnd(this.#fullMemory.bear(() => this.#act(now)));
-        if (this.#phase === 'over') break;
+        if (this.#decisions.phase === 'over') break;
       }
       this.#listener.progress();
       if (this.reasons.length > 0) return 'partial';
-      return this.#stop === 'user' ? 'stopped' : 'complete';
+      return this.#decisions.stop === 'user' ? 'stopped' : 'complete';
     } catch (error) {
       if (this.#fatal !== undefined) throw this.#fatal;
       // A Redis that refuses can still be tidied up.
@@ -204,11 +205,9 @@ export class Coordinator {
     }
   }
 
-  // ---- the beginning
-
   async #begin(): Promise<void> {
     const { plan, runId, leaseMs, resume, target } = this.#options;
-    await this.#readClock();
+    await this.#clock.read();
     if (resume) {
       await this.#resume();
     } else {
@@ -223,55 +222,24 @@ export class Coordinator {
     this.#listenedAtMs = performance.now();
   }
 
-  /**
-   * Comes to the state of the coordinator whose place this one takes. Throws UserError 104 or 113 when that cannot be.
-   */
+  /** Takes the place of a coordinator that died. Throws UserError 104 or 113 when that cannot be. */
   async #resume(): Promise<void> {
-    const { runId, plan, target } = this.#options;
-    const record = (await listRuns(this.#redis, target.prefix)).get(runId);
-    if (record === undefined) {
-      const hint = 'pinstorm clean lists the runs; one that has ended, or that Redis lost, cannot go on';
-      throw new UserError(EXIT.invalid, `there is no run ${runId} at ${target.label}`, hint);
-    }
-    if (record.version !== VERSION || record.planHash !== plan.hash) {
-      throw otherPlan(runId, record.version === VERSION ? 'another plan' : `pinstorm ${record.version}`);
-    }
+    await checkResumable(this.#redis, this.#options);
     await this.#lead.takeOver();
     this.#owned = true;
-    this.#replaying = true;
-    const now = performance.now();
-    const journal = await readWhole(this.#redis, this.#keys.journal, JournalEntry);
-    for (const [id, message] of await readWhole(this.#redis, this.#keys.events, WorkerMessage)) {
-      while (journal[0] !== undefined && isBefore(journal[0][1]?.after ?? '0', id)) this.#replay(journal.shift()?.[1]);
-      if (message === null) this.#reader.refused++;
-      else this.#receive(message, now);
-      this.#reader.skipTo(this.#keys.events, id);
-    }
-    for (const [, entry] of journal) this.#replay(entry);
-    this.#replaying = false;
-    // Its effects may have been left half done.
-    const told = new Set((await readWhole(this.#redis, this.#keys.control, ControlMessage)).map(([, m]) => m?.t));
-    if (this.#startAtMs > 0 && !told.has('start')) this.#effects.push(() => this.#tellStart(this.#startAtMs));
-    for (const { registration } of this.state.missing) {
-      this.#effects.push(async () => void (await this.#redis.hset(this.#keys.fenced, registration.worker, '1')));
-    }
-    if (this.#phase === 'running' && this.#stop === undefined) {
-      this.#effects.push(() => this.#handout.addWaiting());
+    const told = await replay(this.#redis, this.#keys, this.#reader, this.#inbox, this.#decisions);
+    const { phase, stop, startAtMs } = this.#decisions;
+    const owe = (effect: () => Promise<void>): void => this.#decisions.owe(effect);
+    if (startAtMs > 0 && !told.has('start')) owe(() => this.#tellStart(startAtMs));
+    for (const { registration } of this.state.missing) owe(() => this.#fence(registration.worker));
+    if (phase === 'running' && stop === undefined) {
+      owe(() => this.#handout.addWaiting());
       this.#handout.shareDue = true;
     }
-    if (this.#stop !== undefined) this.#effects.push(() => this.#tellStop());
-    if (this.#phase === 'finishing' && !told.has('finish')) {
-      this.#effects.push(() => this.#tell({ t: 'finish' }));
-    }
-    this.#listener.event('resumed', { workers: this.state.workers.size, guests: this.state.outcomes.size }, false);
+    if (stop !== undefined) owe(() => this.#tellStop());
+    if (phase === 'finishing' && !told.has('finish')) owe(() => this.#tell({ t: 'finish' }));
+    this.#decisions.event('resumed', { workers: this.state.workers.size, guests: this.state.outcomes.size });
   }
-
-  #replay(entry: JournalEntry | null | undefined): void {
-    if (entry === null || entry === undefined) this.#reader.refused++;
-    else this.#apply(entry.decision);
-  }
-
-  // ---- the loop
 
   /** While we did not listen, or Redis took nothing, nobody was silent. */
   #forgiveSilence(now: number): void {
@@ -279,9 +247,8 @@ export class Coordinator {
     this.#listenedAtMs = now;
     const away = gapMs >= TICK_MS;
     if (away || this.#fullMemory.lasts) for (const worker of this.state.workers.values()) worker.lastSeenMs += gapMs;
-    if (!away) return;
-    // Somebody may have taken the lead meanwhile: that comes before every decision.
-    this.#nextTickMs = 0;
+    // Another coordinator may have taken the lead meanwhile: that comes before every decision.
+    if (away) this.#nextTickMs = 0;
   }
 
   async #act(now: number): Promise<void> {
@@ -290,13 +257,10 @@ export class Coordinator {
       await this.#lead.hold();
       this.#nextTickMs = now + TICK_MS;
       this.redisHealth = { ...(await serverLoad(this.#redis)), guestJobs: await this.#queue.counts() };
-      if (this.#phase !== 'gathering') this.#listener.progress();
+      if (this.#decisions.phase !== 'gathering') this.#listener.progress();
     }
-    for (let effect = this.#effects[0]; effect !== undefined; effect = this.#effects[0]) {
-      await effect();
-      this.#effects.shift();
-    }
-    if (this.#phase === 'running' && this.#stop === undefined) await this.#handout.share();
+    await this.#decisions.settle();
+    if (this.#decisions.phase === 'running' && this.#decisions.stop === undefined) await this.#handout.share();
     await this.#advance(now);
   }
 
@@ -321,212 +285,52 @@ export class Coordinator {
     this.#receipts.entry(this.#keys.control, await tell(this.#redis, this.#keys, message));
   }
 
-  #event(kind: Parameters<CoordinatorListener['event']>[0], fields: Record<string, unknown>): void {
-    this.#listener.event(kind, fields, this.#replaying);
-  }
-
-  #receive(message: WorkerMessage, now: number): void {
-    if (message.t === 'open') return;
-    if (message.t === 'register') {
-      this.#register(message, now);
-      return;
-    }
-    const sender = this.state.sender(message.worker, now);
-    if (sender === null) return;
-    switch (message.t) {
-      case 'interval':
-        this.state.interval(sender, message);
-        break;
-      case 'outcomes':
-        for (const outcome of message.outcomes) {
-          // Nobody is stopped before a stop was decided.
-          const plausible = outcome.state !== 'stopped' || this.#stop !== undefined;
-          if (!plausible) this.state.refused++;
-          if (!plausible || !this.state.outcome(message.worker, outcome)) continue;
-          this.#listener.guest(outcome, message.worker, this.#replaying);
-          if (outcome.state === 'failed') this.#event('guest_failed', { ...outcome });
-        }
-        break;
-      case 'mark': {
-        const { worker, guest, incarnation, label, value, seq } = message;
-        if (seq <= sender.markSeq) break;
-        sender.markSeq = seq;
-        this.#event('mark', { worker, guest, incarnation, label, value });
-        break;
-      }
-      case 'final':
-        this.state.interval(sender, message.last);
-        sender.final = message;
-        if (this.#phase === 'running') {
-          this.#event('worker_left', { worker: message.worker });
-          this.#handout.shareDue = true;
-        }
-        break;
-      case 'leave':
-        this.#gone.set(message.worker, 'it was asked to end');
-        break;
-      case 'trouble':
-        this.#gone.set(message.worker, message.error.split('\n', 1)[0] ?? '');
-        break;
-    }
-  }
-
-  #register(message: Extract<WorkerMessage, { t: 'register' }>, now: number): void {
-    const { worker, version, planHash, host, threads, capacity, clockOffsetMs } = message;
-    if (version !== VERSION || planHash !== this.#options.plan.hash) {
-      // Its own check failed to stop it: fenced off, and the run goes on without it.
-      this.state.refused++;
-      void this.#redis.hset(this.#keys.fenced, worker, '1').catch(() => {});
-      return;
-    }
-    this.state.register(message, now);
-    this.#event('worker_joined', { worker, host, threads, capacity, clockOffsetMs });
-    this.#handout.shareDue ||= this.#phase === 'running';
-  }
-
-  // ---- decisions
-
-  /** Writes a decision down, then draws its consequences for our state; those for Redis are `effect`. */
-  async #decide(decision: Decision, effect?: () => Promise<void>): Promise<void> {
-    const entry = { after: this.#reader.last(this.#keys.events), decision };
-    this.#receipts.entry(this.#keys.journal, await this.#lead.note(entry));
-    this.#apply(decision);
-    if (effect !== undefined) this.#effects.push(effect);
-  }
-
-  #apply(decision: Decision): void {
-    switch (decision.d) {
-      case 'start': {
-        this.#startAtMs = decision.startAtMs;
-        this.#epochMs = decision.startAtMs;
-        // Who went before has no part in the run.
-        for (const [worker, { final }] of this.state.workers) {
-          if (final !== null || this.#gone.has(worker)) this.state.workers.delete(worker);
-        }
-        this.#gone.clear();
-        this.#enter('running');
-        this.#listener.started(decision.startAtMs, decision.startAtMs - this.#redisNowMs());
-        break;
-      }
-      case 'lost': {
-        const state = this.state.workers.get(decision.worker);
-        if (state !== undefined) state.lost = decision.why;
-        this.#gone.delete(decision.worker);
-        this.#event('worker_lost', { worker: decision.worker, why: decision.why });
-        break;
-      }
-      case 'rerun': {
-        const { worker, epochMs, held, free } = decision;
-        const guests = this.#slices.guestsOf(held.map(([slice]) => slice));
-        this.state.supersede(worker, guests);
-        for (const guest of [...guests, ...this.#slices.guestsOf(free.map(([slice]) => slice))]) {
-          this.state.epochs.set(guest, epochMs);
-        }
-        this.#slices.rerun([...held, ...free], epochMs);
-        this.#epochMs = Math.max(this.#epochMs, epochMs);
-        const incarnations = Object.fromEntries([...held, ...free]);
-        this.#event('rerun', { worker, guests: guests.length, incarnations });
-        break;
-      }
-      case 'accounted': {
-        const state = this.state.workers.get(decision.worker);
-        if (state === undefined) break;
-        state.accounted = true;
-        if (decision.last !== null) this.state.interval(state, decision.last);
-        break;
-      }
-      case 'stop':
-        this.#stop = decision.by;
-        this.state.abandoned ||= decision.by === 'failure';
-        this.#phaseSinceMs = performance.now();
-        this.#event('stop', { by: decision.by });
-        break;
-      case 'finish':
-        this.#enter('finishing');
-        break;
-      case 'reason':
-        if (!this.#reasons.includes(decision.text)) this.#reasons.push(decision.text);
-        break;
-    }
-  }
-
-  #enter(phase: RunPhase): void {
-    this.#phase = phase;
-    this.phases[phase] = Date.now() / 1000;
-    this.#phaseSinceMs = performance.now();
-  }
-
-  async #readClock(): Promise<void> {
-    this.#toRedisMs = (await clockOffset(this.#redis)).toRedisMs;
-  }
-
-  #redisNowMs(): number {
-    return monotonicMs() + this.#toRedisMs;
-  }
-
   async #advance(now: number): Promise<void> {
     const { leaseMs, graceMs = GRACE_MS } = this.#options;
-    if (this.#phase === 'gathering') {
+    const decisions = this.#decisions;
+    const { gone } = decisions;
+    if (decisions.phase === 'gathering') {
       await this.#gather();
       return;
     }
     for (const worker of this.state.silent(now, leaseMs)) {
-      this.#gone.set(worker, `nothing heard for ${leaseMs / 1000} s: it died, hung, or was too busy for --lease`);
+      gone.set(worker, `nothing heard for ${leaseMs / 1000} s: it died, hung, or was too busy for --lease`);
     }
-    for (const [worker, why] of this.#gone) {
+    for (const [worker, why] of gone) {
       const state = this.state.workers.get(worker);
-      if (state === undefined || state.lost !== null || state.final !== null) this.#gone.delete(worker);
+      if (state === undefined || state.lost !== null || state.final !== null) gone.delete(worker);
       else await this.#lose(worker, why);
     }
     // A loss takes effect in Redis before anybody asks what the worker held.
-    if (this.#effects.length > 0) return;
-    if (this.#stop !== undefined || this.#phase === 'finishing') await this.#handout.account('stays');
-    if (this.#phase === 'running') await this.#follow(now, graceMs);
-    else if (this.#phase === 'finishing') {
-      const late = now - this.#phaseSinceMs > graceMs;
-      if (late)
-        for (const { registration } of this.state.alive) this.#gone.set(registration.worker, 'no final account');
+    if (decisions.unsettled) return;
+    if (decisions.stop !== undefined || decisions.phase === 'finishing') await this.#handout.account('stays');
+    if (decisions.phase === 'running') await this.#follow(now, graceMs);
+    else if (decisions.phase === 'finishing') {
+      const late = now - decisions.phaseSinceMs > graceMs;
+      if (late) for (const { registration } of this.state.alive) gone.set(registration.worker, 'no final account');
       if (this.state.alive.length === 0) this.#conclude();
     }
   }
 
   async #lose(worker: string, why: string): Promise<void> {
-    const fence = async (): Promise<void> => void (await this.#redis.hset(this.#keys.fenced, worker, '1'));
-    await this.#decide({ d: 'lost', worker, why }, fence);
+    await this.#decisions.decide({ d: 'lost', worker, why }, () => this.#fence(worker));
+  }
+
+  async #fence(worker: string): Promise<void> {
+    await this.#redis.hset(this.#keys.fenced, worker, '1');
   }
 
   async #gather(): Promise<void> {
-    const { minWorkers, gatherMs = 60_000, leaseMs } = this.#options;
-    const { workers, plan } = this.state;
-    for (const worker of this.#gone.keys()) workers.delete(worker);
-    this.#gone.clear();
-    // Whoever is silent now does not count, until it speaks again.
-    const heardSinceMs = performance.now() - leaseMs;
-    const present = this.state.alive.filter(({ lastSeenMs }) => lastSeenMs >= heardSinceMs);
-    const room = Math.min(plan.guests.length, this.#slices.room(present) * this.#slices.size);
-    const enough = present.length >= minWorkers;
-    const fits = this.#slices.room(present) >= this.#slices.count;
-    if (enough && !fits && room !== this.#roomTold) {
-      this.#event('no_room', { workers: present.length, room, guests: plan.guests.length });
-      this.#roomTold = room;
-    }
-    if (this.#stopWanted !== undefined) {
-      this.#enter('over');
-    } else if (enough && fits) {
-      await this.#start();
-    } else if (performance.now() - this.#phaseSinceMs > gatherMs) {
-      throw new UserError(
-        EXIT.inconclusive,
-        `${present.length} of ${minWorkers} workers came within ${gatherMs / 1000} s, with room for ${room} of ${plan.guests.length} guests`,
-        this.#slices.roomHint,
-      );
-    }
+    const ready = this.#gathering.look();
+    if (this.#stopWanted !== undefined) this.#decisions.enter('over');
+    else if (ready === true) await this.#start();
+    else if (ready !== false) throw ready;
   }
 
   async #start(): Promise<void> {
     const total = this.state.plan.guests.length;
-    const startAtMs = Math.ceil(this.#redisNowMs() + START_LEAD_MS + START_LEAD_PER_GUEST_MS * total);
-    await this.#decide({ d: 'start', startAtMs }, () => this.#tellStart(startAtMs));
+    const startAtMs = Math.ceil(this.#clock.nowMs() + START_LEAD_MS + START_LEAD_PER_GUEST_MS * total);
+    await this.#decisions.decide({ d: 'start', startAtMs }, () => this.#tellStart(startAtMs));
   }
 
   async #tellStart(startAtMs: number): Promise<void> {
@@ -537,31 +341,31 @@ export class Coordinator {
 
   async #follow(now: number, graceMs: number): Promise<void> {
     const { state } = this;
-    if (this.#stop === undefined) {
+    const decisions = this.#decisions;
+    if (decisions.stop === undefined) {
       await this.#handout.upkeep(now);
-      const given = await this.#handout.rescue(now);
-      if (given !== undefined) {
-        await this.#decide({ d: 'reason', text: given });
-        this.#stopWanted ??= 'failure';
+      await this.#giveUp(await this.#handout.rescue(now));
+      await this.#giveUp(this.#overdue.why(now, this.#clock.nowMs() - decisions.epochMs));
+      if (this.#stopWanted !== undefined) {
+        await decisions.decide({ d: 'stop', by: this.#stopWanted }, () => this.#tellStop());
+        return;
       }
     }
-    const overdue = this.#stop === undefined ? this.#overdue.why(now, this.#redisNowMs() - this.#epochMs) : undefined;
-    if (overdue !== undefined) {
-      await this.#decide({ d: 'reason', text: overdue });
-      this.#stopWanted ??= 'failure';
-    }
-    if (this.#stop === undefined && this.#stopWanted !== undefined) {
-      await this.#decide({ d: 'stop', by: this.#stopWanted }, () => this.#tellStop());
-      return;
-    }
-    const late = this.#stop !== undefined && now - this.#phaseSinceMs > graceMs;
+    const late = decisions.stop !== undefined && now - decisions.phaseSinceMs > graceMs;
     if (late) {
-      await this.#decide({ d: 'reason', text: `guests did not come to rest within ${graceMs / 1000} s of the stop` });
+      const text = `guests did not come to rest within ${graceMs / 1000} s of the stop`;
+      await decisions.decide({ d: 'reason', text });
       state.abandoned = true;
     }
     if (state.open > 0) this.#restedAtMs = undefined;
-    const rested = this.#stop === undefined ? state.open === 0 && this.#allTold(now) : this.#atRest();
-    if (rested || late) await this.#decide({ d: 'finish' }, () => this.#tell({ t: 'finish' }));
+    const rested = decisions.stop === undefined ? state.open === 0 && this.#allTold(now) : this.#atRest();
+    if (rested || late) await decisions.decide({ d: 'finish' }, () => this.#tell({ t: 'finish' }));
+  }
+
+  async #giveUp(why: string | undefined): Promise<void> {
+    if (why === undefined) return;
+    await this.#decisions.decide({ d: 'reason', text: why });
+    this.#stopWanted ??= 'failure';
   }
 
   async #tellStop(): Promise<void> {
@@ -580,14 +384,16 @@ export class Coordinator {
   /** After a stop: nobody reports a running guest any more, as of an interval sent after the stop. */
   #atRest(): boolean {
     return this.state.alive.every(
-      ({ interval, lastSeenMs }) => lastSeenMs > this.#phaseSinceMs + 1500 && (interval?.states['running'] ?? 0) === 0,
+      ({ interval, lastSeenMs }) =>
+        lastSeenMs > this.#decisions.phaseSinceMs + 1500 && (interval?.states['running'] ?? 0) === 0,
     );
   }
 
   #conclude(): void {
-    this.#reasons.push(...this.state.missingUpdates);
+    const { reasons, stop } = this.#decisions;
+    reasons.push(...this.state.missingUpdates);
     const open = this.state.plan.guests.length - this.state.outcomes.size;
-    if (open > 0 && this.#stop === undefined) this.#reasons.push(`${open} guests without an outcome`);
-    this.#enter('over');
+    if (open > 0 && stop === undefined) reasons.push(`${open} guests without an outcome`);
+    this.#decisions.enter('over');
   }
 }

@@ -7,36 +7,31 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
-import { Interruption } from '../base/interruption.ts';
 import { machineFailure } from '../base/machine-failure.ts';
 import { VERSION } from '../base/version.ts';
-import type { CreateEmulator, Emulator, GuestOutcome } from '../emulator/emulator.ts';
+import type { CreateEmulator, Emulator } from '../emulator/emulator.ts';
 import { measureCapacity } from '../emulator/measure.ts';
 import { WallEmulator } from '../emulator/wall-emulator.ts';
-import type { GuestPlan, RunPlan } from '../engine/plan.ts';
+import type { RunPlan } from '../engine/plan.ts';
 import { monotonicMs } from '../engine/wall/clock.ts';
 import { createRegistry, type MetricSources } from '../metrics/exposition.ts';
 import { type MetricsServer, serveMetrics } from '../metrics/metrics-server.ts';
 import { encodeSnapshot, liveView } from '../metrics/snapshot.ts';
 import { INVARIANTS } from '../model/oracle.ts';
-import { type Claim, claimOf, claimSlice, type Identity, takeName } from '../wire/claims.ts';
+import { type Identity, takeName } from '../wire/claims.ts';
 import { runKeys, type RunKeys } from '../wire/keys.ts';
-import {
-  ControlMessage,
-  GuestJob,
-  type Interval,
-  orphanMs,
-  type RunRecord,
-  type WorkerMessage,
-} from '../wire/messages.ts';
-import { planSlices } from '../wire/plan-slices.ts';
-import { deferredQueue, guestQueue, type JobConsumer, openConsumer } from '../wire/queue.ts';
+import { ControlMessage, type Interval, orphanMs, type RunRecord } from '../wire/messages.ts';
+import { deferredQueue, type QueueTiming } from '../wire/queue.ts';
 import { Receipts } from '../wire/receipts.ts';
-import { clockOffset, type ClockOffset, isFull, openRedis, redisFailure, type RedisTarget } from '../wire/redis.ts';
+import { RedisClock } from '../wire/redis-clock.ts';
+import { openRedis, redisFailure, type RedisTarget } from '../wire/redis.ts';
 import { removeRemains } from '../wire/runs.ts';
-import { post, StreamReader } from '../wire/streams.ts';
+import { StreamReader } from '../wire/streams.ts';
 import { DeferredPipeline } from './deferred.ts';
+import { Fate, toError } from './fate.ts';
 import { loadPlan } from './find-run.ts';
+import { Mailbox } from './mailbox.ts';
+import { SliceRunner } from './slice-runner.ts';
 
 export interface WorkerOptions {
   readonly target: RedisTarget;
@@ -59,18 +54,10 @@ export interface WorkerOptions {
 
 const INTERVAL_MS = 1000;
 
-/** Outcomes of guests that end within this time travel together. */
-const OUTCOME_BATCH_MS = 20;
 const DRAIN_MS = 30_000;
-
-/** Guests that are taken so much later than they were due begin anew from there. */
-const LATE_MS = 250;
 
 /** Between comparisons of the clocks. */
 const CLOCK_MS = 10_000;
-
-/** Between attempts to write to a Redis whose memory is full. */
-const FULL_RETRY_MS = 200;
 
 /** What is left to say or to tidy up at the end may take this long; Redis may be gone. */
 const FAREWELL_MS = 2000;
@@ -83,17 +70,17 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     const identity = await takeName(redis, runKeys(options.target.prefix, options.runId), options.workerId);
     const capacity = options.capacity === 'measured' ? await measureCapacity(plan, options.threads) : options.capacity;
     const emulator = await (options.createEmulator ?? WallEmulator.create)({ plan, threads: options.threads });
-    const node = new Node({ ...options, capacity }, identity, redis, plan, record, emulator);
+    const worker = new Worker({ ...options, capacity }, identity, redis, plan, record, emulator);
     let metrics: MetricsServer | undefined;
     try {
       if (options.metricsPort !== undefined) {
         const { metricsPort: port, metricsHost: host } = options;
-        metrics = await serveMetrics(createRegistry(node.metricSources()), { port, host });
+        metrics = await serveMetrics(createRegistry(worker.metricSources()), { port, host });
       }
-      await node.run();
+      await worker.run();
     } finally {
       await metrics?.close();
-      await node.close();
+      await worker.close();
       await withTime(removeRemains(redis, options.target.prefix, options.runId));
     }
   } catch (error) {
@@ -103,12 +90,11 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
   }
 }
 
-class Node {
+class Worker {
   readonly #options: WorkerOptions & { readonly capacity: number };
   readonly #identity: Identity;
   readonly #redis: Redis;
   readonly #plan: RunPlan;
-  readonly #slices: readonly (readonly number[])[];
   readonly #record: RunRecord;
   readonly #emulator: Emulator;
   readonly #keys: RunKeys;
@@ -116,41 +102,17 @@ class Node {
   readonly #control: StreamReader<ControlMessage>;
   readonly #deferred: DeferredPipeline;
   readonly #loop = monitorEventLoopDelay({ resolution: 10 });
-  readonly #live = new Map<number, number>();
-  readonly #guests: JobConsumer[] = [];
-  /** Slices at a time, of all consumers. */
-  #slots = 0;
-  /** The run's start on the monotonic clock, ms. */
-  #startAtMs = 0;
-  /** What to add to the monotonic clock to get that of Redis, ms. */
-  #toRedisMs = 0;
+  readonly #clock: RedisClock;
+  readonly #fate = new Fate();
+  readonly #mailbox: Mailbox;
+  readonly #runner: SliceRunner;
   #seq = 0;
-  #stopping = false;
   #over = false;
-  /** The run is not in Redis any more. */
-  #removed = false;
   #leaving = false;
-  #refusedJobs = 0;
-  #repeatedJobs = 0;
   #marks = 0;
-  /** Slices claimed, `slice:incarnation`, and claims under way. */
-  readonly #claimed = new Set<string>();
-  readonly #claiming = new Set<Promise<unknown>>();
-  #clockReadAtMs = 0;
-  #outcomes: GuestOutcome[] = [];
-  /** Guests of which it has told, or is about to. */
-  #ended = 0;
-  /** Its last guest has ended since the last interval: once its figures are told, nothing depends on this worker. */
-  #idle = false;
-  #outcomeTimer: NodeJS.Timeout | undefined;
-  #posts: Promise<void> = Promise.resolve();
-  /** When Redis last answered, on the monotonic clock, ms. */
-  #contactAtMs = monotonicMs();
   readonly #watchdog: NodeJS.Timeout;
-  #failure: Error | undefined;
   /** A pool thread ended while it had no guest. */
   #threadLoss: Error | undefined;
-  readonly #interruption = new Interruption();
 
   constructor(
     options: WorkerOptions & { readonly capacity: number },
@@ -164,7 +126,6 @@ class Node {
     this.#identity = identity;
     this.#redis = redis;
     this.#plan = plan;
-    this.#slices = planSlices(plan);
     this.#record = record;
     this.#emulator = emulator;
     const { target, runId } = options;
@@ -172,35 +133,46 @@ class Node {
     this.#keys = runKeys(target.prefix, runId);
     this.#receipts = new Receipts(redis);
     this.#receipts.field(this.#keys.workers, worker, token);
+    this.#clock = new RedisClock(redis);
+    this.#mailbox = new Mailbox(redis, this.#keys, this.#receipts, this.#fate);
+    const timing = jobTiming(record);
+    this.#runner = new SliceRunner({
+      target,
+      runId,
+      timing,
+      identity,
+      plan,
+      redis,
+      keys: this.#keys,
+      receipts: this.#receipts,
+      clock: this.#clock,
+      mailbox: this.#mailbox,
+      emulator,
+      fate: this.#fate,
+    });
     this.#control = new StreamReader(openRedis(target, 'finite'), [this.#keys.control], ControlMessage);
     this.#deferred = new DeferredPipeline(target, deferredQueue(target.prefix, runId, worker), emulator, {
       ...plan.deferred,
-      timing: this.#timing(),
-      isLive: (update) => this.#live.get(update.guest) === update.incarnation,
-      onFailure: (error) => this.#fail(error),
+      timing,
+      isLive: ({ guest, incarnation }) => this.#runner.isLive(guest, incarnation),
+      onFailure: (error) => this.#fate.fail(error),
     });
     emulator.onMark = ({ guest, incarnation, label, value }) =>
-      this.#post({ t: 'mark', worker, seq: ++this.#marks, guest, incarnation, label, value });
+      this.#mailbox.post({ t: 'mark', worker, seq: ++this.#marks, guest, incarnation, label, value });
     emulator.failure.catch((error: unknown) => this.#threadEnded(error));
     this.#loop.enable();
     const patienceMs = orphanMs(record);
     // Commands can wait for long on a network that is cut.
     this.#watchdog = setInterval(() => {
-      if (monotonicMs() - this.#contactAtMs > patienceMs) this.#fail(new Error('Redis is out of reach'));
+      if (monotonicMs() - this.#mailbox.contactAtMs > patienceMs) this.#fate.fail(new Error('Redis is out of reach'));
     }, 500);
-  }
-
-  /** A job's lock holds as long as a silent worker is waited for: then its guests are another's anyway. */
-  #timing(): { lockDurationMs: number; stalledIntervalMs: number } {
-    const { leaseMs } = this.#record;
-    return { lockDurationMs: Math.max(1000, leaseMs), stalledIntervalMs: Math.max(500, leaseMs / 2) };
   }
 
   async run(): Promise<void> {
     const { capacity, threads, leave } = this.#options;
     const worker = this.#identity.name;
-    const clock = await this.#readClock();
-    await this.#send({
+    const clock = await this.#clock.read();
+    await this.#mailbox.send({
       t: 'register',
       worker,
       host: hostname(),
@@ -217,23 +189,23 @@ class Node {
     try {
       while (!this.#over) {
         const waitMs = Math.max(1, Math.min(250, Math.ceil(nextBeatAt - performance.now())));
-        const messages = await this.#interruption.orEnd(this.#control.read(waitMs));
-        this.#contactAtMs = monotonicMs();
+        const messages = await this.#fate.orEnd(this.#control.read(waitMs));
+        this.#mailbox.contactAtMs = monotonicMs();
         for (const message of messages) await this.#obey(message);
         if (this.#over) break;
         const leaves = leave?.aborted === true || this.#threadLoss !== undefined;
-        if (leaves && !this.#leaving) await this.#interruption.orEnd(this.#leave());
-        if (performance.now() >= nextBeatAt || this.#idle) {
-          this.#idle = false;
-          await this.#interruption.orEnd(this.#beat());
+        if (leaves && !this.#leaving) await this.#fate.orEnd(this.#leave());
+        if (performance.now() >= nextBeatAt || this.#runner.idle) {
+          this.#runner.idle = false;
+          await this.#fate.orEnd(this.#beat());
           nextBeatAt = performance.now() + beatMs;
         }
       }
     } catch (error) {
-      if (this.#failure === undefined) throw error;
-      const known = redisFailure(this.#options.target, this.#failure) ?? machineFailure(this.#failure);
-      const { message } = known ?? this.#failure;
-      await withTime(this.#send({ t: 'trouble', worker, error: message.slice(0, 2000) }));
+      if (this.#fate.failure === undefined) throw error;
+      const known = redisFailure(this.#options.target, this.#fate.failure) ?? machineFailure(this.#fate.failure);
+      const { message } = known ?? this.#fate.failure;
+      await withTime(this.#mailbox.send({ t: 'trouble', worker, error: message.slice(0, 2000) }));
       throw known ?? new UserError(EXIT.inconclusive, `the worker failed: ${message}`);
     }
     if (this.#threadLoss === undefined) return;
@@ -268,10 +240,10 @@ class Node {
 
   async close(): Promise<void> {
     clearInterval(this.#watchdog);
-    clearTimeout(this.#outcomeTimer);
+    this.#runner.abandon();
     this.#loop.disable();
     this.#control.close();
-    await withTime(Promise.all(this.#guests.map((guests) => guests.close(true))));
+    await withTime(this.#runner.close());
     await withTime(this.#deferred.close());
     await withTime(this.#emulator.close());
   }
@@ -279,155 +251,24 @@ class Node {
   async #obey(message: ControlMessage): Promise<void> {
     switch (message.t) {
       case 'start':
-        await this.#readClock();
-        this.#startAtMs = message.startAtMs - this.#toRedisMs;
+        await this.#clock.read();
+        this.#runner.startAtMs = message.startAtMs - this.#clock.toRedisMs;
         break;
       case 'share':
         if (Object.hasOwn(message.jobs, this.#identity.name)) {
-          this.#take(message.jobs[this.#identity.name] ?? 0);
+          this.#runner.take(message.jobs[this.#identity.name] ?? 0);
         }
         break;
       case 'stop':
-        this.#stopping = true;
+        this.#runner.stopping = true;
         this.#emulator.stopGuests();
         break;
       case 'finish':
-        await this.#interruption.orEnd(this.#finish());
+        await this.#fate.orEnd(this.#finish());
         break;
       case 'exit':
         this.#over = true;
         break;
-    }
-  }
-
-  /**
-   * Takes up to `slots` slices at a time. A busy consumer would not notice a larger number, so the rest gets another
-   * one.
-   */
-  #take(slots: number): void {
-    const more = slots - this.#slots;
-    if (more <= 0 || this.#stopping) return;
-    this.#slots = slots;
-    const { target, runId } = this.#options;
-    const onRefused = (error: Error): void => void this.#fail(error);
-    const options = { concurrency: more, timing: this.#timing(), onRefused };
-    this.#guests.push(
-      openConsumer(target, guestQueue(target.prefix, runId), options, (_id, data) => this.#runSlice(data)),
-    );
-  }
-
-  async #runSlice(data: unknown): Promise<void> {
-    const parsed = GuestJob.safeParse(data);
-    if (!parsed.success || parsed.data.slice >= this.#slices.length) {
-      this.#refusedJobs++;
-      return;
-    }
-    // Somebody else will: its job is added anew as long as nobody has claimed it.
-    if (this.#leaving || this.#threadLoss !== undefined) return;
-    const starting = this.#startSlice(parsed.data);
-    this.#claiming.add(starting);
-    const guests = await starting.finally(() => this.#claiming.delete(starting));
-    await Promise.all(guests.map(({ ended }) => ended));
-  }
-
-  /** Claims a slice and starts its guests; none if it is not ours. */
-  async #startSlice(job: GuestJob): Promise<{ ended: Promise<void> }[]> {
-    const claim = await this.#claim(job);
-    const key = `${job.slice}:${job.incarnation}`;
-    if (claim === 'forged') this.#refusedJobs++;
-    else if ((claim !== 'ok' && claim !== 'mine') || this.#claimed.has(key)) this.#repeatedJobs++;
-    else {
-      this.#claimed.add(key);
-      this.#receipts.field(this.#keys.claims, ...claimOf(job, this.#identity.name));
-      // The clock of Redis may have been set since the start.
-      if (job.epochMs !== undefined) await this.#readClock();
-      const { slice, incarnation, epochMs } = job;
-      const { pace } = this.#plan;
-      const guests = (this.#slices[slice] ?? []).flatMap((guest) => this.#plan.guests[guest] ?? []);
-      const orderedMs = epochMs === undefined ? 0 : epochMs - this.#toRedisMs - this.#startAtMs;
-      const firstNs = guests.reduce((least, { startNs }) => Math.min(least, startNs), Infinity);
-      const dueMs = this.#startAtMs + orderedMs + (pace === 0 ? 0 : firstNs / pace / 1e6);
-      // Taken too late, its guests do all they were to do, later.
-      const behindMs = monotonicMs() - dueMs;
-      // Without a pace every guest is due at once, and none is late.
-      const lateMs = pace > 0 && behindMs > LATE_MS ? behindMs : 0;
-      return guests.map((guest) => ({
-        ended: this.#runGuest(later(guest, orderedMs + lateMs, this.#plan), incarnation, lateMs),
-      }));
-    }
-    return [];
-  }
-
-  /** Waits while the memory of Redis is full: a job that is given up does not come again. */
-  async #claim(job: GuestJob): Promise<Claim> {
-    for (;;) {
-      try {
-        return await claimSlice(this.#redis, this.#keys, job, this.#identity);
-      } catch (error) {
-        if (!isFull(error) || this.#failure !== undefined) throw this.#fail(error);
-        await pause(FULL_RETRY_MS);
-      }
-    }
-  }
-
-  async #runGuest(guest: GuestPlan, incarnation: number, lateMs: number): Promise<void> {
-    this.#live.set(guest.index, incarnation);
-    let outcome: GuestOutcome;
-    const unrun = { guest: guest.index, incarnation, operations: 0, failedOperations: 0, lockedVmAfterPages: '0' };
-    if (this.#stopping) {
-      outcome = { ...unrun, state: 'stopped' };
-    } else {
-      try {
-        outcome = await this.#emulator.startGuest(guest, incarnation, this.#startAtMs);
-      } catch (error) {
-        outcome = { ...unrun, state: 'failed', error: error instanceof Error ? error.message : String(error) };
-      }
-    }
-    this.#live.delete(guest.index);
-    if (outcome.error !== undefined) outcome = { ...outcome, error: outcome.error.slice(0, 2000) };
-    if (lateMs > 0) outcome = { ...outcome, lateMs };
-    this.#outcomes.push(outcome);
-    this.#ended += 1;
-    this.#outcomeTimer ??= setTimeout(() => this.#flushOutcomes(), OUTCOME_BATCH_MS);
-  }
-
-  #flushOutcomes(): void {
-    clearTimeout(this.#outcomeTimer);
-    this.#outcomeTimer = undefined;
-    if (this.#outcomes.length === 0) return;
-    this.#post({ t: 'outcomes', worker: this.#identity.name, outcomes: this.#outcomes });
-    this.#outcomes = [];
-    this.#idle = this.#live.size === 0;
-  }
-
-  /** Posts in order, repeats until Redis takes it: an outcome must not get lost. */
-  #post(message: WorkerMessage): void {
-    const previous = this.#posts;
-    this.#posts = this.#postAfter(previous, message);
-  }
-
-  async #postAfter(previous: Promise<void>, message: WorkerMessage): Promise<void> {
-    await previous;
-    try {
-      await this.#send(message);
-    } catch (error) {
-      this.#fail(error);
-    }
-  }
-
-  /** Sends one message; waits while the memory of Redis is full, as long as the worker has a coordinator. */
-  async #send(message: WorkerMessage): Promise<void> {
-    for (;;) {
-      try {
-        const entry = await post(this.#redis, this.#keys, message);
-        if (entry === null) this.#removed = true;
-        else this.#receipts.entry(this.#keys.events, entry);
-        this.#contactAtMs = monotonicMs();
-        return;
-      } catch (error) {
-        if (!isFull(error) || this.#failure !== undefined) throw error;
-        await pause(FULL_RETRY_MS);
-      }
     }
   }
 
@@ -439,7 +280,7 @@ class Node {
       worker: this.#identity.name,
       seq: ++this.#seq,
       states: this.#emulator.states(),
-      ended: this.#ended,
+      ended: this.#runner.ended,
       snapshot: encodeSnapshot(this.#emulator.snapshot()),
       violations: Object.fromEntries(this.#emulator.violationCounts),
       driftPages: String(this.#emulator.driftPages()),
@@ -448,43 +289,31 @@ class Node {
       eventLoopDelayP99Ns: Number.isFinite(p99) ? p99 : 0,
       residentBytes: process.memoryUsage.rss(),
       cpuSeconds: (cpu.user + cpu.system) / 1e6,
-      clockOffsetMs: monotonicMs() + this.#toRedisMs - Date.now(),
+      clockOffsetMs: monotonicMs() + this.#clock.toRedisMs - Date.now(),
     };
   }
 
   async #beat(): Promise<void> {
-    try {
-      this.#removed ||= (await post(this.#redis, this.#keys, this.#interval())) === null;
-    } catch (error) {
-      // The next one says the same and more.
-      if (!isFull(error)) throw error;
-    }
-    if (monotonicMs() - this.#clockReadAtMs > CLOCK_MS) await this.#readClock();
+    await this.#mailbox.try(this.#interval());
+    if (monotonicMs() - this.#clock.readAtMs > CLOCK_MS) await this.#clock.read();
     const [fenced, aliveAt] = await Promise.all([
       this.#redis.hexists(this.#keys.fenced, this.#identity.name),
       this.#redis.get(this.#keys.alive),
     ]);
-    this.#contactAtMs = monotonicMs();
-    if (fenced === 1) this.#fail(new Error('the coordinator declared it lost'));
-    if (!this.#removed) await this.#look();
-    if (aliveAt !== null && !this.#removed) return;
+    this.#mailbox.contactAtMs = monotonicMs();
+    if (fenced === 1) this.#fate.fail(new Error('the coordinator declared it lost'));
+    if (!this.#mailbox.removed) await this.#look();
+    if (aliveAt !== null && !this.#mailbox.removed) return;
     // Was that the end of the run? Then the farewell is there.
     for (const message of await this.#control.read(200)) await this.#obey(message);
-    if (!this.#over) this.#fail(new Error(this.#removed ? 'Redis has lost the run' : 'the coordinator is gone'));
-  }
-
-  /** Where this machine's clocks are against that of Redis; either may drift or be set. */
-  async #readClock(): Promise<ClockOffset> {
-    const clock = await clockOffset(this.#redis);
-    this.#toRedisMs = clock.toRedisMs;
-    this.#clockReadAtMs = monotonicMs();
-    return clock;
+    if (!this.#over)
+      this.#fate.fail(new Error(this.#mailbox.removed ? 'Redis has lost the run' : 'the coordinator is gone'));
   }
 
   /** Another worker may run what this one thinks is its own, and what it said may never be heard: it cannot go on. */
   async #look(): Promise<void> {
     if (await this.#receipts.intact()) return;
-    throw this.#fail(new Error('Redis came back without the latest it had taken'));
+    throw this.#fate.fail(new Error('Redis came back without the latest it had taken'));
   }
 
   /**
@@ -493,62 +322,57 @@ class Node {
    */
   async #leave(): Promise<void> {
     this.#leaving = true;
+    this.#runner.closing = true;
     // What is being claimed may be ours in a moment.
-    await Promise.all(this.#claiming);
-    if (this.#live.size === 0) {
+    await this.#runner.claimed();
+    if (this.#runner.live === 0) {
       await this.#finish();
     } else {
-      await this.#posts;
-      await this.#send({ t: 'leave', worker: this.#identity.name });
+      await this.#mailbox.posted;
+      await this.#mailbox.send({ t: 'leave', worker: this.#identity.name });
     }
     this.#over = true;
   }
 
   async #finish(): Promise<void> {
     this.#leaving = true;
-    this.#stopping = true;
-    await withTime(Promise.all(this.#guests.map((guests) => guests.close(true))));
+    this.#runner.closing = true;
+    this.#runner.stopping = true;
+    await withTime(this.#runner.close());
     const deferred = await this.#deferred.drain(DRAIN_MS);
-    this.#flushOutcomes();
-    await this.#posts;
+    this.#runner.flushOutcomes();
+    await this.#mailbox.posted;
     const { checked, violationCount, violations } = await this.#emulator.quiesce();
     await this.#look();
-    await this.#send({
+    await this.#mailbox.send({
       t: 'final',
       worker: this.#identity.name,
       checked,
       violationCount,
       violations: violations.map(({ invariant, guest, detail }) => ({ invariant, guest, detail })),
       deferred,
-      refusedJobs: this.#guests.reduce((sum, { unreadable }) => sum + unreadable, this.#refusedJobs),
-      repeatedJobs: this.#repeatedJobs,
+      refusedJobs: this.#runner.refusedJobs,
+      repeatedJobs: this.#runner.repeatedJobs,
       last: this.#interval(),
     });
   }
 
   /** Nothing depends on a thread without guests: the account is closed, and the worker takes no more. */
   #threadEnded(error: unknown): void {
-    if (this.#live.size > 0 || this.#claiming.size > 0) this.#fail(error);
-    else this.#threadLoss = toError(error);
-  }
-
-  #fail(error: unknown): Error {
-    this.#failure ??= toError(error);
-    this.#interruption.interrupt(this.#failure);
-    return this.#failure;
+    if (this.#runner.live > 0 || this.#runner.claiming) {
+      this.#fate.fail(error);
+      return;
+    }
+    this.#threadLoss = toError(error);
+    this.#runner.closing = true;
   }
 }
 
-const toError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
-
-/** A guest of which everything happens `ms` of real time later than the plan says; it lives as long as planned. */
-function later(guest: GuestPlan, ms: number, { pace, durationNs }: RunPlan): GuestPlan {
-  if (ms <= 0) return guest;
-  const untilEnd = durationNs === null ? Infinity : Math.max(0, durationNs - guest.startNs);
-  const lives = Math.min(guest.durationNs ?? Infinity, untilEnd);
-  const startNs = guest.startNs + Math.round(ms * 1e6 * (pace === 0 ? 1 : pace));
-  return { ...guest, startNs, durationNs: Number.isFinite(lives) ? lives : null };
-}
+/** A job's lock holds as long as a silent worker is waited for: then its guests are another's anyway. */
+const jobTiming = ({ leaseMs }: RunRecord): QueueTiming => ({
+  lockDurationMs: Math.max(1000, leaseMs),
+  stalledIntervalMs: Math.max(500, leaseMs / 2),
+});
 
 /** What Redis may keep us from must not keep the process. */
 async function withTime(work: Promise<unknown>): Promise<void> {

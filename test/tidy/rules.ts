@@ -308,14 +308,12 @@ export const MAX_COLUMNS = 120;
 
 /** Files and functions that grew past it before there was a limit. Each figure is a ceiling: it may only go down. */
 const LARGER: Readonly<Record<string, number>> = {
-  'src/coordinator/coordinator.ts': 600,
   'src/emulator/host-run.ts': 428,
   'src/emulator/wall-emulator.ts': 463,
   'src/study/advise.ts': 474,
   'src/study/conform/replay.ts': 434,
   'src/study/conform/transcript.ts': 420,
   'src/study/contexts.ts': 456,
-  'src/worker/worker.ts': 558,
 };
 const LONGER: Readonly<Record<string, number>> = {
   'src/cli/commands/sweep.ts run': 76,
