@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import { monotonicMs } from '../engine/wall/clock.ts';
 import { clockOffset, type ClockOffset } from './redis.ts';
 
-/** The clock of Redis, by which a run goes, as this process knows it. Either clock may drift or be set: read it again. */
+/** The clock of Redis, by which a run goes. Either clock may drift or be set: read it again now and then. */
 export class RedisClock {
   /** What to add to the monotonic clock to get that of Redis, ms. */
   toRedisMs = 0;

@@ -1,4 +1,4 @@
-/** Takes slices of guests from the run's queue, claims them, has the emulator run their guests, and tells the outcomes. */
+/** Takes slices of guests from the queue of the run, claims them, runs their guests, and tells the outcomes. */
 import type { Redis } from 'ioredis';
 import type { Emulator, GuestOutcome } from '../emulator/emulator.ts';
 import type { GuestPlan, RunPlan } from '../engine/plan.ts';
