@@ -1,10 +1,10 @@
 /** What an actor of a plan does under a driver: the same on the wall clock and in virtual time. */
 import { stream } from '../base/prng.ts';
 import { Actor, type Driver } from '../engine/actor.ts';
-import type { GuestPlan } from '../engine/plan.ts';
+import type { GuestPlan, RunPlan } from '../engine/plan.ts';
 import { arrivalOf } from '../guest/arrival/arrival.ts';
 import { WORKLOADS } from '../guest/workload/index.ts';
-import type { Path } from '../model/env.ts';
+import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
 
 export interface Buffer {
   readonly bufferPage: number;
@@ -53,4 +53,14 @@ function endNs(guest: GuestPlan): number {
 /** The process's first thread when no actor of the plan is it: it only waits for the others. */
 export function* nothing(): Path<void> {
   yield;
+}
+
+/** How often each fault of a plan is injected; those that never are left out. */
+export function faultRates(faults: RunPlan['faults']): Map<FaultSite, number> {
+  const rates = new Map<FaultSite, number>();
+  for (const site of FAULT_SITES) {
+    const rate = faults[site];
+    if (rate !== undefined && rate > 0) rates.set(site, rate);
+  }
+  return rates;
 }

@@ -1,17 +1,10 @@
 /** What a worker process asks of the emulator: the part that owns the arena and the threads. */
+import type { GuestEnd, GuestStates } from '../engine/guest-life.ts';
 import type { GuestPlan, RunPlan } from '../engine/plan.ts';
 import type { DeferredUpdate } from '../engine/wall/wall-control.ts';
 import type { Snapshot } from '../metrics/snapshot.ts';
 import type { StatsBlock } from '../metrics/stats.ts';
 import type { Violation as OracleViolation } from '../model/oracle.ts';
-
-/** What a guest does while the run goes on. */
-export const GUEST_STATES = ['pending', 'running', 'finished', 'stopped', 'failed'] as const;
-export type GuestStates = Readonly<Record<(typeof GUEST_STATES)[number], number>>;
-
-/** How a guest ended. */
-export const GUEST_ENDS = ['completed', 'stopped', 'failed'] as const;
-export type GuestEnd = (typeof GUEST_ENDS)[number];
 
 export interface GuestOutcome {
   readonly guest: number;

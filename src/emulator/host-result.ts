@@ -1,6 +1,7 @@
+import type { GuestEnd, GuestStates } from '../engine/guest-life.ts';
 import type { MarkCount } from '../engine/mark-tally.ts';
 import type { GuestPlan, RunPlan } from '../engine/plan.ts';
-import type { GuestEnd, GuestStates, Violation } from './emulator.ts';
+import type { Violation } from './emulator.ts';
 
 export interface VirtualMark {
   readonly guest: number;

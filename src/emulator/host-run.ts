@@ -3,7 +3,8 @@
  * the plan alone: hosts share nothing, and their results are merged in the order of their numbers.
  */
 import { stream } from '../base/prng.ts';
-import { buildGuest, type BuiltGuest, containersOf, freeGuest } from '../engine/guest.ts';
+import { type GuestEnd, GuestLives, type LifeDriver, LiveGuest } from '../engine/guest-life.ts';
+import { buildGuest, type BuiltGuest } from '../engine/guest.ts';
 import { MarkTally } from '../engine/mark-tally.ts';
 import type { GuestPlan } from '../engine/plan.ts';
 import { machineCost, stepCosts } from '../engine/profile.ts';
@@ -15,15 +16,13 @@ import { encodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space/address-space.ts';
 import { Arena, type Ref } from '../model/arena.ts';
-import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
-import { checkAtRest } from '../model/invariants/index.ts';
-import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
+import type { FaultSite, Path } from '../model/env.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
 import { CONTAINER, type Field, MM } from '../model/layout.ts';
 import { lockedVm } from '../model/locked-vm.ts';
 import { INVARIANTS, Oracle } from '../model/oracle.ts';
 import { doExit } from '../model/paths/exit.ts';
-import { actorPath, nothing } from './actor-path.ts';
+import { actorPath, faultRates, nothing } from './actor-path.ts';
 import { planCapacity } from './capacity.ts';
 import type {
   GridLine,
@@ -61,18 +60,6 @@ function nextOnGrid(grid: readonly GridLine[], ns: number): number {
   return next;
 }
 
-interface LiveGuest {
-  readonly plan: GuestPlan;
-  readonly built: BuiltGuest;
-  readonly containers: readonly Ref[];
-  state: 'running' | 'settling' | 'exiting';
-  left: number;
-  restNs: number;
-  settledNs: number;
-  lockedVmAfter: bigint;
-  error: string | null;
-}
-
 /** Simulates one emulated host to its end. */
 export function simulateHost(task: HostTask): HostResult {
   return new HostRun(task).run();
@@ -85,9 +72,8 @@ class HostRun {
   readonly #oracle: Oracle;
   readonly #stats: StatsBlock;
   readonly #virtual: VirtualHost;
-  readonly #guests = new Map<number, LiveGuest>();
-  readonly #byMm = new Map<Ref, LiveGuest>();
-  readonly #rates = new Map<FaultSite, number>();
+  readonly #lives: GuestLives<LiveGuest>;
+  readonly #rates: ReadonlyMap<FaultSite, number>;
   readonly #marks: VirtualMark[] = [];
   readonly #markTally = new MarkTally();
   readonly #ended: VirtualGuest[] = [];
@@ -97,14 +83,11 @@ class HostRun {
   /** Guests that have not started, and those whose actors are at work. */
   #pending: number;
   #working = 0;
-  #stopped = false;
   #stoppedAtNs: number | null = null;
   /** How often it has been asked to stop. */
   #asked = 0;
   #endNs = 0;
-  readonly #count: Record<VirtualGuest['state'], number> = { completed: 0, stopped: 0, failed: 0 };
   #error: string | null = null;
-  #checked = 0;
   #driftPages = 0;
   #mappingsMax = 0;
 
@@ -119,6 +102,7 @@ class HostRun {
       if (this.#violations.length < KEPT)
         this.#violations.push({ invariant, guest, atNs: this.#virtual.host.nowNs, detail });
     };
+    this.#lives = new GuestLives(this.#arena, this.#oracle, this.#driver());
     const layout = statsLayout(plan);
     this.#stats = new StatsBlock(layout, new ArrayBuffer(layout.bytes));
     this.#taken = new Snapshot(layout);
@@ -147,20 +131,17 @@ class HostRun {
         if (this.#marks.length < KEPT) this.#marks.push({ guest, atNs, label, value });
       },
       onMapped: (guest) => {
-        for (const c of this.#guests.get(guest)?.containers ?? []) {
+        for (const c of this.#lives.live.get(guest)?.containers ?? []) {
           this.#mappingsMax = Math.max(this.#mappingsMax, this.#arena.get(c, CONTAINER.dmaCount));
         }
       },
       onEnd: (actor) => this.#actorEnded(actor),
       onSettled: (mm) => {
-        const guest = this.#byMm.get(mm);
-        if (guest !== undefined) this.#settleIfQuiet(guest);
+        const guest = this.#lives.settling(mm);
+        if (guest !== undefined) this.#lives.settle(guest);
       },
     });
-    for (const site of FAULT_SITES) {
-      const rate = plan.faults[site];
-      if (rate !== undefined && rate > 0) this.#rates.set(site, rate);
-    }
+    this.#rates = faultRates(plan.faults);
   }
 
   run(): HostResult {
@@ -184,10 +165,10 @@ class HostRun {
       endNs: this.#endNs,
       events: host.events,
       stoppedAtNs: this.#stoppedAtNs,
-      guestsFinished: this.#count.completed,
-      guestsFailed: this.#count.failed,
+      guestsFinished: this.#lives.ended.completed,
+      guestsFailed: this.#lives.ended.failed,
       error: this.#error,
-      checked: this.#checked,
+      checked: this.#lives.checked,
       violationCounts,
       violations: this.#violations,
       driftPages: this.#driftPages,
@@ -235,7 +216,7 @@ class HostRun {
     this.#endNs = Math.max(this.#endNs, this.#virtual.host.nowNs);
     const { layout } = this.#stats;
     this.#stats.count(layout.counter('deferred_discarded'), this.#virtual.deferred.backlog);
-    for (const { plan, built, error } of this.#guests.values()) {
+    for (const { plan, built, error } of this.#lives.live.values()) {
       const lockedVmAfterPages = String(lockedVm(this.#arena, built.mms[0] as Ref));
       const times = { restNs: null, settledNs: null, endNs: null };
       this.#ended.push({
@@ -259,8 +240,8 @@ class HostRun {
   }
 
   #stopGuests(): void {
-    this.#stopped = true;
-    for (const { built } of this.#guests.values()) this.#arena.set(built.mms[0] as Ref, MM.stop, 1);
+    this.#lives.stopped = true;
+    for (const { built } of this.#lives.live.values()) this.#arena.set(built.mms[0] as Ref, MM.stop, 1);
   }
 
   /** The next instant at which statistics are taken after `ns`; none once nobody is at work. */
@@ -269,7 +250,7 @@ class HostRun {
     const at = grid === undefined ? Number.POSITIVE_INFINITY : nextOnGrid(grid, ns);
     if (at === Number.POSITIVE_INFINITY) return;
     this.#virtual.host.at(at, () => {
-      if ((this.#stopped ? 0 : this.#pending) + this.#working === 0 || this.#virtual.host.idle) return;
+      if ((this.#lives.stopped ? 0 : this.#pending) + this.#working === 0 || this.#virtual.host.idle) return;
       this.#takeInterval(at);
       this.#nextInterval(at);
     });
@@ -279,9 +260,9 @@ class HostRun {
     this.#virtual.settle();
     const now = Snapshot.take(this.#stats.layout, [this.#stats]);
     let driftPages = this.#driftPages;
-    for (const { built, state } of this.#guests.values()) {
+    for (const { built, stage } of this.#lives.live.values()) {
       // Of those that exit it is in the sum already.
-      if (state !== 'exiting') for (const mm of built.mms) driftPages += this.#drift(mm);
+      if (stage !== 'exiting') for (const mm of built.mms) driftPages += this.#drift(mm);
     }
     this.#intervals.push({
       endNs,
@@ -290,10 +271,10 @@ class HostRun {
       driftPages,
       guests: {
         pending: this.#pending,
-        running: this.#guests.size,
-        finished: this.#count.completed,
-        stopped: this.#count.stopped,
-        failed: this.#count.failed,
+        running: this.#lives.live.size,
+        finished: this.#lives.ended.completed,
+        stopped: this.#lives.ended.stopped,
+        failed: this.#lives.ended.failed,
       },
     });
     this.#taken = now;
@@ -314,24 +295,13 @@ class HostRun {
   }
 
   #start(plan: GuestPlan): void {
-    if (this.#stopped) return;
+    if (this.#lives.stopped) return;
     this.#pending -= 1;
     this.#working += 1;
     const a = this.#arena;
     const built = buildGuest(a, this.#addressSpace, plan, () => 0);
-    const guest: LiveGuest = {
-      plan,
-      built,
-      containers: containersOf(a, built),
-      state: 'running',
-      left: built.actors.length,
-      restNs: 0,
-      settledNs: 0,
-      lockedVmAfter: 0n,
-      error: null,
-    };
-    this.#guests.set(plan.index, guest);
-    for (const mm of built.mms) this.#byMm.set(mm, guest);
+    const guest = new LiveGuest(a, plan, built);
+    this.#lives.begin(guest);
     built.actors.forEach(({ actor, task }, index) => {
       const faults: ActorFaults | null =
         this.#rates.size === 0 ? null : { rate: this.#rates, random: stream(plan.seed, `faults.${index}`) };
@@ -353,38 +323,29 @@ class HostRun {
   }
 
   #actorEnded(actor: VirtualActor): void {
-    const guest = this.#guests.get(actor.guest);
+    const guest = this.#lives.live.get(actor.guest);
     if (guest === undefined) return;
-    guest.left -= 1;
-    if (guest.left > 0) return;
-    if (guest.state === 'running') {
-      guest.state = 'settling';
-      this.#working -= 1;
-      this.#endNs = Math.max(this.#endNs, actor.localNs);
-      guest.restNs = actor.localNs;
-      this.#settleIfQuiet(guest);
-    } else {
-      this.#end(guest, actor.localNs);
-    }
+    this.#lives.actorEnded(guest, actor.localNs);
   }
 
-  /**
-   * All actors are at rest: once the last deferred update has been applied, the account is judged and the processes
-   * exit.
-   */
-  #settleIfQuiet(guest: LiveGuest): void {
-    if (guest.state !== 'settling') return;
-    if (guest.built.mms.some((mm) => this.#virtual.deferred.of(mm) > 0)) return;
-    const a = this.#arena;
-    checkAtRest(a, this.#oracle, guest.built.mms, guest.containers);
-    for (const mm of guest.built.mms) {
-      this.#checked += 1;
-      this.#driftPages += this.#drift(mm);
-    }
-    guest.state = 'exiting';
-    guest.settledNs = Math.max(guest.restNs, this.#virtual.host.nowNs);
-    guest.lockedVmAfter = lockedVm(a, guest.built.mms[0] as Ref);
-    guest.left = guest.built.actors.length;
+  #driver(): LifeDriver<LiveGuest> {
+    return {
+      nowNs: () => this.#virtual.host.nowNs,
+      atRest: (guest) => {
+        this.#working -= 1;
+        this.#endNs = Math.max(this.#endNs, guest.restNs);
+        this.#lives.settle(guest);
+      },
+      isQuiet: ({ built }) => built.mms.every((mm) => this.#virtual.deferred.of(mm) === 0),
+      exit: (guest) => this.#exit(guest),
+      gone: (guest, atNs) => this.#lives.end(guest, atNs),
+      ended: (guest, state, endNs) => this.#tell(guest, state, endNs),
+    };
+  }
+
+  /** The account has been judged: what is left of it counts, and the processes exit. */
+  #exit(guest: LiveGuest): void {
+    for (const mm of guest.built.mms) this.#driftPages += this.#drift(mm);
     for (const { actor } of guest.built.actors) {
       const driver = this.#virtual.actor(actor);
       if (driver === undefined) throw new Error('a guest has an actor that never ran');
@@ -392,35 +353,29 @@ class HostRun {
     }
   }
 
-  #end(guest: LiveGuest, endNs: number): void {
-    const state = guest.error !== null ? 'failed' : this.#stopped ? 'stopped' : 'completed';
+  #tell(guest: LiveGuest, state: GuestEnd, endNs: number): void {
+    const { plan, built, restNs, settledNs, error } = guest;
+    const lockedVmAfterPages = String(guest.lockedVmAfter);
     this.#ended.push({
-      guest: guest.plan.index,
+      guest: plan.index,
       state,
-      restNs: guest.restNs,
-      settledNs: guest.settledNs,
-      endNs: Math.max(guest.settledNs, endNs),
-      ...this.#done(guest.built),
-      lockedVmAfterPages: String(guest.lockedVmAfter),
-      error: guest.error,
+      restNs,
+      settledNs,
+      endNs,
+      ...this.#done(built),
+      lockedVmAfterPages,
+      error,
     });
-    for (const mm of guest.built.mms) {
-      checkMmOutlives(this.#arena, this.#oracle, mm);
-      this.#byMm.delete(mm);
-    }
-    this.#guests.delete(guest.plan.index);
-    this.#virtual.forget(guest.plan.index);
-    freeGuest(this.#arena, guest.built);
-    this.#count[state] += 1;
-    if (guest.error !== null) this.#error ??= `guest ${guest.plan.index}: ${guest.error}`;
+    this.#virtual.forget(plan.index);
+    if (error !== null) this.#error ??= `guest ${plan.index}: ${error}`;
   }
 
   /** Guests that nothing can happen to any more though they have not ended: their actors wait for each other. */
   #judgeStuck(): void {
-    for (const guest of this.#guests.values()) {
-      this.#count.failed += 1;
+    for (const guest of this.#lives.live.values()) {
+      this.#lives.ended.failed += 1;
       this.#endNs = Math.max(this.#endNs, this.#virtual.host.nowNs);
-      this.#error ??= `guest ${guest.plan.index}: ${guest.left} of its actors wait for ever (${guest.state})`;
+      this.#error ??= `guest ${guest.plan.index}: ${guest.left} of its actors wait for ever (${guest.stage})`;
     }
   }
 }

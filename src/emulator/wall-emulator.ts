@@ -5,7 +5,8 @@
 import { performance } from 'node:perf_hooks';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import { buildGuest, type BuiltGuest, containersOf, freeGuest } from '../engine/guest.ts';
+import { type GuestEnd, type GuestStates, GuestLives, type LifeDriver, LiveGuest } from '../engine/guest-life.ts';
+import { buildGuest, type BuiltGuest } from '../engine/guest.ts';
 import type { GuestPlan, RunPlan } from '../engine/plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import type { WallShared } from '../engine/wall/wall-actor.ts';
@@ -14,46 +15,37 @@ import { Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space/address-space.ts';
 import { Arena, type Ref } from '../model/arena.ts';
-import { checkAtRest } from '../model/invariants/index.ts';
-import { checkMmOutlives } from '../model/invariants/mm-outlives-process.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
 import { ACTOR, MM } from '../model/layout.ts';
 import { lockedVm } from '../model/locked-vm.ts';
-import { Oracle, type Violation } from '../model/oracle.ts';
+import { Oracle } from '../model/oracle.ts';
 import { KWORKERS, planCapacity } from './capacity.ts';
-import type { AccountingReport, Emulator, EmulatorOptions, GuestOutcome, GuestStates, Mark } from './emulator.ts';
+import type { AccountingReport, Emulator, EmulatorOptions, GuestOutcome, Mark } from './emulator.ts';
 import { IdSet } from './id-set.ts';
 import { KWorkers } from './kworker.ts';
 import type { FromThread, ThreadTask, ToThread } from './thread-messages.ts';
 import { Turns } from './turns.ts';
+import { ViolationLog } from './violation-log.ts';
 
 const RING_CELLS = 1 << 16;
 
-/** Violations kept whole, of each invariant; the rest are counted. */
-const VIOLATIONS_KEPT = 10;
-
-type GuestState = 'running' | 'settling' | 'exiting';
-
-interface LiveGuest {
-  readonly plan: GuestPlan;
-  readonly incarnation: number;
-  readonly built: BuiltGuest;
-  readonly resolve: (outcome: GuestOutcome) => void;
-  state: GuestState;
-  /** Actors that have not parked (running) or not exited (exiting). */
-  left: number;
+class WallGuest extends LiveGuest {
   /** How many updates had been handed over when its actors were at rest: its own are among them. */
-  handedOver: number;
-  operations: number;
-  failedOperations: number;
-  error: string | undefined;
-  lockedVmAfter: bigint;
-  /**
-   * The run's start on this process' monotonic clock; when its actors were at rest, and its updates applied, after it.
-   */
-  readonly runStartMs: number;
-  restMs: number;
-  settledMs: number;
+  handedOver = 0;
+  operations = 0;
+  failedOperations = 0;
+
+  constructor(
+    a: Arena,
+    plan: GuestPlan,
+    built: BuiltGuest,
+    readonly incarnation: number,
+    /** The run's start on this process' monotonic clock, ms. */
+    readonly runStartMs: number,
+    readonly resolve: (outcome: GuestOutcome) => void,
+  ) {
+    super(a, plan, built);
+  }
 }
 
 export class WallEmulator implements Emulator {
@@ -71,19 +63,14 @@ export class WallEmulator implements Emulator {
   readonly #ready: Promise<void>;
   readonly #oracle: Oracle;
   readonly #kworkers: KWorkers;
-  readonly #guests = new Map<number, LiveGuest>();
+  readonly #lives: GuestLives<WallGuest>;
   readonly #appliedIds = new IdSet(1);
-  readonly #violations: Violation[] = [];
-  readonly #violationCounts = new Map<string, number>();
+  readonly #violations = new ViolationLog();
   /** Deferred updates not yet applied or discarded, per guest. */
   readonly #pendingByMm = new Map<Ref, number>();
-  #checked = 0;
   #nextThread = 0;
-  readonly #ended: Record<GuestOutcome['state'], number> = { completed: 0, stopped: 0, failed: 0 };
-  #stopping = false;
   /** Guests at rest that wait for the ring, in the order in which they came to rest. */
-  #behindRing: LiveGuest[] = [];
-  readonly #byMm = new Map<Ref, LiveGuest>();
+  #behindRing: WallGuest[] = [];
   /** Guests are built, judged and taken down in turns: thousands may begin or end at once. */
   readonly #turns = new Turns();
 
@@ -107,9 +94,10 @@ export class WallEmulator implements Emulator {
     this.#blocks = Array.from({ length: threads + 1 }, (_, i) => new StatsBlock(layout, stats, i * layout.bytes));
     this.#oracle = new Oracle(this.#arena);
     this.#oracle.onViolation = (v) => {
-      this.#countViolations(v.invariant, 1);
-      this.#keepViolation(v);
+      this.#violations.count(v.invariant, 1);
+      this.#violations.keep(v);
     };
+    this.#lives = new GuestLives(this.#arena, this.#oracle, this.#driver());
     this.#kworkers = new KWorkers(this.#mainShared(variant), KWORKERS);
     this.pool = new Piscina({
       filename: new URL('./wall-thread.js', import.meta.url).href,
@@ -186,24 +174,9 @@ export class WallEmulator implements Emulator {
     // then.
     const asPlanned = incarnation === 1 && plan.startNs === this.#plan.guests[plan.index]?.startNs;
     const runEndNs = asPlanned ? this.#plan.durationNs : null;
-    const guest: LiveGuest = {
-      plan,
-      incarnation,
-      built,
-      resolve,
-      state: 'running',
-      left: built.actors.length,
-      handedOver: 0,
-      operations: 0,
-      failedOperations: 0,
-      error: undefined,
-      lockedVmAfter: 0n,
-      runStartMs: performance.now() + startAtMs - Number(process.hrtime.bigint()) / 1e6,
-      restMs: 0,
-      settledMs: 0,
-    };
-    this.#guests.set(plan.index, guest);
-    for (const mm of built.mms) this.#byMm.set(mm, guest);
+    const runStartMs = performance.now() + startAtMs - Number(process.hrtime.bigint()) / 1e6;
+    const guest = new WallGuest(this.#arena, plan, built, incarnation, runStartMs, resolve);
+    this.#lives.begin(guest);
     const byThread = new Map<number, { index: number; actor: Ref; task: Ref }[]>();
     built.actors.forEach(({ actor, task }, index) => {
       const thread = this.#arena.get(actor, ACTOR.thread);
@@ -237,90 +210,74 @@ export class WallEmulator implements Emulator {
       return;
     }
     if (message.type === 'violation') {
-      this.#keepViolation(message.violation);
+      this.#violations.keep(message.violation);
       return;
     }
-    for (const [name, n] of Object.entries(message.violations)) this.#countViolations(name, n);
-    const guest = this.#guests.get(message.guest);
+    for (const [name, n] of Object.entries(message.violations)) this.#violations.count(name, n);
+    const guest = this.#lives.live.get(message.guest);
     if (guest === undefined) return;
-    guest.left -= 1;
     if (message.type === 'parked') {
       guest.operations += message.operations;
       guest.failedOperations += message.failedOperations;
-      guest.error ??= message.error ?? undefined;
+      guest.error ??= message.error;
     }
-    if (guest.left > 0) return;
-    if (message.type === 'parked') {
-      guest.state = 'settling';
-      guest.restMs = performance.now() - guest.runStartMs;
-      guest.handedOver = this.#control.pushed;
-      if (this.#inRing(guest)) this.#behindRing.push(guest);
-      else this.#settle(guest);
-    } else {
-      this.#turns.add(() => this.#end(guest));
-    }
+    this.#lives.actorEnded(guest, this.#nowNs(guest));
   }
 
-  #settle(guest: LiveGuest): void {
-    this.#turns.add(() => this.#settleIfQuiet(guest));
+  /** Since the start of the guest's run. */
+  #nowNs(guest: WallGuest): number {
+    return (performance.now() - guest.runStartMs) * 1e6;
   }
 
-  /**
-   * The guest's actors are at rest. When its last deferred update has been applied, its account is judged and its
-   * processes exit; until then it waits, as the kernel's mm would wait for its work items.
-   */
-  #settleIfQuiet(guest: LiveGuest): void {
-    if (guest.state !== 'settling' || !this.#quiet(guest)) return;
-    const a = this.#arena;
-    this.#checked += guest.built.mms.length;
-    checkAtRest(a, this.#oracle, guest.built.mms, containersOf(a, guest.built));
-    guest.lockedVmAfter = lockedVm(a, guest.built.mms[0] as Ref);
-    guest.state = 'exiting';
-    guest.settledMs = performance.now() - guest.runStartMs;
-    guest.left = guest.built.actors.length;
+  #driver(): LifeDriver<WallGuest> {
+    return {
+      nowNs: (guest) => this.#nowNs(guest),
+      atRest: (guest) => {
+        guest.handedOver = this.#control.pushed;
+        if (this.#inRing(guest)) this.#behindRing.push(guest);
+        else this.#settle(guest);
+      },
+      isQuiet: (guest) => !this.#inRing(guest) && guest.built.mms.every((mm) => (this.#pendingByMm.get(mm) ?? 0) === 0),
+      exit: (guest) => this.#exit(guest),
+      gone: (guest) => this.#turns.add(() => this.#lives.end(guest, this.#nowNs(guest))),
+      ended: (guest, state, endNs) => this.#tell(guest, state, endNs),
+    };
+  }
+
+  #settle(guest: WallGuest): void {
+    this.#turns.add(() => this.#lives.settle(guest));
+  }
+
+  #exit({ plan, built }: WallGuest): void {
     const byThread = new Map<number, Ref[]>();
-    for (const { actor } of guest.built.actors) {
-      const thread = a.get(actor, ACTOR.thread);
+    for (const { actor } of built.actors) {
+      const thread = this.#arena.get(actor, ACTOR.thread);
       byThread.set(thread, [...(byThread.get(thread) ?? []), actor]);
     }
-    for (const [thread, actors] of byThread) this.#send(thread, { type: 'exit', guest: guest.plan.index, actors });
+    for (const [thread, actors] of byThread) this.#send(thread, { type: 'exit', guest: plan.index, actors });
   }
 
   /** Updates in the ring are of unknown owners: those that were there when the guest came to rest may be its own. */
-  #inRing(guest: LiveGuest): boolean {
+  #inRing(guest: WallGuest): boolean {
     return this.#control.drained < guest.handedOver;
   }
 
-  /** Nothing of the guest is in the ring, in a job, or being applied. */
-  #quiet(guest: LiveGuest): boolean {
-    if (this.#inRing(guest)) return false;
-    return guest.built.mms.every((mm) => (this.#pendingByMm.get(mm) ?? 0) === 0);
-  }
-
-  #end(guest: LiveGuest): void {
-    for (const mm of guest.built.mms) checkMmOutlives(this.#arena, this.#oracle, mm);
-    freeGuest(this.#arena, guest.built);
-    for (const mm of guest.built.mms) {
-      this.#pendingByMm.delete(mm);
-      this.#byMm.delete(mm);
-    }
-    this.#guests.delete(guest.plan.index);
-    const state = guest.error !== undefined ? 'failed' : this.#stopping ? 'stopped' : 'completed';
-    this.#ended[state] += 1;
+  #tell(guest: WallGuest, state: GuestEnd, endNs: number): void {
+    for (const mm of guest.built.mms) this.#pendingByMm.delete(mm);
     guest.resolve({
       guest: guest.plan.index,
       incarnation: guest.incarnation,
       state,
       operations: guest.operations,
       failedOperations: guest.failedOperations,
-      ...(guest.error === undefined ? {} : { error: guest.error }),
+      ...(guest.error === null ? {} : { error: guest.error }),
       lockedVmAfterPages: `${guest.lockedVmAfter}`,
-      phasesMs: { rest: guest.restMs, settled: guest.settledMs, ended: performance.now() - guest.runStartMs },
+      phasesMs: { rest: guest.restNs / 1e6, settled: guest.settledNs / 1e6, ended: endNs / 1e6 },
     });
   }
 
   stopGuests(): void {
-    this.#stopping = true;
+    this.#lives.stopped = true;
     this.#control.setStop(1);
   }
 
@@ -385,8 +342,8 @@ export class WallEmulator implements Emulator {
   #settledOne(update: DeferredUpdate): void {
     const left = (this.#pendingByMm.get(update.mm) ?? 1) - 1;
     this.#pendingByMm.set(update.mm, left);
-    const guest = left > 0 ? undefined : this.#byMm.get(update.mm);
-    if (guest?.state === 'settling') this.#settle(guest);
+    const guest = left > 0 ? undefined : this.#lives.settling(update.mm);
+    if (guest !== undefined) this.#settle(guest);
   }
 
   snapshot(): Snapshot {
@@ -400,37 +357,23 @@ export class WallEmulator implements Emulator {
 
   async quiesce(): Promise<AccountingReport> {
     await Promise.resolve();
-    let violationCount = 0;
-    for (const n of this.#violationCounts.values()) violationCount += n;
-    return { checked: this.#checked, violationCount, violations: this.#violations };
+    return { checked: this.#lives.checked, ...this.#violations.report() };
   }
 
-  /** Violations so far, by invariant. */
   get violationCounts(): ReadonlyMap<string, number> {
-    return this.#violationCounts;
-  }
-
-  #countViolations(invariant: string, n: number): void {
-    this.#violationCounts.set(invariant, (this.#violationCounts.get(invariant) ?? 0) + n);
-  }
-
-  /** The first few of each invariant are kept whole. */
-  #keepViolation(v: Violation): void {
-    if (this.#violations.filter((x) => x.invariant === v.invariant).length < VIOLATIONS_KEPT) this.#violations.push(v);
+    return this.#violations.counts;
   }
 
   states(): GuestStates {
-    const { completed, stopped, failed } = this.#ended;
-    const running = this.#guests.size;
-    const pending = this.#plan.guests.length - running - completed - stopped - failed;
-    return { pending, running, finished: completed, stopped, failed };
+    const { completed, stopped, failed } = this.#lives.ended;
+    return this.#lives.states(this.#plan.guests.length - this.#lives.live.size - completed - stopped - failed);
   }
 
   /** Pages by which locked_vm differs from what finished operations hold, summed over live guests. */
   driftPages(): bigint {
     let drift = 0n;
     const a = this.#arena;
-    for (const { built } of this.#guests.values()) {
+    for (const { built } of this.#lives.live.values()) {
       for (const mm of built.mms) {
         const held = BigInt(a.get(mm, MM.ledgerCommitted)) + a.getU64(mm, MM.mlockedPages);
         drift += BigInt.asIntN(64, lockedVm(a, mm)) - held;

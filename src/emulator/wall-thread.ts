@@ -10,11 +10,11 @@ import { WallLoop } from '../engine/wall/wall-loop.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space/address-space.ts';
 import { Arena, type Ref } from '../model/arena.ts';
-import { FAULT_SITES, type FaultSite, type Path } from '../model/env.ts';
+import type { FaultSite, Path } from '../model/env.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
 import { type InvariantName, INVARIANTS, Oracle } from '../model/oracle.ts';
 import { doExit } from '../model/paths/exit.ts';
-import { actorPath, nothing } from './actor-path.ts';
+import { actorPath, faultRates, nothing } from './actor-path.ts';
 import type { FromThread, ThreadTask, ToThread } from './thread-messages.ts';
 import { warmUp } from './warm-up.ts';
 
@@ -26,122 +26,137 @@ const VIOLATIONS_TOLD = 16;
 
 /** The task Piscina runs. Returns when the control block says stop and no actor is left. */
 export function run(task: ThreadTask): void {
-  const { plan, port } = task;
-  const send = (message: FromThread): void => port.postMessage(message);
-  const arena = Arena.attach(task.arena, task.capacity);
-  const control = WallControl.attach(task.control.buffer, task.control.threads, task.control.ringCells);
-  const variant = resolveVariant(plan.variant);
-  const oracle = new Oracle(arena);
-  // A racing scenario violates an invariant thousands of times: the first of each kind are told, all are counted.
-  oracle.onViolation = (violation) => {
-    if (oracle.counts[violation.invariant] <= VIOLATIONS_TOLD) send({ type: 'violation', violation });
-  };
-  const counted = { ...oracle.counts };
-  const newlyCounted = (): Partial<Record<InvariantName, number>> => {
-    const out: Partial<Record<InvariantName, number>> = {};
-    for (const name of INVARIANTS) {
-      const more = oracle.counts[name] - counted[name];
-      if (more > 0) out[name] = more;
-      counted[name] = oracle.counts[name];
-    }
-    return out;
-  };
-  const shared: WallShared = {
-    arena,
-    control,
-    thread: task.thread,
-    stats: new StatsBlock(statsLayout(plan), task.stats.buffer, task.stats.byteOffset),
-    variant,
-    oracle,
-    addressSpace: new AddressSpace(arena, variant.gup),
-    costNs: plan.pace === 0 ? stepCosts(zeroCosts(plan.profile.costNs)) : stepCosts(plan.profile.costNs),
-    pace: plan.pace,
-    epochMs: performance.now(),
-    onMark: (guest, incarnation, label, value) => send({ type: 'mark', guest, incarnation, label, value }),
-  };
-  warmUp(shared);
-  const rates = new Map<FaultSite, number>();
-  for (const site of FAULT_SITES) {
-    const rate = plan.faults[site];
-    if (rate !== undefined && rate > 0) rates.set(site, rate);
+  const thread = new DriverThread(task);
+  thread.run();
+  task.port.close();
+}
+
+class DriverThread {
+  readonly #task: ThreadTask;
+  readonly #oracle: Oracle;
+  /** Violations that have been told, by invariant. */
+  readonly #counted: Record<InvariantName, number>;
+  readonly #shared: WallShared;
+  readonly #loop: WallLoop;
+  readonly #rates: ReadonlyMap<FaultSite, number>;
+  /** Actors that exit, those whose workload has ended, and the first error of each workload. */
+  readonly #exiting = new Set<Ref>();
+  readonly #parked = new Map<Ref, WallActor>();
+  readonly #errors = new Map<Ref, string>();
+
+  constructor(task: ThreadTask) {
+    const { plan } = task;
+    this.#task = task;
+    const arena = Arena.attach(task.arena, task.capacity);
+    const variant = resolveVariant(plan.variant);
+    const oracle = new Oracle(arena);
+    // A racing scenario violates an invariant thousands of times: the first of each kind are told, all are counted.
+    oracle.onViolation = (violation) => {
+      if (oracle.counts[violation.invariant] <= VIOLATIONS_TOLD) this.#send({ type: 'violation', violation });
+    };
+    this.#oracle = oracle;
+    this.#counted = { ...oracle.counts };
+    this.#shared = {
+      arena,
+      control: WallControl.attach(task.control.buffer, task.control.threads, task.control.ringCells),
+      thread: task.thread,
+      stats: new StatsBlock(statsLayout(plan), task.stats.buffer, task.stats.byteOffset),
+      variant,
+      oracle,
+      addressSpace: new AddressSpace(arena, variant.gup),
+      costNs: plan.pace === 0 ? stepCosts(zeroCosts(plan.profile.costNs)) : stepCosts(plan.profile.costNs),
+      pace: plan.pace,
+      epochMs: performance.now(),
+      onMark: (guest, incarnation, label, value) => this.#send({ type: 'mark', guest, incarnation, label, value }),
+    };
+    warmUp(this.#shared);
+    this.#rates = faultRates(plan.faults);
+    this.#loop = new WallLoop(this.#shared, (actor) => this.#ended(actor));
   }
 
-  /** What each actor does now: its workload, or its exit. Also the first error of its workload. */
-  const exiting = new Set<Ref>();
-  const errors = new Map<Ref, string>();
-  const parked = new Map<Ref, WallActor>();
-  const loop = new WallLoop(shared, (actor) => {
-    if (exiting.delete(actor.actor)) {
+  run(): void {
+    const { port, thread } = this.#task;
+    const { control } = this.#shared;
+    this.#send({ type: 'ready' });
+    for (;;) {
+      if (control.takeMessageFlag(thread)) {
+        for (let m = receiveMessageOnPort(port); m !== undefined; m = receiveMessageOnPort(port)) {
+          this.#handle((m as { message: ToThread }).message);
+        }
+      }
+      const rest = this.#loop.turn();
+      if (control.stopLevel === 2 && this.#loop.actors === 0) return;
+      if (rest > 0) this.#loop.wait(rest, IDLE_MS);
+    }
+  }
+
+  #send(message: FromThread): void {
+    this.#task.port.postMessage(message);
+  }
+
+  #newlyCounted(): Partial<Record<InvariantName, number>> {
+    const { counts } = this.#oracle;
+    const out: Partial<Record<InvariantName, number>> = {};
+    for (const name of INVARIANTS) {
+      const more = counts[name] - this.#counted[name];
+      if (more > 0) out[name] = more;
+      this.#counted[name] = counts[name];
+    }
+    return out;
+  }
+
+  /** The path of an actor has ended: its workload, or its exit. */
+  #ended(actor: WallActor): void {
+    const { guest, actor: ref, operations, failedOperations } = actor;
+    if (this.#exiting.delete(ref)) {
       // A wake-up that came late must be out of the mailbox before the main thread frees the actor.
-      loop.collect();
-      send({ type: 'exited', guest: actor.guest, actor: actor.actor, violations: newlyCounted() });
+      this.#loop.collect();
+      this.#send({ type: 'exited', guest, actor: ref, violations: this.#newlyCounted() });
       return;
     }
-    parked.set(actor.actor, actor);
-    send({
-      type: 'parked',
-      guest: actor.guest,
-      actor: actor.actor,
-      operations: actor.operations,
-      failedOperations: actor.failedOperations,
-      error: errors.get(actor.actor) ?? null,
-      violations: newlyCounted(),
-    });
-    errors.delete(actor.actor);
-  });
+    this.#parked.set(ref, actor);
+    const error = this.#errors.get(ref) ?? null;
+    const violations = this.#newlyCounted();
+    this.#send({ type: 'parked', guest, actor: ref, operations, failedOperations, error, violations });
+    this.#errors.delete(ref);
+  }
 
   /** A workload's exception ends its actor, not the thread. */
-  function* guarded(actor: WallActor, path: Path<void>): Path<void> {
+  *#guarded(actor: WallActor, path: Path<void>): Path<void> {
     try {
       yield* path;
     } catch (error) {
-      errors.set(actor.actor, error instanceof Error ? error.message : String(error));
+      this.#errors.set(actor.actor, error instanceof Error ? error.message : String(error));
     }
   }
 
-  function handle(message: ToThread): void {
-    if (message.type === 'exit') {
-      for (const ref of message.actors) {
-        const actor = parked.get(ref);
-        if (actor === undefined) continue;
-        parked.delete(ref);
-        exiting.add(ref);
-        loop.add(actor, guarded(actor, doExit(actor)), actor.clockNs());
-      }
-      return;
-    }
-    const { guest } = message;
+  #handle(message: ToThread): void {
+    if (message.type === 'start') this.#start(message);
+    else for (const ref of message.actors) this.#exit(ref);
+  }
+
+  #exit(ref: Ref): void {
+    const actor = this.#parked.get(ref);
+    if (actor === undefined) return;
+    this.#parked.delete(ref);
+    this.#exiting.add(ref);
+    this.#loop.add(actor, this.#guarded(actor, doExit(actor)), actor.clockNs());
+  }
+
+  #start(message: Extract<ToThread, { type: 'start' }>): void {
+    const { guest, incarnation, guestMm, runEndNs } = message;
+    const rate = this.#rates;
+    const shared = this.#shared;
     // Both clocks are monotonic: a jump of the machine's time of day moves nothing.
     shared.epochMs = performance.now() + message.runStartMs - Number(process.hrtime.bigint()) / 1e6;
-    for (const built of message.actors) {
-      const faults = rates.size === 0 ? null : { rate: rates, random: stream(guest.seed, `faults.${built.index}`) };
-      const driver = new WallActor(
-        shared,
-        built.actor,
-        built.task,
-        guest.index,
-        message.incarnation,
-        message.guestMm,
-        faults,
-      );
-      const work = actorPath(driver, guest, built.index, message.runEndNs, message);
-      if (work === null) loop.add(driver, nothing(), 0);
-      else loop.add(driver, guarded(driver, work.path), Math.max(work.startNs, driver.clockNs()));
+    for (const { actor, task, index } of message.actors) {
+      const faults = rate.size === 0 ? null : { rate, random: stream(guest.seed, `faults.${index}`) };
+      const driver = new WallActor(shared, actor, task, guest.index, incarnation, guestMm, faults);
+      const work = actorPath(driver, guest, index, runEndNs, message);
+      if (work === null) this.#loop.add(driver, nothing(), 0);
+      else this.#loop.add(driver, this.#guarded(driver, work.path), Math.max(work.startNs, driver.clockNs()));
     }
   }
-
-  send({ type: 'ready' });
-  for (;;) {
-    if (control.takeMessageFlag(task.thread)) {
-      for (let m = receiveMessageOnPort(port); m !== undefined; m = receiveMessageOnPort(port)) {
-        handle((m as { message: ToThread }).message);
-      }
-    }
-    const rest = loop.turn();
-    if (control.stopLevel === 2 && loop.actors === 0) break;
-    if (rest > 0) loop.wait(rest, IDLE_MS);
-  }
-  port.close();
 }
 
 function zeroCosts(costNs: { readonly [primitive: string]: number }): Record<string, number> {

@@ -308,8 +308,6 @@ export const MAX_COLUMNS = 120;
 
 /** Files and functions that grew past it before there was a limit. Each figure is a ceiling: it may only go down. */
 const LARGER: Readonly<Record<string, number>> = {
-  'src/emulator/host-run.ts': 428,
-  'src/emulator/wall-emulator.ts': 463,
   'src/study/advise.ts': 474,
   'src/study/conform/replay.ts': 434,
   'src/study/conform/transcript.ts': 420,
@@ -317,8 +315,6 @@ const LARGER: Readonly<Record<string, number>> = {
 };
 const LONGER: Readonly<Record<string, number>> = {
   'src/cli/commands/sweep.ts run': 76,
-  'src/emulator/case-wall.ts runCaseOnThreads': 95,
-  'src/emulator/wall-thread.ts run': 118,
   'src/metrics/exposition.ts createRegistry': 74,
   'src/metrics/run-metrics.ts addRunMetrics': 80,
   'src/report/build.ts buildResults': 74,
