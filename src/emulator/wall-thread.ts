@@ -91,6 +91,7 @@ class DriverThread {
   }
 
   #send(message: FromThread): void {
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
     this.#task.port.postMessage(message);
   }
 
