@@ -56,6 +56,8 @@ export class LivePage implements RunSink {
   #fragments: Readonly<Record<string, string>> = {};
   #state: LiveUpdate['state'] = 'waiting';
   #end: LiveUpdate['end'];
+  /** Resolves for each reader that has received the end. */
+  #told: Promise<void>[] = [];
 
   /** @throws UserError 104 if the port cannot be had. */
   static async open(options: LivePageOptions): Promise<LivePage> {
@@ -99,7 +101,10 @@ export class LivePage implements RunSink {
 
   /** Waits until readers know how the run ended, if it did, and lets them go. */
   async close(): Promise<void> {
-    if (this.#end !== undefined) await this.#farewell();
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, FAREWELL_MS)));
+    await Promise.race([Promise.all(this.#told), late]);
+    clearTimeout(timer);
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
       this.#server.closeAllConnections();
@@ -128,16 +133,10 @@ export class LivePage implements RunSink {
     this.#fragments = fragmentsOf(results, figures.workers, this.#events);
     this.#sent = { ...this.#sent, spectraAt: -Infinity };
     this.#tell();
-  }
-
-  async #farewell(): Promise<void> {
-    const told = [...this.#readers].map(
+    // With its last message a stream ends: a page that closes it by itself sees a request that failed.
+    this.#told = [...this.#readers].map(
       (reader) => new Promise<void>((resolve) => reader.on('close', resolve).end(() => resolve())),
     );
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, FAREWELL_MS)));
-    await Promise.race([Promise.all(told), late]);
-    clearTimeout(timer);
   }
 
   /** Sends what is new to everybody. */
