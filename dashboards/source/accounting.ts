@@ -14,8 +14,8 @@ export const accounting: Board = {
         figure({
           title: 'Account off by',
           description:
-            'Pages by which locked_vm differs from what finished operations hold: work under way, and updates put off. At rest it ' +
-            'must be 0; until then whoever asks the account is told something else than the truth.',
+            'Pages by which locked_vm differs from what finished operations hold: work in progress, and deferred updates. At rest it ' +
+            'must be 0; until then locked_vm is wrong by that much.',
           unit: 'none',
           queries: [{ expr: sumOf('pinstorm_locked_vm_drift_pages') }],
           sparkline: true,
@@ -61,7 +61,7 @@ export const accounting: Board = {
         figure({
           title: 'Deferred, not yet applied',
           description:
-            'Updates put off because the trylock failed: the account is wrong by them until they are applied.',
+            'Updates deferred because the trylock failed: until they are applied, locked_vm is wrong by them.',
           unit: 'none',
           queries: [{ expr: sumOf('pinstorm_deferred_backlog') }],
           sparkline: true,

@@ -66,7 +66,7 @@ export async function readInput(
   }
 }
 
-/** Names of standard input: to open the last ones anew fails for some kinds of it. */
+/** Names of standard input: for some kinds of it, opening the last ones again fails. */
 const STDIN = new Set(['-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0']);
 
 async function readBytes(file: string, { what, example, maxBytes }: InputKind, refuse: Refuse): Promise<Buffer | null> {

@@ -1,7 +1,7 @@
 /**
  * The coordinator of a run: publishes the plan, waits for workers, starts all guests at one instant, follows their
- * reports, and brings the run to its end in whatever way. It touches neither the terminal nor the disk: it tells a
- * listener.
+ * reports, and ends the run, whether it completes, is stopped or fails. It touches neither the terminal nor the disk:
+ * it tells a listener.
  *
  * What it decides is written to the run's journal in Redis before it takes effect, with the last event known by then,
  * and every effect may be repeated. So another process can take its place: it reads events and journal in their order,

@@ -1,6 +1,6 @@
 /**
- * Keeps every guest that has not ended in somebody's hands: tells workers their shares, sees that each slice waits in
- * the queue or is held by somebody alive, and has the guests of lost workers run again.
+ * Makes sure every unfinished guest is either queued or held by a live worker: tells workers their shares, sees that
+ * each slice waits in the queue or is held by somebody alive, and has the guests of lost workers run again.
  */
 import type { ControlMessage, Decision } from '../wire/messages.ts';
 import { hasAll, type RunState } from './run-state.ts';

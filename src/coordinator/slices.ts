@@ -67,9 +67,9 @@ export class Slices {
   }
 
   /**
-   * Adds the jobs of all slices that wait for a worker and were not lost a moment ago: those have to be ordered anew. A
+   * Adds the jobs of all slices that wait for a worker and were not lost a moment ago: those have to be queued again. A
    * job that is there already is left as it is, and one of a slice that was taken is refused by its claim: so this can
-   * be repeated, and makes up for a job that was taken and came to nothing.
+   * be repeated, and recovers jobs that were taken but never run.
    */
   async addWaiting(held: readonly Holding[]): Promise<void> {
     const jobs = held.flatMap(({ slice, incarnation, worker }) => {

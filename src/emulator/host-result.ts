@@ -94,7 +94,7 @@ export interface HostTask {
   readonly stepByStep?: boolean;
 }
 
-/** What a host shares with whoever waits for it. */
+/** What a host shares with the thread that waits for it. */
 export interface HostControl {
   /** Word 0: not 0 once the host is to stop. */
   readonly stop: Int32Array;

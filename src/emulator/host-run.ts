@@ -38,7 +38,7 @@ import type {
 /** Blocked kworkers an emulated host has room for. */
 const KWORKERS = 16_384;
 
-/** How often a host looks whether it is to stop, ns of simulated time: a part of the shortest usual interval. */
+/** How often a host checks whether to stop, ns of simulated time: a part of the shortest usual interval. */
 const LOOK_NS = 1e6;
 
 /**
@@ -180,7 +180,7 @@ class HostRun {
     };
   }
 
-  /** Says how far the host is and looks whether it is to stop, from now on until nobody is at work. */
+  /** Reports how far the host is and checks whether to stop, from now on until nobody is at work. */
   #look(control: HostControl, ns: number): void {
     control.simulatedNs[0] = ns;
     if (this.#isToStop()) return;

@@ -60,7 +60,7 @@ export interface MetricSources {
 
 const COUNTER_HELP: Readonly<Record<string, string>> = {
   trylock_attempts: 'Attempts to take mmap_sem for writing without waiting.',
-  trylock_failures: 'Attempts that found mmap_sem taken: each puts an accounting update off.',
+  trylock_failures: 'Attempts that found mmap_sem taken: each defers an accounting update.',
   mmap_write_acquisitions: 'Times mmap_sem was taken for writing.',
   mmap_read_acquisitions: 'Times mmap_sem was taken for reading.',
   lock_waits: 'Lock acquisitions that had to wait.',
@@ -130,7 +130,7 @@ export function createRegistry(sources: MetricSources): Registry {
   add(
     'gauge',
     'locked_vm_drift_pages',
-    'How far locked_vm is from what finished operations hold: work under way, and updates put off.',
+    'How far locked_vm is from what finished operations hold: work in progress, and deferred updates.',
     () => one(sources.gauges().lockedVmDriftPages),
   );
   add('gauge', 'guests', 'Synthetic guests by state.', () => {

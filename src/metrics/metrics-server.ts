@@ -60,7 +60,7 @@ async function answer(registry: Registry, request: IncomingMessage, response: Se
     if (request.method !== 'GET' && request.method !== 'HEAD') reply(405, 'text/plain', 'GET only\n');
     else if (path === '/metrics') reply(200, registry.contentType, await registry.metrics());
     else if (path === '/healthz') reply(200, 'text/plain', 'ok\n');
-    else reply(404, 'text/plain', 'here are /metrics and /healthz\n');
+    else reply(404, 'text/plain', 'try /metrics or /healthz\n');
   } catch (error) {
     reply(500, 'text/plain', `${error instanceof Error ? error.message : String(error)}\n`);
   }

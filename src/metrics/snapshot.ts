@@ -27,7 +27,7 @@ export interface StatsView {
   series(id: SeriesId): { readonly buckets: Float64Array; readonly sumNs: number } | null;
 }
 
-/** A view on live blocks; each call reads them anew. */
+/** A view of live blocks; each call reads them again. */
 export function liveView(layout: StatsLayout, blocks: readonly StatsBlock[]): StatsView {
   return {
     layout,

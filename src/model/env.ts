@@ -133,7 +133,7 @@ export interface Variant {
   acctPin(k: Ctx, call: PinCall, npage: number): Path<number>;
   /** After a pin loop, whether it went well or not, still under the container's lock. */
   endPin?(k: Ctx, call: PinCall): Path<void>;
-  /** Accounting outside the pin loop (unmap, release, unwinding, mdev): against whoever the mapping says. */
+  /** Accounting outside the pin loop (unmap, release, unwinding, mdev): charges the task that the mapping names. */
   acctDma(k: Ctx, dma: Ref, npage: number): Path<number>;
 }
 
@@ -174,7 +174,7 @@ export interface Ctx {
   lastHoldNs(kind: LockKind): number;
   /** `times` further holds of a lock, of `ns` each. */
   heldAgain(kind: LockKind, times: number, ns: number): void;
-  /** Grows whenever the actor has had to wait, for a lock or for a CPU, or a trylock of its has failed. */
+  /** Incremented each time the actor waits for a lock or a CPU, or fails a trylock. */
   readonly disturbances: number;
   /** The most pages one step may cover: 1 where every page is to be its own step (explore), otherwise large. */
   readonly pagesPerStep: number;

@@ -20,7 +20,9 @@ export function setMemlockBytes(a: Arena, task: Ref, bytes: bigint): void {
   Atomics.add(a.i32, process + PROCESS.memlockChanges, 1);
 }
 
-/** How often the limit was set: an operation over which it changes is not judged by it. For the oracle. */
+/**
+ * How often the limit was set: an operation during which the limit changes is not checked against it. For the oracle.
+ */
 export function memlockChanges(a: Arena, task: Ref): number {
   const process = a.get(task, TASK.process);
   return process === 0 ? 0 : Atomics.load(a.i32, process + PROCESS.memlockChanges);

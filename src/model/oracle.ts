@@ -31,7 +31,7 @@ export interface Violation {
   readonly detail: string;
 }
 
-/** The limit of whoever has CAP_IPC_LOCK. */
+/** The limit of a task with CAP_IPC_LOCK. */
 export const NO_LIMIT = 1n << 62n;
 
 /** Keeps the first violations whole and counts the rest. */
@@ -221,7 +221,7 @@ export class Oracle {
     this.reportFor('leak-at-release', guest, mm, `the container is released, ${what}`);
   }
 
-  /** An update is put off; from here on it must be applied exactly once. */
+  /** An update is deferred; from here on it must be applied exactly once. */
   deferredQueued(mm: Ref, npage: number): void {
     const latch = mm + MM.oracleLatch;
     this.arena.lock(latch);

@@ -283,7 +283,7 @@ function releaseRead(k: Ctx, mm: Ref): void {
 
 function wakeWaiters(k: Ctx, mm: Ref): void {
   const a = k.arena;
-  // A writer at the head that has been told already and has not run yet finds the lock as it then is.
+  // A head writer that was already woken will re-check the lock when it runs.
   const head = Atomics.load(a.i32, mm + MM.semHead);
   if (
     head !== 0 &&

@@ -231,7 +231,7 @@ export class RunDirectory {
       // A coordinator that died while it wrote them may have left some.
       this.write('summary.txt', summary, 'w');
       this.write('verdict.json', `${JSON.stringify(results.verdict, null, 2)}\n`, 'w');
-      // Last and in one step: whoever finds results.json finds a finished run.
+      // Last and in one step: where there is a results.json, the run is finished.
       this.write('results.json.part', `${JSON.stringify(results, null, 2)}\n`, 'w');
       renameSync(join(this.path, 'results.json.part'), join(this.path, 'results.json'));
     });

@@ -150,7 +150,7 @@ async function conduct(options: LiveRunOptions, parts: LiveParts, interrupts: In
   }
   const fleet = new LiveFleet(coordinator, fleetOptions);
   fleet.start(redis, { runId, capacity: Math.max(1, plan.guests.length) }, interrupts, (line) => {
-    // What a worker says before its end is repeated with its loss; the rest is for whoever looks for a bug.
+    // What a worker says before its end is repeated with its loss; the rest helps to find a bug.
     if (process.env['PINSTORM_DEBUG']) status.message(line);
   });
   const loop = monitorEventLoopDelay({ resolution: 10 });

@@ -5,8 +5,8 @@ import type { Snapshot } from '../metrics/snapshot.ts';
 import { percentile } from './run-notes.ts';
 
 /**
- * The generator is saturated when its actors resume later than this, p99 over the run, ns of real time. Lateness times
- * pace is what a latency has too much of, so a slow pace bears more: as much as is half a millisecond of model time.
+ * The generator is saturated when its actors resume later than this, p99 over the run, ns of real time. Lateness
+ * inflates a latency by lateness x pace, so slow runs tolerate more: up to 0.5 ms of model time.
  */
 const SATURATED_LATENESS_NS = 10_000_000;
 const SATURATED_MODEL_NS = 500_000;

@@ -57,7 +57,7 @@ export interface Advice {
   /** Devices of a guest, each in a container of its own; a guest of which the scenario has more has those. */
   readonly devices: number;
   readonly payer: Payer;
-  /** The smallest limit in pages; null: none is large enough, or not even the lack of one is. */
+  /** The smallest limit in pages; null: no limit suffices, not even unlimited. */
   readonly limitPages: number | null;
   readonly formulaPages: number;
   /** Under that limit; where there is none, under no limit at all. */

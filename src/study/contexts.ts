@@ -254,7 +254,7 @@ class Scene {
 
     const n = BigInt(act === 'pin' ? 1 : PAGES);
     const charges = act === 'map' || act === 'pin' || act === 'attach';
-    // A MAP is its caller's own affair; everything else concerns whoever made the mapping, if that address space lives.
+    // A MAP concerns its caller; everything else the process that made the mapping, if its address space lives.
     const ownerLives = a.get(ownerMm, MM.mmUsers) > 0;
     const done = sleepsIn === null && (charges ? ret >= 0 : true);
     const change = !done || (this.#variant.id === A.id && act === 'attach') ? 0n : charges ? n : -n;
@@ -387,7 +387,7 @@ export function judge(context: CallingContext, strategy: Strategy): Cell {
   const outcome = outcomeOf(base, act === 'pin' && variant.external === null);
   const charged = outcome === 'ok' && base.pages !== 'not asked';
   const isKthread = context.id === '3' || context.id === '4';
-  // Who ought to be asked: the caller for a mapping of its own, whoever mapped for everything else.
+  // Who ought to be asked: the caller for a mapping of its own, the mapping process for everything else.
   const rightful = act === 'map' && !isKthread ? 'caller' : 'owner';
   const refused = (o: Observed): boolean => o.ret < 0;
 

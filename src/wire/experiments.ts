@@ -23,7 +23,7 @@ export function experimentKeys(prefix: string, id: string) {
     plans: key('plans'),
     /** Hash: `plan/host` to HostOutcome, JSON. */
     results: key('results'),
-    /** Expires when whoever started it is gone. */
+    /** Expires when the process that started it is gone. */
     alive: key('alive'),
   };
 }

@@ -1,4 +1,4 @@
-/** Bears with a Redis whose memory is full, for a while: it refused, so nothing was done, and it can be done later. */
+/** Retries while Redis is out of memory, up to a limit: it refused, so nothing was done, and it can be done later. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { EXIT, UserError } from '../base/errors.ts';
 import { FULL_HINT, isFull } from './redis.ts';

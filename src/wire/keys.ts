@@ -16,7 +16,7 @@ export interface RunKeys {
   readonly journal: string;
   /** Hash: slice to `incarnation:worker`. */
   readonly claims: string;
-  /** Hash: name of a worker to the token of the process that bears it. Others cannot claim in its name. */
+  /** Hash: name of a worker to the token of the process that has it. Others cannot claim under that name. */
   readonly workers: string;
   /** Hash: workers declared lost. They may not claim, and end when they see it. */
   readonly fenced: string;

@@ -133,7 +133,7 @@ export function openProducer(target: RedisTarget, queue: QueueName): JobProducer
 const MAX_JOB_CHARS = 4 << 20;
 
 /**
- * Takes of a job from Redis nothing but its id and data: whoever can write there can set its options and its parent
+ * Uses only a job's id and data: anyone who can write to Redis can set its options and its parent
  * too. Data that is too long or no JSON reaches the handler as null, so that the worker does not stumble over it for
  * ever.
  */

@@ -94,7 +94,7 @@ export type Patience =
 /** Attempts to reconnect before a command fails: about 16 s when the connection is refused, time for a restart. */
 const RETRIES = 20;
 
-/** A connection that owes an answer for this long is given up and made anew, ms: the network may have been cut. */
+/** A connection that owes an answer for this long is closed and opened again, ms: the network may have been cut. */
 const ANSWER_MS = 8000;
 
 /** A connection that reconnects by itself. Errors of the connection surface through its commands. */

@@ -13,7 +13,7 @@ export async function tell(redis: Redis, keys: RunKeys, message: ControlMessage)
   return (await redis.xadd(keys.control, '*', 'm', JSON.stringify(message))) as string;
 }
 
-/** Posts what a worker says. @returns its id; null when the run is gone from Redis: nothing is made anew there. */
+/** Posts what a worker says. @returns its id; null when the run is gone from Redis: nothing is created again there. */
 export async function post(redis: Redis, keys: RunKeys, message: WorkerMessage): Promise<string | null> {
   const text = JSON.stringify(message);
   return message.t === 'interval'

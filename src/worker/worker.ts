@@ -304,7 +304,7 @@ class Worker {
     if (fenced === 1) this.#fate.fail(new Error('the coordinator declared it lost'));
     if (!this.#mailbox.removed) await this.#look();
     if (aliveAt !== null && !this.#mailbox.removed) return;
-    // Was that the end of the run? Then the farewell is there.
+    // If the run has ended, the exit message is already in the stream.
     for (const message of await this.#control.read(200)) await this.#obey(message);
     if (!this.#over)
       this.#fate.fail(new Error(this.#mailbox.removed ? 'Redis has lost the run' : 'the coordinator is gone'));

@@ -19,7 +19,7 @@ would run.
 **Units.** A size needs a unit of 1024s (\`B\`, \`KiB\`, \`MiB\`, \`GiB\`, \`TiB\`): \`64KiB\`. A duration needs one too (\`ns\`, \`us\`,
 \`ms\`, \`s\`, \`m\`, \`h\`): \`10us\`, \`1m30s\`. A rate is a number per unit of time: \`1000/s\`. Pages are 4 KiB: \`16 pages\` or \`64KiB\`.
 
-**Distributions.** Keys of \`memory\` can be drawn anew for each guest: \`{ choose: [1GiB, 2GiB, 4GiB], weights: [5, 3, 1] }\`, and
+**Distributions.** Keys of \`memory\` can be drawn separately for each guest: \`{ choose: [1GiB, 2GiB, 4GiB], weights: [5, 3, 1] }\`, and
 sizes also from a range, \`{ uniform: [1GiB, 8GiB], step: 1GiB }\`. What a guest draws depends on the seed and its number
 alone, so it is the same on one worker or many.
 

@@ -94,7 +94,7 @@ export function* runActor<K extends Ctx>(k: K, w: CaseWorld<K>, id: number, s: S
   yield* doExit(k);
 }
 
-/** A fatal signal to the process of an actor: whoever waits killably sees it, the others go back to sleep. */
+/** A fatal signal to the process of an actor: killable waiters see it, the others go back to sleep. */
 function kill(k: Ctx, w: OpWorld, actor: string): void {
   const a = k.arena;
   const processOf = (task: number): number => a.get(task, TASK.process);

@@ -1,5 +1,5 @@
 /**
- * The explore driver: executes a case again and again, one step at a time, the next actor being whoever the caller
+ * The explore driver: executes a case again and again, one step at a time, the next actor being the one the caller
  * picks.
  *
  * Kernel paths are generators and cannot be copied, so going back means starting again: the arena is small and its

@@ -1,5 +1,5 @@
 /**
- * The step driver: every step of every actor is a choice. One thread, no time; whoever picks decides which actor goes
+ * The step driver: every step of every actor is a choice. One thread, no time; the caller decides which actor goes
  * next. Explore, replay and the tests stand on it. The order of actors, and so the meaning of a recorded choice,
  * depends on nothing but the choices made.
  */

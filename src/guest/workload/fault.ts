@@ -12,7 +12,7 @@ export const fault = workload({
   options: z.strictObject({
     area: zBytes({ min: PAGE_BYTES, max: 2 ** 35 })
       .prefault('1MiB')
-      .describe('given back and touched anew when used up'),
+      .describe('given back and touched again when used up'),
     backing: z
       .enum(['anon4k', 'thp'])
       .default('anon4k')

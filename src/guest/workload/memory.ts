@@ -17,7 +17,7 @@ const SCRATCH_STRIDE = 2 ** 24;
 const PROT_RW = 3;
 const PAGE = 4096n;
 
-/** First page of memory that belongs to this actor alone, beside the guest's buffer. Mapped by whoever uses it. */
+/** First page of memory that belongs to this actor alone, beside the guest's buffer. Its user maps it. */
 export function scratchPage(actor: Actor): number {
   return SCRATCH_PAGE + actor.guest.actors.indexOf(actor.plan) * SCRATCH_STRIDE;
 }

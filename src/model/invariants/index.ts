@@ -1,4 +1,4 @@
-/** The invariants that are looked at, as against those the oracle judges while operations run. */
+/** Invariants checked at rest; the oracle checks the others while operations run. */
 import type { Arena, Ref } from '../arena.ts';
 import type { Oracle } from '../oracle.ts';
 import { checkBalance } from './balance.ts';

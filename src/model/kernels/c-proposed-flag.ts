@@ -17,7 +17,7 @@ import { deferUpdate, updateAndUnlock } from './work-item.ts';
 
 /**
  * vfio_lock_acct(task, npage, is_current): with the flag set the task's mm is used without a reference, which is taken
- * only if the update must be put off. Shared with D, which infers the flag.
+ * only if the update must be deferred. Shared with D, which infers the flag.
  */
 export function* vfioLockAcct(k: Ctx, task: Ref, npage: number, isCurrent: boolean, trylockFailed = false): Path<void> {
   if (npage === 0) return;

@@ -137,7 +137,7 @@ function* pinPage(k: Ctx, container: Ref, dma: Ref, iovaPage: number, account: b
   // The ledger's own hold on the structure, until it has been told how this ended.
   mmgrab(a, mm);
   const asked = account ? 1 : 0;
-  // Judged by the process that the memory belongs to, whoever asks.
+  // The process that owns the memory decides, not the caller.
   const bypass = hasCapIpcLock(a, task) || a.get(dma, DMA.lockCap) === 1;
   const limit = memlockPages(a, task);
   const changes = memlockChanges(a, task);

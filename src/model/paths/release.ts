@@ -1,6 +1,6 @@
 /**
  * Last close of a container: vfio_iommu_type1_release. Everything still mapped is unmapped, unpinned and un-accounted
- * by whoever closes, which is the point of several defects. Source: drivers/vfio/vfio_iommu_type1.c.
+ * by the process that closes, which is the point of several defects. Source: drivers/vfio/vfio_iommu_type1.c.
  */
 import type { Ref } from '../arena.ts';
 import type { Ctx, Path } from '../env.ts';

@@ -188,7 +188,7 @@ export class Repeater {
     const v = k.variant;
     // A per-page kernel also gets the page after the chunk, to see that it does not follow.
     const readsPerUnit = v.batched ? this.#unitPages / BATCH_PAGES : v.lockedGup ? this.#unitPages + 1 : 0;
-    // What is counted at the horizon itself belongs to whoever comes after it.
+    // What is counted at the horizon itself belongs to the actor that comes after it.
     const byTime = unit.ns === 0 ? unitsMax : Math.ceil(aheadNs / unit.ns) - 1;
     const units = Math.min(unitsMax, byTime, k.exclusive ? unitsMax : UNITS_MAX);
     let chunks = 0;

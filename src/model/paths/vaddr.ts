@@ -120,8 +120,8 @@ function* charge(k: Ctx, mm: Ref, npage: number, limitPages: bigint | null): Pat
 }
 
 /**
- * vfio_wait (5.12 to 6.2): whoever needs a mapping's vaddr lets go of the container and sleeps until some mapping has
- * become valid or gone. 0 with the container locked again, or -EFAULT when it has been released meanwhile.
+ * vfio_wait (5.12 to 6.2): a caller that needs a mapping's vaddr releases the container and sleeps until some mapping
+ * has become valid or gone. 0 with the container locked again, or -EFAULT when it has been released meanwhile.
  *
  * differs: a fatal signal does not end the wait; the exit's close of the container does.
  */

@@ -85,7 +85,7 @@ const PANELS: Readonly<Record<string, MakePanel>> = {
   trylock: plain('Deferred updates and trylocks', (data) => {
     const some = (name: string): boolean => data.slots.some((s) => (s.counters[name] ?? 0) > 0);
     const lines: Line[] = [
-      { label: 'put off', color: '--c2', values: rate(data.slots, 'deferred_queued') },
+      { label: 'deferred', color: '--c2', values: rate(data.slots, 'deferred_queued') },
       { label: 'applied', color: '--c4', dashed: true, values: rate(data.slots, 'deferred_applied') },
     ];
     const shares: Line[] = some('trylock_attempts')
@@ -98,7 +98,7 @@ const PANELS: Readonly<Record<string, MakePanel>> = {
     };
     return overTime(data, {
       ...spec,
-      empty: 'Nothing was put off: every update took mmap_sem at once or waited for it.',
+      empty: 'No update was deferred: each took mmap_sem at once or waited for it.',
     });
   }),
   throughput: plain('Operations per second', (data) => {
@@ -181,7 +181,7 @@ function choosing(
         latest = data;
         const all = options(data);
         if (!all.some(([value]) => value === chosen)) chosen = all[0]?.[0] ?? '';
-        // The order may change while a run goes on; the list is only made anew when something joins it.
+        // The order may change while a run goes on; the list is rebuilt only when something joins it.
         const names = all
           .map(([value]) => value)
           .toSorted()

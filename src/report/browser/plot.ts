@@ -126,7 +126,7 @@ export class Plot {
     this.#read(this.#chart);
   }
 
-  /** Draws it anew: the colours or the width have changed. */
+  /** Draws it again: the colours or the width have changed. */
   redraw(): void {
     const spec = this.#spec;
     if (spec === null) return;

@@ -28,7 +28,7 @@ export function timeSections(figures: Markup): Markup {
   ${section('spectrum', 'Percentile spectrum', 'How the latency grows towards the rarest samples. Where the two curves part, waiting for a start is counted only by the upper one.', chart('spectrum', 'Latency by percentile of the whole run'))}
   ${section('heatmap', 'Latency heatmap', 'Every sample of the run: the stronger the colour, the more of them. Two bands are two kinds of operations that one percentile would blur.', chart('heatmap', 'Samples by time and latency'))}
   ${section('locks', 'Lock wait against lock hold', 'A lock that is waited for longer than it is held is contended by more than one.', html`<div class="columns">${chart('locks-time', 'p99 of waiting and holding per slot of time')}${chart('locks-spectrum', 'Whole run, by percentile')}</div>`)}
-  ${section('deferred', 'Deferred accounting', 'An update whose trylock of mmap_sem fails is put off; until it is applied, locked_vm says something else than the truth.', html`<div class="columns">${chart('backlog', 'Updates put off and not yet applied: the largest number per slot')}${chart('trylock', 'Updates put off and applied per second; share of trylocks that failed')}</div>`)}
+  ${section('deferred', 'Deferred accounting', 'An update whose trylock of mmap_sem fails is deferred; until it is applied, locked_vm is wrong.', html`<div class="columns">${chart('backlog', 'Updates put off and not yet applied: the largest number per slot')}${chart('trylock', 'Updates put off and applied per second; share of trylocks that failed')}</div>`)}
   ${section('throughput', 'Throughput', null, chart('throughput', 'Operations that ended per second'))}`;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The live page of a run: the frame, and the parts that are words, which the server sends anew while the run goes on.
+ * The live page of a run: the frame, and the parts that are words, which the server sends again while the run goes on.
  */
 import type { WorkerHealth } from '../../metrics/run-metrics.ts';
 import type { ChartData, EventMark } from '../chart-data.ts';

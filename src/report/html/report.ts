@@ -40,7 +40,7 @@ export function renderReport(contents: RunContents): string {
     main: html`${sections.verdict(results, missing)}
     ${section('thresholds', 'Thresholds', null, sections.thresholds(results))}
     ${timeSections(sections.latencyTable(results))} ${guestSections()}
-    ${section('accounting', 'Accounting ledger', 'What locked_vm should be, what was put off, and every rule that was broken.', sections.ledger(results))}
+    ${section('accounting', 'Accounting ledger', 'What locked_vm should be, what was deferred, and every invariant that was violated.', sections.ledger(results))}
     ${section('health', "The generator's health", 'Whether the figures are those of the model or of the machine that ran it.', html`${sections.generatorHealth(results)} ${(results.health.perWorker?.length ?? 0) > 0 && sections.workerFigures(results)}`)}
     ${section('events', 'Events', null, sections.events(charts.events))}
     ${section('configuration', 'Configuration', null, configuration(contents))}

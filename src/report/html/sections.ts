@@ -162,7 +162,7 @@ export function latencyTable({ latency, split, health }: RunResults): Markup {
     </div>`;
 }
 
-/** The account of locked memory: what was put off and where it went, and each rule that was broken. */
+/** The account of locked memory: what was deferred and where it went, and each invariant that was violated. */
 export function ledger({ accounting: a, run, counters, complete }: RunResults): Markup {
   const { queued, applied, lost, discarded } = a.deferred;
   const missing = missingDeferred(a.deferred);

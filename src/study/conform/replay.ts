@@ -3,7 +3,7 @@
  * answered: errno, unmapped size, VmLck of every live process, free mapping slots.
  *
  * Rules of the recording tool rather than of the kernel: every process has its buffer at 2^40; populating it ignores
- * errors; `open` in a process that still has container or group answers EALREADY; `exec` builds the buffer anew.
+ * errors; `open` in a process that still has container or group answers EALREADY; `exec` builds the buffer again.
  */
 import { EALREADY, EBADF, EBUSY, EINVAL, ENOMEM, errnoName } from '../../base/errno.ts';
 import { EXIT, UserError } from '../../base/errors.ts';
