@@ -4,7 +4,6 @@
  * proves it equal to the library's. Files and messages carry the library's own V2 encoding.
  */
 import { inflateSync } from 'node:zlib';
-import { build, encodeIntoCompressedBase64, type JsHistogram } from 'hdr-histogram-js';
 
 /** The largest latency kept, ns: one hour. Longer ones are kept as one hour and counted as clamped. */
 export const MAX_TRACKABLE_NS = 3_600_000_000_000;
@@ -55,30 +54,8 @@ export class HdrScale {
     return this.lowest(cell + 1) - 1;
   }
 
-  /** A library histogram with these counts; cells beyond the array are zero. */
-  toHistogram(cells: Float64Array): JsHistogram {
-    const histogram = build({
-      bitBucketSize: 64,
-      lowestDiscernibleValue: 1,
-      highestTrackableValue: MAX_TRACKABLE_NS,
-      numberOfSignificantValueDigits: this.digits,
-      useWebAssembly: false,
-    }) as JsHistogram;
-    for (let i = 0; i < cells.length; i++) {
-      const count = cells[i]!;
-      if (count > 0) histogram.setCountAtIndex(i, count);
-    }
-    histogram.establishInternalTackingValues(cells.length);
-    return histogram;
-  }
-
-  /** HdrHistogram V2, compressed, base64. */
-  encode(cells: Float64Array): string {
-    return encodeIntoCompressedBase64(this.toHistogram(cells));
-  }
-
   /**
-   * Decodes what `encode` made. The input is untrusted: sizes are checked before anything is allocated.
+   * Decodes what `encodeCells` made. The input is untrusted: sizes are checked before anything is allocated.
    * @throws {Error} saying what is wrong.
    */
   decode(base64: string): Float64Array {

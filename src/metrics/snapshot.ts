@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import type { JsHistogram } from 'hdr-histogram-js';
+import { encodeCells, toHistogram } from './histogram.ts';
 import { SERIES, SERIES_BY_NAME, SERIES_COUNT, type SeriesId } from './ops.ts';
 import type { StatsBlock, StatsLayout } from './stats.ts';
 
@@ -113,7 +114,7 @@ export class Snapshot implements StatsView {
   /** A library histogram of the series, null if it is empty. */
   histogram(id: SeriesId): JsHistogram | null {
     const one = this.data.get(id);
-    return one === undefined ? null : this.layout.scale.toHistogram(one.cells);
+    return one === undefined ? null : toHistogram(this.layout.scale, one.cells);
   }
 
   /** Adds another snapshot of the same layout: another thread's, process's or interval's. */
@@ -210,7 +211,7 @@ export function encodeSnapshot(snapshot: Snapshot): string {
     if (snapshot.counters[i] !== 0) encoded.counters[name] = snapshot.counters[i]!;
   });
   for (const [id, one] of snapshot.data) {
-    encoded.series[SERIES[id]!.name] = [layout.scale.encode(one.cells), one.sumNs, one.maxNs, [...one.buckets]];
+    encoded.series[SERIES[id]!.name] = [encodeCells(layout.scale, one.cells), one.sumNs, one.maxNs, [...one.buckets]];
   }
   return JSON.stringify(encoded);
 }

@@ -15,6 +15,7 @@ import {
   SCHEDULE_LAG,
   type SeriesId,
 } from '../metrics/ops.ts';
+import { toHistogram } from '../metrics/histogram.ts';
 import { total, type Snapshot } from '../metrics/snapshot.ts';
 import type { Threshold } from '../metrics/threshold.ts';
 import {
@@ -129,7 +130,7 @@ export function quantilesOf(snapshot: Snapshot, id: SeriesId): Quantiles | null 
   const data = snapshot.series(id);
   const count = total(data?.cells);
   if (data === null || count === 0) return null;
-  const histogram = snapshot.layout.scale.toHistogram(data.cells);
+  const histogram = toHistogram(snapshot.layout.scale, data.cells);
   // The top of a cell can lie above the largest value itself.
   const at = (p: number) => Math.min(histogram.getValueAtPercentile(p), data.maxNs);
   return {

@@ -1,5 +1,6 @@
 /** The percentile distribution of a latency as text: what HdrHistogram's plotters read. */
 import type { JsHistogram } from 'hdr-histogram-js';
+import { toHistogram } from '../metrics/histogram.ts';
 import { SERIES } from '../metrics/ops.ts';
 import type { RunContents } from './contents.ts';
 
@@ -11,7 +12,7 @@ export function hgrmFiles({ whole, scale }: RunContents): { readonly name: strin
   return [...whole]
     .filter(([, cells]) => cells.some((n) => n > 0))
     .map(([id, cells]) => {
-      const histogram: JsHistogram = scale.toHistogram(cells);
+      const histogram: JsHistogram = toHistogram(scale, cells);
       const text = histogram.outputPercentileDistribution(TICKS_PER_HALF_DISTANCE, 1);
       return { name: `${SERIES[id]!.name}.hgrm`, text: text.endsWith('\n') ? text : `${text}\n` };
     });

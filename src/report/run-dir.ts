@@ -22,6 +22,7 @@ import { HistogramLogWriter } from 'hdr-histogram-js';
 import { z } from 'zod';
 import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
 import { writeFailure } from '../base/write-failure.ts';
+import { toHistogram } from '../metrics/histogram.ts';
 import { SERIES } from '../metrics/ops.ts';
 import type { Snapshot } from '../metrics/snapshot.ts';
 import { makeDirectory } from './place.ts';
@@ -199,7 +200,7 @@ export class RunDirectory {
     this.lastEndSeconds = endSeconds;
     const log = this.histogramLog();
     for (const [id, data] of delta.data) {
-      const histogram = delta.layout.scale.toHistogram(data.cells);
+      const histogram = toHistogram(delta.layout.scale, data.cells);
       histogram.tag = SERIES[id]!.name;
       // The maximum is written in milliseconds, as HdrHistogram's tools do for nanoseconds.
       log.outputIntervalHistogram(histogram, startSeconds, endSeconds, 1e6);

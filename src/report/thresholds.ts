@@ -1,4 +1,5 @@
 /** Evaluates thresholds over the merged statistics of a whole run. */
+import { toHistogram } from '../metrics/histogram.ts';
 import type { Snapshot, SeriesData } from '../metrics/snapshot.ts';
 import { total } from '../metrics/snapshot.ts';
 import type { Amount, Comparison, Threshold, ThresholdGauge } from '../metrics/threshold.ts';
@@ -63,7 +64,7 @@ function trend(threshold: Threshold, { layout }: Snapshot, data: SeriesData): nu
   if (threshold.aggregate === 'max') return data.maxNs;
   if (threshold.aggregate === 'min') return layout.scale.lowest(data.cells.findIndex((n) => n > 0));
   // The top of a cell can lie above the largest value itself.
-  return Math.min(layout.scale.toHistogram(data.cells).getValueAtPercentile(threshold.percentile), data.maxNs);
+  return Math.min(toHistogram(layout.scale, data.cells).getValueAtPercentile(threshold.percentile), data.maxNs);
 }
 
 function amount(snapshot: Snapshot, of: Amount): number {

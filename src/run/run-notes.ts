@@ -1,5 +1,6 @@
 import type { GuestCounts, RunState } from '../coordinator/run-state.ts';
 import { type GuestPlan, neverBegins, type RunPlan } from '../engine/plan.ts';
+import { toHistogram } from '../metrics/histogram.ts';
 import { actualSeries, OPS, OUTCOMES, type SeriesId } from '../metrics/ops.ts';
 import { type Snapshot, total } from '../metrics/snapshot.ts';
 import type { Coverage } from '../report/results.ts';
@@ -82,7 +83,7 @@ export function firstDetails(details: readonly { invariant: string; guest: numbe
 export function percentile(snapshot: Snapshot, ids: readonly SeriesId[], p: number): number | null {
   const data = snapshot.merged(ids);
   if (data === null || total(data.cells) === 0) return null;
-  return Math.min(snapshot.layout.scale.toHistogram(data.cells).getValueAtPercentile(p), data.maxNs);
+  return Math.min(toHistogram(snapshot.layout.scale, data.cells).getValueAtPercentile(p), data.maxNs);
 }
 
 /** What a lost worker had measured may be in the run directory and no longer in Redis. */

@@ -3,7 +3,7 @@
  * that a younger kernel on a newer machine says only what is different.
  */
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
 import { DEFAULT_PROFILE, MACHINE_PRIMITIVES, type CostProfile } from '../engine/profile.ts';
@@ -96,14 +96,27 @@ export function profilesFrom(texts: readonly (readonly [file: string, text: stri
   return done;
 }
 
-/** The profiles that come with pinstorm, and the uncalibrated default. @throws UserError (exit 104). */
-export function shippedProfiles(): Map<string, CostProfile> {
+/**
+ * The profiles that come with pinstorm, by the names of their files, and the uncalibrated default. The files are read
+ * when one of them is first asked for: most commands use the default.
+ */
+export function shippedProfiles(): Pick<ReadonlyMap<string, CostProfile>, 'keys' | 'has' | 'get'> {
   const directory = PROFILE_DIRECTORY.pathname;
   const files = readdirSync(directory)
     .filter((name) => name.endsWith('.yaml'))
     .toSorted();
-  const loaded = profilesFrom(
-    files.map((name) => [join('profiles', name), readFileSync(join(directory, name), 'utf8')] as const),
-  );
-  return new Map<string, CostProfile>([[DEFAULT_PROFILE.name, DEFAULT_PROFILE], ...loaded]);
+  const names = [DEFAULT_PROFILE.name, ...files.map((name) => basename(name, '.yaml'))];
+  let loaded: ReadonlyMap<string, CostProfile> | undefined;
+  return {
+    keys: () => names.values(),
+    has: (name) => names.includes(name),
+    /** @throws UserError (exit 104) when a file is not valid. */
+    get(name) {
+      if (name === DEFAULT_PROFILE.name) return DEFAULT_PROFILE;
+      loaded ??= profilesFrom(
+        files.map((file) => [join('profiles', file), readFileSync(join(directory, file), 'utf8')] as const),
+      );
+      return loaded.get(name);
+    },
+  };
 }

@@ -33,7 +33,7 @@ export interface Registry {
   /** What users should know about what that name stands for; null: nothing. */
   variantNote(name: string): string | null;
   readonly variants: readonly string[];
-  readonly profiles: ReadonlyMap<string, RunPlan['profile']>;
+  readonly profiles: Pick<ReadonlyMap<string, RunPlan['profile']>, 'keys' | 'has' | 'get'>;
   readonly workloads: ReadonlyMap<string, WorkloadInfo>;
   /** What of a class of guests can only fail under a variant. */
   refusals(guest: GuestSetting, variant: string): readonly Refusal[];

@@ -128,9 +128,12 @@ describe('profile files', () => {
   });
 
   it('that come with pinstorm give every value they set its source', async () => {
-    for (const name of ['server-2016', 'server-2018', 'server-2022', 'server-2025', 'instructions']) {
+    const names = [...REGISTRY.profiles.keys()];
+    assert.deepEqual(names, ['default', 'instructions', 'server-2016', 'server-2018', 'server-2022', 'server-2025']);
+    for (const name of names) {
       const profile = REGISTRY.profiles.get(name);
-      assert.ok(profile !== undefined && profile.calibrated, name);
+      assert.equal(profile?.name, name, 'a profile is named like its file');
+      assert.equal(profile.calibrated, name !== 'default', name);
     }
   });
 });

@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { HistogramLogReader, listTags } from 'hdr-histogram-js';
 import { UserError } from '../../src/base/errors.ts';
+import { toHistogram } from '../../src/metrics/histogram.ts';
 import { actualSeries, Op, Outcome } from '../../src/metrics/ops.ts';
 import { Snapshot } from '../../src/metrics/snapshot.ts';
 import { buildResults } from '../../src/report/build.ts';
@@ -120,7 +121,7 @@ test("the histogram log is read back by the library's reader", () => {
   assert.ok(!text.includes('\n\n'));
   assert.ok(listTags(text).includes('actual.map.ok') && listTags(text).includes('lock_wait.mmap_write'));
   const reader = new HistogramLogReader(text, 64);
-  const total = layout.scale.toHistogram(new Float64Array(0));
+  const total = toHistogram(layout.scale, new Float64Array(0));
   const starts = new Set<number>();
   for (let h = reader.nextIntervalHistogram(); h !== null; h = reader.nextIntervalHistogram()) {
     if (h.tag !== 'actual.map.ok') continue;

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { stream, type Prng } from '../../src/base/prng.ts';
 import { HdrScale } from '../../src/metrics/hdr.ts';
+import { toHistogram } from '../../src/metrics/histogram.ts';
 import { actualSeries, Op, Outcome } from '../../src/metrics/ops.ts';
 import { rowOf, rowStartNs } from '../../src/report/chart-data.ts';
 import { spectrumOf, Timeline } from '../../src/report/timeline.ts';
@@ -40,7 +41,7 @@ for (const intervals of [1, 2, 480, 481, 961, 3600]) {
       assert.equal(slot.guests['running'], slot.end - 1, 'guests are those at the end');
       const sum = new Float64Array(scale.cells);
       for (const one of own) one.forEach((n, cell) => (sum[cell]! += n));
-      const histogram = scale.toHistogram(sum);
+      const histogram = toHistogram(scale, sum);
       const series = slot.series['actual.map.ok'];
       if (histogram.totalCount === 0) {
         assert.equal(series, undefined);
@@ -65,7 +66,7 @@ for (const intervals of [1, 2, 480, 481, 961, 3600]) {
 
 test(`the spectrum's points lie on the histogram's own curve and end at its maximum (seed ${SEED})`, () => {
   const own = cells(stream(SEED, 'spectrum'), 20_000);
-  const histogram = scale.toHistogram(own);
+  const histogram = toHistogram(scale, own);
   const spectrum = spectrumOf(scale, own)!;
   assert.equal(spectrum.count, 20_000);
   assert.ok(spectrum.points.length > 50 && spectrum.points.length < 300, `${spectrum.points.length} points`);
