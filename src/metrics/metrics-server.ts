@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import type { Registry } from 'prom-client';
 import { EXIT, UserError } from '../base/errors.ts';
+import type { MetricSources } from './exposition.ts';
 
 export interface MetricsServer {
   /** The port it listens on, also when 0 was asked for. */
@@ -10,16 +11,18 @@ export interface MetricsServer {
 }
 
 /**
- * Serves /metrics and /healthz.
+ * Serves /metrics and /healthz. Loads the library for metrics, so that only a process that serves them pays for it.
  * @param options.port 0 takes any free port.
  * @param options.host default: only this machine.
  * @throws UserError 104 if the port cannot be had.
  */
 export async function serveMetrics(
-  registry: Registry,
+  sources: MetricSources,
   options: { readonly port: number; readonly host?: string | undefined },
 ): Promise<MetricsServer> {
   const { port, host = '127.0.0.1' } = options;
+  const { createRegistry } = await import('./exposition.ts');
+  const registry = createRegistry(sources);
   const server = createServer((request, response) => void answer(registry, request, response));
   server.maxConnections = 64;
   await new Promise<void>((resolve, reject) => {

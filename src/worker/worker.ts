@@ -15,7 +15,7 @@ import { WallEmulator } from '../emulator/wall-emulator.ts';
 import type { RunPlan } from '../engine/plan.ts';
 import { monotonicMs } from '../engine/wall/clock.ts';
 import type { MetricSources } from '../metrics/exposition.ts';
-import type { MetricsServer } from '../metrics/metrics-server.ts';
+import { type MetricsServer, serveMetrics } from '../metrics/metrics-server.ts';
 import { encodeSnapshot, liveView } from '../metrics/snapshot.ts';
 import { INVARIANTS } from '../model/oracle.ts';
 import { type Identity, takeName } from '../wire/claims.ts';
@@ -75,10 +75,7 @@ export async function runWorker(options: WorkerOptions): Promise<void> {
     try {
       if (options.metricsPort !== undefined) {
         const { metricsPort: port, metricsHost: host } = options;
-        // Only who asks for metrics pays for their library.
-        const { createRegistry } = await import('../metrics/exposition.ts');
-        const { serveMetrics } = await import('../metrics/metrics-server.ts');
-        metrics = await serveMetrics(createRegistry(worker.metricSources()), { port, host });
+        metrics = await serveMetrics(worker.metricSources(), { port, host });
       }
       await worker.run();
     } finally {

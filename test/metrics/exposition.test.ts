@@ -86,7 +86,7 @@ async function scrape(port: number, path = '/metrics', method = 'GET') {
 }
 
 test('a scrape carries the metrics; threshold edges are exact; only two series name the run', async () => {
-  const server = await serveMetrics(createRegistry(sources), { port: 0 });
+  const server = await serveMetrics(sources, { port: 0 });
   try {
     const { status, type, text } = await scrape(server.port);
     assert.equal(status, 200);
@@ -181,7 +181,7 @@ test('a port in use is a clear error', async () => {
   await once(other, 'listening');
   const { port } = other.address() as { port: number };
   try {
-    await assert.rejects(serveMetrics(createRegistry(sources), { port }), (error: unknown) => {
+    await assert.rejects(serveMetrics(sources, { port }), (error: unknown) => {
       assert.ok(error instanceof UserError);
       assert.equal(error.exitCode, 104);
       assert.match(error.message, new RegExp(`port ${port} on 127\\.0\\.0\\.1 is in use`));

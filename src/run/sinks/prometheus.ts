@@ -1,5 +1,5 @@
 import { VERSION } from '../../base/version.ts';
-import { createRegistry, type MetricSources } from '../../metrics/exposition.ts';
+import type { MetricSources } from '../../metrics/exposition.ts';
 import { type MetricsServer, serveMetrics } from '../../metrics/metrics-server.ts';
 import type { RunHealth } from '../../metrics/run-metrics.ts';
 import { INVARIANTS } from '../../model/oracle.ts';
@@ -18,7 +18,7 @@ export class PrometheusSink implements RunSink {
 
   /** @throws UserError 104 if the port cannot be had. */
   serve(at: { readonly port: number; readonly host: string }): Promise<MetricsServer> {
-    return serveMetrics(createRegistry(this.#sources()), at);
+    return serveMetrics(this.#sources(), at);
   }
 
   take(event: RunEvent): void {
