@@ -254,7 +254,7 @@ export class Coordinator {
   async #act(now: number): Promise<void> {
     await this.#look();
     if (now >= this.#nextTickMs) {
-      await this.#lead.hold();
+      await Promise.all([this.#lead.hold(), this.#queue.renew()]);
       this.#nextTickMs = now + TICK_MS;
       this.redisHealth = { ...(await serverLoad(this.#redis)), guestJobs: await this.#queue.counts() };
       if (this.#decisions.phase !== 'gathering') this.#listener.progress();

@@ -11,12 +11,13 @@ import { VERSION } from '../base/version.ts';
 import { type HostResult, hostTasks } from '../emulator/host-result.ts';
 import type { RunPlan } from '../engine/plan.ts';
 import { experimentKeys, experimentsKey, HostOutcome, hostQueue } from '../wire/experiments.ts';
-import { openProducer } from '../wire/queue.ts';
+import { KEYS_LIVE_MS, openProducer } from '../wire/queue.ts';
 import { openRedis, redisFailure, type RedisTarget } from '../wire/redis.ts';
 import { scanKeys } from '../wire/runs.ts';
 
 const ALIVE_MS = 30_000;
 const POLL_MS = 100;
+const RENEW_MS = 1000;
 
 /** Without a result for this long somebody should look whether there are workers at all. */
 const PATIENCE_MS = 5000;
@@ -48,12 +49,18 @@ export async function simulateRemotely(
       await redis.hset(keys.plans, String(n), gzipSync(JSON.stringify(plan), { level: 1 }));
     await redis.set(keys.alive, '1', 'PX', ALIVE_MS);
     await redis.hset(experimentsKey(prefix), id, VERSION);
+    // An experiment whose keys have expired still has its line in the list.
+    for (const other of Object.keys(await redis.hgetall(experimentsKey(prefix)))) {
+      if ((await redis.exists(experimentKeys(prefix, other).plans)) === 0)
+        await redis.hdel(experimentsKey(prefix), other);
+    }
     await queue.addAll(
       hosts.flatMap((n, plan) =>
         Array.from({ length: n }, (_, host) => ({ id: `host-${plan}-${host}`, data: { v: 1, plan, host } })),
       ),
     );
     let waitedSince = performance.now();
+    let renewAt = 0;
     for (let done = -1; done < of && !stopped();) {
       const now = await redis.hlen(keys.results);
       if (now !== done) {
@@ -65,6 +72,11 @@ export async function simulateRemotely(
         waitedSince = Infinity;
       }
       await redis.set(keys.alive, '1', 'PX', ALIVE_MS);
+      if (performance.now() >= renewAt) {
+        renewAt = performance.now() + RENEW_MS;
+        await Promise.all([keys.plans, keys.results].map((key) => redis.pexpire(key, KEYS_LIVE_MS)));
+        await queue.renew();
+      }
       if (done < of) await pause(POLL_MS);
     }
     const all = await redis.hgetall(keys.results);

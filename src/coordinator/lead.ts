@@ -5,8 +5,10 @@ import type { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 import type { RunKeys } from '../wire/keys.ts';
 import { type JournalEntry, orphanMs } from '../wire/messages.ts';
+import { KEYS_LIVE_MS } from '../wire/queue.ts';
 import type { RedisTarget } from '../wire/redis.ts';
 
+// The keys of the run expire unless a coordinator keeps them.
 const BEAT = `
 if redis.call('EXISTS', KEYS[3]) == 0 then return 'gone' end
 local leader = redis.call('GET', KEYS[1])
@@ -14,6 +16,7 @@ if leader and leader ~= ARGV[1] then return 'taken' end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local now = redis.call('TIME')
 redis.call('SET', KEYS[2], now[1] .. string.format('%03d', math.floor(now[2] / 1000)), 'PX', ARGV[3])
+for i = 3, #KEYS do redis.call('PEXPIRE', KEYS[i], ARGV[4]) end
 return 'ok'
 `;
 
@@ -46,9 +49,10 @@ export class Lead {
 
   /** taken: another coordinator leads the run. gone: Redis has lost the run. */
   async #try(): Promise<'ok' | 'taken' | 'gone'> {
-    const { leader, alive, plan } = this.keys;
-    const aliveMs = orphanMs(this.options);
-    return (await this.redis.eval(BEAT, 3, leader, alive, plan, this.token, LEADER_MS, aliveMs)) as 'ok';
+    const { leader, alive, plan, ...rest } = this.keys;
+    const keys = [leader, alive, plan, ...Object.values<string>(rest)];
+    const times = [LEADER_MS, orphanMs(this.options), KEYS_LIVE_MS];
+    return (await this.redis.eval(BEAT, keys.length, ...keys, this.token, ...times)) as 'ok';
   }
 
   /**

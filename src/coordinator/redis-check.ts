@@ -105,6 +105,7 @@ const ON_A_KEY: readonly (readonly string[])[] = [
   ['GET'],
   ['INCR'],
   ['PTTL'],
+  ['TYPE'],
   ['HDEL', 'f'],
   ['HEXISTS', 'f'],
   ['HGET', 'f'],

@@ -18,6 +18,12 @@ const RUN_ID = /^[A-Za-z0-9-]{1,64}$/;
 /** Whether a text can name a run or a worker: it becomes part of Redis keys. */
 export const isKeyPart = (text: string): boolean => RUN_ID.test(text);
 
+/**
+ * Keys of a run or an experiment expire this long after its coordinator was last there, ms: a Redis that comes back with
+ * a snapshot older than the run's end brings keys back that nobody would remove. Longer than any `orphanMs`.
+ */
+export const KEYS_LIVE_MS = 24 * 3600 * 1000;
+
 /** Hash tag of the control keys and of the guest queue of a run. */
 export const runTag = (prefix: string, runId: string): string => `{${prefix}:${runId}}`;
 export const guestQueue = (prefix: string, runId: string): QueueName => ({
@@ -82,12 +88,26 @@ export class Refusals {
   }
 }
 
+// With its jobs, wherever they stand.
+const RENEW = `
+for _, key in ipairs(KEYS) do
+  redis.call('PEXPIRE', key, ARGV[2])
+  local kind = redis.call('TYPE', key).ok
+  local ids = {}
+  if kind == 'list' then ids = redis.call('LRANGE', key, 0, -1) end
+  if kind == 'zset' then ids = redis.call('ZRANGE', key, 0, -1) end
+  for _, id in ipairs(ids) do redis.call('PEXPIRE', ARGV[1] .. id, ARGV[2]) end
+end
+`;
+
 export interface JobProducer {
   /** Adds one job; a job of that id that still exists is left as it is. Rejects when Redis stays away. */
   add(id: string, data: unknown): Promise<void>;
   addAll(jobs: readonly { readonly id: string; readonly data: unknown }[]): Promise<void>;
   /** Jobs by state. */
   counts(): Promise<{ waiting: number; active: number; failed: number }>;
+  /** Keeps the queue and its jobs for another `KEYS_LIVE_MS`. */
+  renew(): Promise<void>;
   /** Removes the jobs nobody has taken yet. */
   removeWaiting(): Promise<void>;
   /** Removes the queue with everything in it, also jobs that are being handled. */
@@ -115,6 +135,10 @@ export function openProducer(target: RedisTarget, queue: QueueName): JobProducer
     async counts() {
       const { waiting = 0, active = 0, failed = 0 } = await bull.getJobCounts('waiting', 'active', 'failed');
       return { waiting, active, failed };
+    },
+    async renew() {
+      const keys = Object.values(bull.keys);
+      await connection.eval(RENEW, keys.length, ...keys, bull.toKey(''), KEYS_LIVE_MS);
     },
     async removeWaiting() {
       await bull.drain();

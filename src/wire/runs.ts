@@ -10,7 +10,7 @@ import type { RunPlan } from '../engine/plan.ts';
 import { checkPlan } from '../scenario/plan-check.ts';
 import { runKeys, runsKey } from './keys.ts';
 import { RunRecord, type WorkerMessage } from './messages.ts';
-import { isKeyPart } from './queue.ts';
+import { isKeyPart, KEYS_LIVE_MS } from './queue.ts';
 import { tell } from './streams.ts';
 
 /** Largest plan published and accepted, bytes of JSON: some 350 000 guests. */
@@ -24,6 +24,7 @@ redis.call('DEL', unpack(KEYS))
 redis.call('SET', KEYS[1], ARGV[1])
 redis.call('XADD', KEYS[2], '*', 'm', ARGV[2])
 redis.call('XADD', KEYS[3], '*', 'm', ARGV[2])
+for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
 return 1
 `;
 
@@ -44,11 +45,15 @@ export async function publishRun(
   const { plan: planKey, events, intervals, ...rest } = keys;
   const all = [planKey, events, intervals, ...Object.values(rest)];
   const packed = gzipSync(text, { level: 1 });
-  if ((await redis.eval(PUBLISH, all.length, ...all, packed, JSON.stringify(open))) === 0) {
+  if ((await redis.eval(PUBLISH, all.length, ...all, packed, JSON.stringify(open), KEYS_LIVE_MS)) === 0) {
     const hint = `--resume ${runId} goes on with it when its coordinator died; pinstorm clean removes what is dead`;
     throw new UserError(EXIT.invalid, `there is a run ${runId} already`, hint);
   }
   await redis.hset(runsKey(prefix), runId, JSON.stringify(record));
+  // A run whose plan has expired is over; BullMQ makes lists that do not expire, and it still has its line here.
+  for (const other of (await listRuns(redis, prefix)).keys()) {
+    if ((await redis.exists(runKeys(prefix, other).plan)) === 0) await removeRun(redis, prefix, other);
+  }
 }
 
 /** The runs in this Redis, by id. */

@@ -211,6 +211,8 @@ export class DeferredPipeline {
   }
 
   #resend(): void {
+    // The next renewal makes up for one that fails.
+    void this.#producer.renew().catch(() => {});
     const before = performance.now() - this.#resendMs;
     let oldest = true;
     for (const [seq, job] of this.#outstanding) {
