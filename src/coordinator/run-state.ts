@@ -276,7 +276,9 @@ export class RunState {
     const late = [...this.outcomes.values()].flatMap(({ lateMs }) => lateMs ?? []);
     if (late.length === 0) return [];
     const most = Math.max(...late) / 1000;
-    return [`${late.length} guests began up to ${most.toFixed(1)} s late: no worker had taken them in time`];
+    return [
+      `${late.length} guests began up to ${most.toFixed(1)} s late: taking and building them took longer than the time before their start`,
+    ];
   }
 
   /** By invariant, of all workers: what a lost one found is found. */

@@ -1,7 +1,9 @@
 /** How large an arena the guests of a plan need. */
 import type { GuestPlan } from '../engine/plan.ts';
+import { EXIT, UserError } from '../base/errors.ts';
+import { roundedBytes } from '../base/units-text.ts';
 import { WORKLOADS } from '../guest/workload/index.ts';
-import type { Capacity } from '../model/arena.ts';
+import { ARENA_WORDS_MAX, arenaWords, type Capacity } from '../model/arena.ts';
 import type { Variant } from '../model/env.ts';
 import { BATCH_PAGES } from '../model/paths/iommufd-pages.ts';
 
@@ -50,4 +52,17 @@ export function planCapacity(guests: readonly GuestPlan[], kworkers: number, var
     vwork: 8,
     actor: actors + kworkers + 8,
   };
+}
+
+/**
+ * Whether one arena can hold these guests.
+ * @param fix how to have fewer of them in one.
+ * @throws UserError 104 when it cannot.
+ */
+export function refuseTooLarge(guests: readonly GuestPlan[], variant: Variant, fix: string): void {
+  const words = arenaWords(planCapacity(guests, KWORKERS, variant));
+  if (words <= ARENA_WORDS_MAX) return;
+  const [bytes, most] = [words, ARENA_WORDS_MAX].map((n) => roundedBytes(n * 4));
+  const what = `${guests.length} guests need ${bytes} for the kernel's notes of them, and ${most} is all that can be had`;
+  throw new UserError(EXIT.invalid, what, fix);
 }

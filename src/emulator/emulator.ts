@@ -17,7 +17,7 @@ export interface GuestOutcome {
   readonly error?: string;
   /** Real ms since the run's start at which its actors were at rest, its updates applied, its processes gone. */
   readonly phasesMs?: { readonly rest: number; readonly settled: number; readonly ended: number };
-  /** Real ms by which it began later than planned, because no worker had taken it in time. */
+  /** Real ms by which it began later than planned, because no worker had taken and built it in time. */
   readonly lateMs?: number;
 }
 

@@ -1,6 +1,8 @@
 import type { GuestEnd, GuestStates } from '../engine/guest-life.ts';
 import type { MarkCount } from '../engine/mark-tally.ts';
 import type { GuestPlan, RunPlan } from '../engine/plan.ts';
+import { resolveVariant } from '../model/kernels/index.ts';
+import { refuseTooLarge } from './capacity.ts';
 import type { Violation } from './emulator.ts';
 
 export interface VirtualMark {
@@ -107,13 +109,15 @@ export function guestsOfHost(plan: RunPlan, index: number): GuestPlan[] {
   return plan.guests.filter((guest) => guest.index % plan.host.count === index);
 }
 
-/** The tasks of a run, one per emulated host. */
+const FEWER_ON_A_HOST = 'use more emulated hosts, for example --set host.count=4, or fewer mappings in each guest';
+
+/** The tasks of a run, one per emulated host. @throws UserError 104 for a host that holds too much. */
 export function hostTasks(plan: RunPlan, grid?: readonly GridLine[]): HostTask[] {
   const { guests, ...head } = plan;
   const count = Math.min(plan.host.count, Math.max(1, guests.length));
-  return Array.from({ length: count }, (_, i) => ({
-    plan: head,
-    guests: guestsOfHost(plan, i),
-    ...(grid === undefined ? {} : { grid }),
-  }));
+  return Array.from({ length: count }, (_, i) => {
+    const own = guestsOfHost(plan, i);
+    refuseTooLarge(own, resolveVariant(plan.variant), FEWER_ON_A_HOST);
+    return { plan: head, guests: own, ...(grid === undefined ? {} : { grid }) };
+  });
 }

@@ -19,7 +19,7 @@ import { resolveVariant } from '../model/kernels/index.ts';
 import { ACTOR, MM } from '../model/layout.ts';
 import { lockedVm } from '../model/locked-vm.ts';
 import { Oracle } from '../model/oracle.ts';
-import { KWORKERS, planCapacity } from './capacity.ts';
+import { KWORKERS, planCapacity, refuseTooLarge } from './capacity.ts';
 import type { AccountingReport, Emulator, EmulatorOptions, GuestOutcome, Mark } from './emulator.ts';
 import { IdSet } from './id-set.ts';
 import { KWorkers } from './kworker.ts';
@@ -85,6 +85,7 @@ export class WallEmulator implements Emulator {
     this.threads = threads;
     this.#plan = plan;
     const variant = resolveVariant(plan.variant);
+    refuseTooLarge(plan.guests, variant, 'use fewer guests, or fewer mappings in each');
     const capacity = planCapacity(plan.guests, KWORKERS, variant);
     this.#arena = Arena.create(capacity, true);
     this.#addressSpace = new AddressSpace(this.#arena, variant.gup);

@@ -23,14 +23,20 @@ export async function serveMetrics(
   const { port, host = '127.0.0.1' } = options;
   const { createRegistry } = await import('./exposition.ts');
   const registry = createRegistry(sources);
-  const server = createServer((request, response) => void answer(registry, request, response));
+  const hosts = new Set<string>();
+  const server = createServer((request, response) => {
+    if (isLoopback(host) && !hosts.has(request.headers.host ?? '')) misdirected(response, host);
+    else void answer(registry, request, response);
+  });
   server.maxConnections = 64;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
     server.listen(port, host, resolve);
   });
+  const { port: taken } = server.address() as AddressInfo;
+  for (const name of [host, 'localhost', '127.0.0.1', '[::1]']) hosts.add(`${name}:${taken}`);
   return {
-    port: (server.address() as AddressInfo).port,
+    port: taken,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
@@ -38,6 +44,15 @@ export async function serveMetrics(
       }),
   };
 }
+
+/** Only this machine can reach it: then no page of another site may, by a name that was made to point here. */
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\./.test(host);
+
+function misdirected(response: ServerResponse, host: string): void {
+  response.writeHead(421, { 'content-type': 'text/plain' });
+  response.end(`these are the metrics of ${host}: ask for that, or listen on another address with --metrics-host\n`);
+}
+
 function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
   const fix = 'choose another with --metrics-port N, or 0 for any free one';
   switch (error.code ?? '') {

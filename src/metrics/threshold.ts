@@ -27,6 +27,7 @@ import {
   SERIES_BY_NAME,
   SINGLE_SERIES,
   type OpName,
+  type OutcomeName,
   type SeriesId,
 } from './ops.ts';
 import { OWN_COUNTERS } from './stats.ts';
@@ -331,6 +332,28 @@ function measuredBy(name: string, tag: TagReader, modelCounters: readonly string
     return { kind: 'counter', counter: name, series: [] };
   }
   return null;
+}
+
+/** What must happen for there to be anything to measure; `wall clock`: it is never measured in simulated time. */
+export type Condition = 'deferred update' | 'trylock' | 'wall clock';
+
+/** What a threshold cannot be measured without; null: nothing in particular. */
+export function conditionOf({ measured }: Threshold): Condition | null {
+  if (measured.kind === 'rate') return 'counter' in measured.whole ? 'trylock' : null;
+  if (measured.kind !== 'trend') return null;
+  const ofKworkers = [lockWaitSeries, lockHoldSeries].map((of) => of(LOCK_MODES.indexOf('kworker')));
+  const needs = (ids: readonly (SeriesId | undefined)[]): boolean => measured.series.every((id) => ids.includes(id));
+  if (needs([SERIES_BY_NAME.get('lateness')])) return 'wall clock';
+  const deferred = (['deferred_settle', 'deferred_lock_wait'] as const).map((name) => SERIES_BY_NAME.get(name));
+  return needs([...deferred, ...ofKworkers]) ? 'deferred update' : null;
+}
+
+/** The outcomes besides ok that a threshold of errors does not count as errors. */
+export function expectedOutcomes({ measured }: Threshold): OutcomeName[] {
+  if (measured.kind !== 'rate' || !('series' in measured.whole) || !('series' in measured.part)) return [];
+  const { part, whole } = measured;
+  const expected = whole.series.filter((id) => !part.series.includes(id)).map((id) => SERIES[id]?.outcome);
+  return OUTCOMES.filter((outcome) => outcome !== 'ok' && expected.includes(outcome));
 }
 
 /** The operations a threshold is of; null: not of operations. A threshold without the tag is of all of them. */

@@ -65,7 +65,10 @@ export class Arena {
 
   /** A new arena. `shared` selects a SharedArrayBuffer. */
   static create(capacity: Capacity, shared: boolean): Arena {
-    const bytes = place(capacity).words * 4;
+    const { words } = place(capacity);
+    if (words > ARENA_WORDS_MAX)
+      throw new RangeError(`an arena of ${words} words: it holds at most ${ARENA_WORDS_MAX}`);
+    const bytes = words * 4;
     return new Arena(shared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes), capacity);
   }
 
@@ -183,6 +186,12 @@ export class Arena {
   }
 }
 
+/** An index of a word is an i32. */
+export const ARENA_WORDS_MAX = 2 ** 31 - 1;
+
+/** Words of an arena of that capacity, also where there can be none. */
+export const arenaWords = (capacity: Capacity): number => place(capacity).words;
+
 function place(capacity: Capacity): {
   base: Record<StructName, number>;
   pool: Record<StructName, number>;
@@ -201,7 +210,6 @@ function place(capacity: Capacity): {
     at += capacity[kind] * STRUCTS[kind].WORDS;
     at = (at + 15) & ~15;
   }
-  if (at > 0x7fff_ffff) throw new RangeError('an arena holds at most 2^31 words; ask for fewer guests or mappings');
   return { base, pool, words: at };
 }
 

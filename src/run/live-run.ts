@@ -14,7 +14,9 @@ import type { CoordinatorOptions } from '../coordinator/coordinator-api.ts';
 import { Coordinator } from '../coordinator/coordinator.ts';
 import { removeEnded } from '../coordinator/remains.ts';
 import { otherPlan } from '../coordinator/resume.ts';
+import { refuseTooLarge } from '../emulator/capacity.ts';
 import type { RunPlan } from '../engine/plan.ts';
+import { resolveVariant } from '../model/kernels/index.ts';
 import { findBegun, findEnded, type WrittenRun } from '../report/load.ts';
 import { tryDirectory } from '../report/place.ts';
 import type { RunIdentity, RunResults } from '../report/results.ts';
@@ -86,6 +88,7 @@ export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): 
   const ended = resume === undefined ? null : findEnded(output.out, resume);
   if (ended !== null) return showEnded(ended, plan, options.redis, output.json);
   tryDirectory(output.out);
+  refuseTooLarge(plan.guests, resolveVariant(plan.variant), 'use fewer guests, or fewer mappings in each');
   const status = new StatusLine(stderr, { quiet: output.quiet, term: process.env['TERM'] });
   interrupts.onFirst((text) => status.message(text));
   interrupts.defer(() => status.clear());

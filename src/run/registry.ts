@@ -4,7 +4,7 @@ import { ramBelow, ramPages } from '../guest/workload/guest-memory.ts';
 import { WORKLOADS } from '../guest/workload/index.ts';
 import { refusalsOf } from '../guest/workload/refusals.ts';
 import { OPS, OUTCOMES } from '../metrics/ops.ts';
-import { opsOfThreshold, parseThreshold } from '../metrics/threshold.ts';
+import { conditionOf, expectedOutcomes, opsOfThreshold, parseThreshold } from '../metrics/threshold.ts';
 import { FAULT_SITES, MODEL_COUNTERS } from '../model/env.ts';
 import { resolveVariant, variantNote, VARIANTS } from '../model/kernels/index.ts';
 import { INVARIANTS } from '../model/oracle.ts';
@@ -66,12 +66,15 @@ export const REGISTRY: Registry = {
   checkThreshold(metric, expression, stages) {
     const threshold = parseThreshold(metric, expression, MODEL_COUNTERS, stages);
     const { mayBeEmpty } = threshold;
+    const condition = conditionOf(threshold);
     const errors = /^\s*op_errors\b/.test(metric) && threshold.stage === null;
     return {
       ops: opsOfThreshold(threshold),
       errors,
       mayBeEmpty,
-      deferred: /^deferred_(settle|lock_wait)/.test(metric.trim()),
+      needs: condition === 'deferred update' ? 'defers an update' : condition === 'trylock' ? 'tries a lock' : null,
+      wallClock: condition === 'wall clock',
+      expected: expectedOutcomes(threshold),
     };
   },
 };

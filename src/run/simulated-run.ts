@@ -33,12 +33,24 @@ export interface SimulateOptions {
   readonly quiet: boolean;
 }
 
+/** @throws UserError 104 for a threshold that can never be measured in simulated time. */
+function refuseWallClock({ thresholds, stages = [] }: RunPlan): void {
+  const names = stages.map(({ name }) => name);
+  for (const { metric, expression } of thresholds) {
+    const { wallClock, mayBeEmpty } = REGISTRY.checkThreshold(metric, expression, names);
+    if (!wallClock || mayBeEmpty) continue;
+    const what = `the threshold ${metric}: ${expression} can never be measured: in simulated time nothing is late`;
+    throw new UserError(EXIT.invalid, what, 'take the threshold out, append "or empty", or use pinstorm run');
+  }
+}
+
 /**
  * Runs to the end, or to the user's interrupt. @returns the exit status of the verdict. @throws UserError without a
  * report.
  */
 export async function simulateRun(options: SimulateOptions, interrupts: Interrupts): Promise<ExitCode> {
   const { plan, resolved } = options;
+  refuseWallClock(plan);
   tryDirectory(options.out);
   const stop = stopOnInterrupt(interrupts);
   const status = new StatusLine(stderr, { quiet: options.quiet, term: process.env['TERM'] });

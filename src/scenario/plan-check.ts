@@ -5,9 +5,11 @@
 import { z } from 'zod';
 import { type ActorPlan, BACKINGS, type GuestPlan, type RunPlan } from '../engine/plan.ts';
 import { type Workload, WORKLOADS } from '../guest/workload/index.ts';
+import { refusalsOf } from '../guest/workload/refusals.ts';
 import { FAULT_SITES } from '../model/env.ts';
-import { VARIANTS } from '../model/kernels/index.ts';
+import { resolveVariant, VARIANTS } from '../model/kernels/index.ts';
 import { INVARIANTS } from '../model/oracle.ts';
+import { BACKING_PAGE_BYTES } from './memory-schema.ts';
 import { MAX_ACTORS, MAX_GUESTS } from './schema.ts';
 
 const count = z.int().min(0);
@@ -143,6 +145,36 @@ function needsOf(one: GuestPlan): number {
   return sum;
 }
 
+/** @throws {Error} for a guest of which something can only fail: a scenario with it is refused, too. */
+function refuseWhatCannotWork(guests: readonly GuestPlan[], variant: string): void {
+  const judged = new Set<string>();
+  for (const { index, memory, iommu, containers, mdev = 'none', actors } of guests) {
+    const id = JSON.stringify([memory.bytes, memory.backing, iommu, containers, mdev, actors]);
+    if (judged.has(id)) continue;
+    judged.add(id);
+    const { backing, bytes: size } = memory;
+    const [refusal] = refusalsOf(
+      {
+        memoryBytes: [size, size],
+        pageBytes: backing.startsWith('hugetlb') ? BACKING_PAGE_BYTES[backing] : 4096,
+        iommu,
+        containers,
+        mdev,
+        actors: actors.map(({ name: called, task, workload, options }) => ({
+          name: called,
+          count: 1,
+          always: true,
+          task,
+          workload,
+          options,
+        })),
+      },
+      resolveVariant(variant),
+    );
+    if (refusal !== undefined) throw new Error(`guests.${index}.${refusal.path.join('.')}: ${refusal.message}`);
+  }
+}
+
 /**
  * The plan in untrusted JSON data. Its hash is not checked.
  * @throws {Error} saying which field is wrong.
@@ -175,5 +207,6 @@ export function checkPlan(data: unknown): RunPlan {
     if (!(needsOf(guestPlan) <= MAX_NEEDS)) throw new Error(`guests.${index}: needs too much memory`);
     return guestPlan;
   });
+  refuseWhatCannotWork(guests, parsed.data.variant);
   return { ...parsed.data, guests };
 }

@@ -6,6 +6,8 @@ import type { Registry } from './registry.ts';
 
 const COLUMNS = 80;
 
+type Warned = Pick<Registry, 'workloads' | 'limits' | 'checkThreshold'>;
+
 /** Guests of one class, summed up. */
 interface ClassSummary {
   readonly name: string;
@@ -20,7 +22,7 @@ interface ClassSummary {
   readonly peakPages: number;
 }
 
-export function planText(plan: RunPlan, description: string, registry: Pick<Registry, 'workloads' | 'limits'>): string {
+export function planText(plan: RunPlan, description: string, registry: Warned): string {
   const byClass = new Map<string, GuestPlan[]>();
   for (const guest of plan.guests) {
     const others = byClass.get(guest.class);
@@ -50,9 +52,14 @@ export function planText(plan: RunPlan, description: string, registry: Pick<Regi
  * Classes of guests whose limit is below what they map, under a variant that has the limit: their maps will be refused.
  * Nothing where the scenario expects that.
  */
-export function memlockWarnings(plan: RunPlan, registry: Pick<Registry, 'workloads' | 'limits'>): string[] {
+export function memlockWarnings(plan: RunPlan, registry: Warned): string[] {
   if (!registry.limits(plan.variant)) return [];
-  if (plan.thresholds.some(({ metric }) => /^op_errors\{op:(map|pin),expected:[a-z+]*enomem/.test(metric))) return [];
+  const stages = (plan.stages ?? []).map(({ name }) => name);
+  const expectsRefusals = plan.thresholds.some(({ metric, expression }) => {
+    const { ops, expected } = registry.checkThreshold(metric, expression, stages);
+    return expected.includes('enomem') && (ops ?? []).some((op) => op === 'map' || op === 'pin');
+  });
+  if (expectsRefusals) return [];
   const worst = new Map<string, { guests: number; peakPages: number; memlockBytes: number }>();
   const peaks = new Map<object, Map<object, number>>();
   for (const guest of plan.guests) {

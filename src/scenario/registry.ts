@@ -23,8 +23,12 @@ export interface ThresholdInfo {
   /** It is of errors, over the whole run. */
   readonly errors: boolean;
   readonly mayBeEmpty: boolean;
-  /** It is of latencies of deferred updates. */
-  readonly deferred: boolean;
+  /** What a variant must do for it to be measured, as in 'variant E never defers an update'; null: nothing. */
+  readonly needs: 'defers an update' | 'tries a lock' | null;
+  /** It is never measured in simulated time. */
+  readonly wallClock: boolean;
+  /** Outcomes that a threshold of errors does not count as errors. */
+  readonly expected: readonly string[];
 }
 
 export interface Registry {
@@ -44,12 +48,12 @@ export interface Registry {
   /** Operations whose errors can be expected or judged. */
   readonly ops: readonly string[];
   /**
-   * Reads a threshold: the operations it is of (null: of something else), whether it may be empty, and whether it is of
-   * deferred updates. @throws Error, with a `hint` when there is one, that says what is wrong with it.
+   * Reads a threshold, whose operations are null when it is of something else. @throws Error, with a `hint` when there
+   * is one, that says what is wrong with it.
    */
   checkThreshold(metric: string, expression: string, stages: readonly string[]): ThresholdInfo;
   /** Whether a variant holds anybody to RLIMIT_MEMLOCK. */
   limits(variant: string): boolean;
-  /** Whether a variant ever defers an update. */
+  /** Whether a variant ever tries a lock, and defers an update when it fails. */
   defers(variant: string): boolean;
 }

@@ -14,7 +14,7 @@ export function checkThresholds(root: Located, registry: Registry, variant: stri
   });
   const check = (metric: string, expression: string, path: readonly PathPart[]): void => {
     try {
-      const { ops, mayBeEmpty, deferred } = registry.checkThreshold(metric, expression, stages);
+      const { ops, mayBeEmpty, needs } = registry.checkThreshold(metric, expression, stages);
       if (mayBeEmpty) return;
       const performed = operations(root, registry);
       const hint = 'take the threshold out, or append "or empty"';
@@ -27,8 +27,8 @@ export function checkThresholds(root: Located, registry: Registry, variant: stri
           hint: `actors perform ${[...performed].join(', ')}; ${hint}`,
         });
       }
-      if (deferred && variant !== null && !registry.defers(variant)) {
-        const message = `variant ${variant} never defers an update, so this can never be measured`;
+      if (needs !== null && variant !== null && !registry.defers(variant)) {
+        const message = `variant ${variant} never ${needs}, so this can never be measured`;
         faults.add({ path: ['thresholds', metric], atKey: true, message, hint });
       }
     } catch (error) {
@@ -53,7 +53,7 @@ export function checkThresholds(root: Located, registry: Registry, variant: stri
 }
 
 /** The operations that the actors can perform. */
-function operations(root: Located, registry: Registry): ReadonlySet<string> {
+export function operations(root: Located, registry: Registry): ReadonlySet<string> {
   const guests = locate(root, ['guests'])?.value;
   const names = !isList(guests)
     ? []

@@ -25,7 +25,7 @@ import {
   plain,
   type SourceText,
 } from './source.ts';
-import { checkThresholds } from './threshold-check.ts';
+import { checkThresholds, operations } from './threshold-check.ts';
 
 /** A valid scenario, ready to be planned. */
 export interface ResolvedScenario {
@@ -197,14 +197,13 @@ class Checker {
   /** `{map: ENOMEM, mlock: [ENOMEM]}`: adds the outcomes to those of each operation. */
   #expectErrors(map: ReadonlyMap<string, Located>, path: readonly PathPart[], into: Map<string, string[]>): void {
     const { errors, ops } = this.#registry;
+    const performed = operations(this.#root, this.#registry);
     for (const [op, node] of map) {
-      if (!ops.includes(op)) {
-        this.faults.add({
-          path: [...path, op],
-          atKey: true,
-          message: `unknown operation '${op}'`,
-          hint: suggestion(op, ops),
-        });
+      const at = { path: [...path, op], atKey: true };
+      if (!ops.includes(op)) this.faults.add({ ...at, message: `unknown operation '${op}'`, hint: suggestion(op, ops) });
+      else if (performed.size > 0 && !performed.has(op)) {
+        const hint = `take it out; actors perform ${[...performed].join(', ')}`;
+        this.faults.add({ ...at, message: `no actor of this scenario performs ${op}`, hint });
       }
       const names = isList(node.value) ? node.value.map((_, i) => [...path, op, i]) : [[...path, op]];
       for (const place of names) {

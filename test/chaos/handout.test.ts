@@ -85,7 +85,7 @@ describe('guests are handed out', { concurrency: 1 }, () => {
       assert.equal(results.coverage.workersLost, 0);
       assert.match(
         results.accounting.notes.join('\n'),
-        /^[1-6] guests began up to \d+\.\d s late: no worker had taken/m,
+        /^[1-6] guests began up to \d+\.\d s late: taking and building them took longer/m,
       );
       const lived = guests(fleet).map(({ endSeconds, worker }) => [worker, endSeconds ?? 0] as const);
       for (const [worker, end] of lived) if (worker === 'w1') assert.ok(end > 3.5, `ended after ${end} s`);

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { get, type IncomingMessage } from 'node:http';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';
@@ -174,6 +175,27 @@ test('promtool check metrics is silent', async () => {
     { status: promtool.status, out: promtool.stdout, err: promtool.stderr },
     { status: 0, out: '', err: '' },
   );
+});
+
+test('a page of another site cannot read the metrics by a name that points here', async () => {
+  const ask = async (host: string | undefined, given: string | undefined): Promise<number | undefined> => {
+    const server = await serveMetrics(createRegistry(sources), { port: 0, host });
+    try {
+      const headers = { host: given?.replace('PORT', String(server.port)) ?? `127.0.0.1:${server.port}` };
+      const request = get({ host: '127.0.0.1', port: server.port, path: '/metrics', headers });
+      const [response] = (await once(request, 'response')) as [IncomingMessage];
+      response.resume();
+      return response.statusCode;
+    } finally {
+      await server.close();
+    }
+  };
+  assert.equal(await ask(undefined, undefined), 200);
+  assert.equal(await ask(undefined, 'localhost:PORT'), 200);
+  assert.equal(await ask(undefined, 'attacker.example:PORT'), 421);
+  assert.equal(await ask(undefined, '127.0.0.1:1'), 421);
+  // Its user asked for an address that others reach, by whatever name.
+  assert.equal(await ask('0.0.0.0', 'worker-1.example:PORT'), 200);
 });
 
 test('a port in use is a clear error', async () => {

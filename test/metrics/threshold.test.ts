@@ -1,10 +1,39 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { actualSeries, lockWaitSeries, Op, Outcome } from '../../src/metrics/ops.ts';
-import { exactEdgesNs, parseThreshold, ThresholdError } from '../../src/metrics/threshold.ts';
+import {
+  conditionOf,
+  exactEdgesNs,
+  expectedOutcomes,
+  parseThreshold,
+  ThresholdError,
+} from '../../src/metrics/threshold.ts';
 
 const parse = (metric: string, expression: string) =>
   parseThreshold(metric, expression, ['trylock_failures'], ['boot', 'steady']);
+
+test('what a threshold cannot be measured without, and which errors it expects', () => {
+  const rows: [string, string, ReturnType<typeof conditionOf>][] = [
+    ['trylock_failure_ratio', 'rate < 0.5', 'trylock'],
+    ['deferred_settle', 'max < 1s', 'deferred update'],
+    [' deferred_lock_wait ', 'max < 1s', 'deferred update'],
+    ['lock_wait{mode:kworker}', 'max < 1s', 'deferred update'],
+    ['lock_hold{mode:kworker}', 'max < 1s', 'deferred update'],
+    ['lateness', 'p(99) < 10ms', 'wall clock'],
+    ['lock_wait', 'max < 1s', null],
+    ['schedule_lag', 'max < 1s', null],
+    ['op_duration{op:map}', 'max < 1s', null],
+    ['trylock_failures', 'count == 0', null],
+    ['deferred_backlog', 'value == 0', null],
+    ['op_errors', 'rate == 0', null],
+  ];
+  for (const [metric, expression, want] of rows) assert.equal(conditionOf(parse(metric, expression)), want, metric);
+  const expected = (metric: string) => expectedOutcomes(parse(metric, 'rate == 0'));
+  assert.deepEqual(expected('op_errors{expected:enomem, op:map}'), ['enomem']);
+  assert.deepEqual(expected('op_errors{op:map,expected:eexist+enomem}'), ['enomem', 'eexist']);
+  assert.deepEqual(expected('op_errors{op:map}'), []);
+  assert.deepEqual(expectedOutcomes(parse('op_duration{op:map}', 'max < 1s')), []);
+});
 
 test('the grammar', () => {
   const p99 = parse('op_duration{op:map, outcome:ok}', ' p(99)<2ms ');

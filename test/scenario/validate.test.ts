@@ -156,6 +156,10 @@ const ROWS: readonly (readonly [string, readonly string[]])[] = [
     ["expect[0].mapp: unknown operation 'mapp'", 'mapp', "did you mean 'map'?"],
   ],
   [
+    s({ keys: 'expect: { D: [{ mlock: ENOMEM }] }' }),
+    ['expect.D[0].mlock: no actor of this scenario performs mlock', 'mlock', 'take it out; actors perform map, unmap'],
+  ],
+  [
     s({ keys: 'expect: [{ map: [ENOMEM, EBUSY] }]' }),
     [
       "expect[0].map[1]: unknown error 'EBUSY'",
@@ -676,9 +680,9 @@ test('errors are expected by operation, for all variants or for some', () => {
     Object.fromEntries(
       validateScenario('t.yaml', scenario({ keys: `variant: ${variant}\nexpect: ${expect}` }), REGISTRY).expectErrors,
     );
-  assert.deepEqual(of('[wrap, { map: ENOMEM, mlock: [ENOMEM, EEXIST] }]', 'D'), {
+  assert.deepEqual(of('[wrap, { map: ENOMEM, unmap: [ENOMEM, EEXIST] }]', 'D'), {
     map: ['enomem'],
-    mlock: ['enomem', 'eexist'],
+    unmap: ['enomem', 'eexist'],
   });
   const byVariant = "{ D: [{ map: ENOMEM }], '*': [wrap, { map: EEXIST, unmap: other_error }] }";
   assert.deepEqual(of(byVariant, 'D'), { map: ['enomem', 'eexist'], unmap: ['other_error'] });

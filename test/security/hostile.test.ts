@@ -306,6 +306,7 @@ ${[...REGISTRY.workloads.keys()].map((name, i) => `      - { name: a${i}, worklo
     ['a guest without actors', /"actors":\[.*?\]/, '"actors":[]'],
     ['a probability of 2', '"faults":{}', '"faults":{"dma_node":2}'],
     ['an unknown fault site', '"faults":{}', '"faults":{"__proto__":1,"x":1}'],
+    ['actors on containers that are not there', /"containers":\d+/, '"containers":1'],
     ['a field too many', '"format":1', '"format":1,"exec":"rm"'],
     ['an infinite cost', /"wake_up":\d+/, '"wake_up":1e999'],
   ] as const) {
