@@ -1,4 +1,5 @@
 /** The intervals as CSV: a line for each slot of time, a column for each figure. */
+import { escaped } from '../base/printable.ts';
 import type { ChartData, Slot } from './chart-data.ts';
 
 const QUANTILES = ['count', 'p50_ns', 'p99_ns', 'p999_ns', 'max_ns'] as const;
@@ -33,9 +34,11 @@ export function intervalsCsv({ slots }: ChartData): string {
 }
 
 /**
- * Names come from the files of the run, which anybody may have changed: no separator of theirs counts, and no formula.
+ * Names come from the files of the run, which anybody may have changed: no separator of theirs counts, no formula, and
+ * nothing that a terminal obeys when the file is shown there.
  */
-function quoted(text: string): string {
+function quoted(name: string): string {
+  const text = escaped(name);
   const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

@@ -33,8 +33,9 @@ export interface SimulateOptions {
   readonly quiet: boolean;
 }
 
-/** @throws UserError 104 for a threshold that can never be measured in simulated time. */
-function refuseWallClock({ thresholds, stages = [] }: RunPlan): void {
+/** The plan. @throws UserError 104 for a threshold that can never be measured in simulated time. */
+function inSimulatedTime(plan: RunPlan): RunPlan {
+  const { thresholds, stages = [] } = plan;
   const names = stages.map(({ name }) => name);
   for (const { metric, expression } of thresholds) {
     const { wallClock, mayBeEmpty } = REGISTRY.checkThreshold(metric, expression, names);
@@ -42,6 +43,7 @@ function refuseWallClock({ thresholds, stages = [] }: RunPlan): void {
     const what = `the threshold ${metric}: ${expression} can never be measured: in simulated time nothing is late`;
     throw new UserError(EXIT.invalid, what, 'take the threshold out, append "or empty", or use pinstorm run');
   }
+  return plan;
 }
 
 /**
@@ -49,8 +51,8 @@ function refuseWallClock({ thresholds, stages = [] }: RunPlan): void {
  * report.
  */
 export async function simulateRun(options: SimulateOptions, interrupts: Interrupts): Promise<ExitCode> {
-  const { plan, resolved } = options;
-  refuseWallClock(plan);
+  const { resolved } = options;
+  const plan = inSimulatedTime(options.plan);
   tryDirectory(options.out);
   const stop = stopOnInterrupt(interrupts);
   const status = new StatusLine(stderr, { quiet: options.quiet, term: process.env['TERM'] });

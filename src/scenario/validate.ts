@@ -200,7 +200,8 @@ class Checker {
     const performed = operations(this.#root, this.#registry);
     for (const [op, node] of map) {
       const at = { path: [...path, op], atKey: true };
-      if (!ops.includes(op)) this.faults.add({ ...at, message: `unknown operation '${op}'`, hint: suggestion(op, ops) });
+      if (!ops.includes(op))
+        this.faults.add({ ...at, message: `unknown operation '${op}'`, hint: suggestion(op, ops) });
       else if (performed.size > 0 && !performed.has(op)) {
         const hint = `take it out; actors perform ${[...performed].join(', ')}`;
         this.faults.add({ ...at, message: `no actor of this scenario performs ${op}`, hint });

@@ -19,8 +19,8 @@ const RUN_ID = /^[A-Za-z0-9-]{1,64}$/;
 export const isKeyPart = (text: string): boolean => RUN_ID.test(text);
 
 /**
- * Keys of a run or an experiment expire this long after its coordinator was last there, ms: a Redis that comes back with
- * a snapshot older than the run's end brings keys back that nobody would remove. Longer than any `orphanMs`.
+ * Keys of a run or an experiment expire this long after its coordinator was last there, ms: a Redis that comes back
+ * with a snapshot older than the run's end brings back keys that nobody would remove. Longer than any `orphanMs`.
  */
 export const KEYS_LIVE_MS = 24 * 3600 * 1000;
 

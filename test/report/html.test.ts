@@ -159,6 +159,11 @@ test('CSV: a line per slot, as many columns in each, names that are no formulas'
     slots: [{ ...slot, counters: { '=cmd,"x"': 1 } }],
   });
   assert.ok(evil.startsWith(`start_seconds,end_seconds,"'=cmd,""x"""\r\n0,1,1\r\n`), evil);
+  const escapes = intervalsCsv({
+    ...readContents(directory.path).charts,
+    slots: [{ ...slot, counters: { 'a\u001b]0;x\u0007\u202e': 1 } }],
+  });
+  assert.equal(escapes, 'start_seconds,end_seconds,a\\u001b]0;x\\u0007\\u202e\r\n0,1,1\r\n');
 });
 
 test('hgrm: the distribution of each series in nanoseconds, as the library counts it', () => {
