@@ -46,7 +46,7 @@ export async function serveMetrics(
 }
 
 /** Only this machine can reach it: then no page of another site may, by a name that was made to point here. */
-const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\./.test(host);
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || host.startsWith('127.');
 
 function misdirected(response: ServerResponse, host: string): void {
   response.writeHead(421, { 'content-type': 'text/plain' });

@@ -352,8 +352,8 @@ export function conditionOf({ measured }: Threshold): Condition | null {
 export function expectedOutcomes({ measured }: Threshold): OutcomeName[] {
   if (measured.kind !== 'rate' || !('series' in measured.whole) || !('series' in measured.part)) return [];
   const { part, whole } = measured;
-  const expected = whole.series.filter((id) => !part.series.includes(id)).map((id) => SERIES[id]?.outcome);
-  return OUTCOMES.filter((outcome) => outcome !== 'ok' && expected.includes(outcome));
+  const expected = new Set(whole.series.filter((id) => !part.series.includes(id)).map((id) => SERIES[id]?.outcome));
+  return OUTCOMES.filter((outcome) => outcome !== 'ok' && expected.has(outcome));
 }
 
 /** The operations a threshold is of; null: not of operations. A threshold without the tag is of all of them. */

@@ -53,7 +53,7 @@ const bytes = z
   .max(2 ** 46)
   .multipleOf(4096);
 
-const memory = z.strictObject({
+const guestMemory = z.strictObject({
   bytes,
   backing: z.enum(BACKINGS),
   contiguityPages: z
@@ -70,7 +70,7 @@ const guest = z.strictObject({
   seed: count.max(2 ** 32 - 1),
   startNs: time,
   durationNs: time.nullable(),
-  memory,
+  memory: guestMemory,
   memlockBytes: count.nullable(),
   capIpcLock: z.boolean(),
   uid: count.max(2 ** 31 - 1).optional(),

@@ -179,7 +179,7 @@ test('promtool check metrics is silent', async () => {
 
 test('a page of another site cannot read the metrics by a name that points here', async () => {
   const ask = async (host: string | undefined, given: string | undefined): Promise<number | undefined> => {
-    const server = await serveMetrics(createRegistry(sources), { port: 0, host });
+    const server = await serveMetrics(sources, { port: 0, host });
     try {
       const headers = { host: given?.replace('PORT', String(server.port)) ?? `127.0.0.1:${server.port}` };
       const request = get({ host: '127.0.0.1', port: server.port, path: '/metrics', headers });

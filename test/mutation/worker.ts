@@ -19,8 +19,7 @@ export const WORKER_MUTATIONS: readonly Mutation[] = [
   {
     rule: 'a guest whose last job was applied is not judged while updates of it are in the ring',
     file: 'emulator/wall-emulator.js',
-    from: `if (this.#inRing(guest))
-            return false;`,
+    from: '!this.#inRing(guest) && ',
     to: '',
     tests: ['worker/at-rest.test.js'],
   },

@@ -64,7 +64,7 @@ export const REGISTRY: Registry = {
       ops: op === undefined ? ['map', 'fault'] : [op],
       errors: errors && stage === undefined,
       mayBeEmpty: false,
-      needs: /^op_errors\{op:smaps/.test(metric) ? 'tries a lock' : null,
+      needs: metric.startsWith('op_errors{op:smaps') ? 'tries a lock' : null,
       wallClock: false,
       expected: /,expected:([a-z+]+)/.exec(metric)?.[1]?.split('+') ?? [],
     };
