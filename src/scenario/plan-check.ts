@@ -148,11 +148,11 @@ function needsOf(one: GuestPlan): number {
 /** @throws {Error} for a guest of which something can only fail: a scenario with it is refused, too. */
 function refuseWhatCannotWork(guests: readonly GuestPlan[], variant: string): void {
   const judged = new Set<string>();
-  for (const { index, memory, iommu, containers, mdev = 'none', actors } of guests) {
-    const id = JSON.stringify([memory.bytes, memory.backing, iommu, containers, mdev, actors]);
+  for (const { index, memory: own, iommu, containers, mdev = 'none', actors } of guests) {
+    const id = JSON.stringify([own.bytes, own.backing, iommu, containers, mdev, actors]);
     if (judged.has(id)) continue;
     judged.add(id);
-    const { backing, bytes: size } = memory;
+    const { backing, bytes: size } = own;
     const [refusal] = refusalsOf(
       {
         memoryBytes: [size, size],
