@@ -152,6 +152,14 @@ export class Fleet {
     });
   }
 
+  /** What has to come while the run goes on: fails when the run ends before. */
+  async during<T>(what: string, coming: Promise<T>): Promise<T> {
+    const early = this.coordinator.ended.then(({ code, stderr }) =>
+      assert.fail(`the coordinator ended with ${code} before ${what}: ${stderr}`),
+    );
+    return Promise.race([coming, early]);
+  }
+
   /** Who runs what: `incarnation:worker` of every slice that was taken. */
   claims(): Promise<string[]> {
     return this.redis.admin.hvals(runKeys('pinstorm', this.runId).claims);

@@ -33,7 +33,7 @@ describe('guests are handed out', { concurrency: 1 }, () => {
     await Fleet.with({ workers: 0, seconds: 2 }, async (fleet) => {
       const cut = fleet.proxy.loseAnswerTo(CLAIM);
       fleet.join([], { PINSTORM_REDIS: fleet.proxy.url });
-      await cut;
+      await fleet.during('the lost answer', cut);
       assertWhole(await fleet.ended());
     });
   });
@@ -43,7 +43,7 @@ describe('guests are handed out', { concurrency: 1 }, () => {
       await fleet.loaded();
       const cut = fleet.proxy.loseAnswerTo(RECLAIM);
       fleet.workers[0]?.process.kill('SIGKILL');
-      await cut;
+      await fleet.during('the lost answer', cut);
       const results = await fleet.ended();
       assertWhole(results);
       assert.ok((results.coverage.guestsRerun ?? 0) > 0, 'what the lost worker had runs again');
@@ -56,11 +56,12 @@ describe('guests are handed out', { concurrency: 1 }, () => {
   });
 
   it('and those of a worker that leaves while it claims run elsewhere', async () => {
-    await Fleet.with({ workers: 1, seconds: 2, coordinator: ['--min-workers', '2'] }, async (fleet) => {
+    await Fleet.with({ workers: 0, seconds: 2 }, async (fleet) => {
       fleet.proxy.delayMs = 100;
       const leaving = fleet.join([], { PINSTORM_REDIS: fleet.proxy.url });
-      await fleet.proxy.seen(CLAIM);
+      await fleet.during('a claim', fleet.proxy.seen(CLAIM));
       leaving.process.kill('SIGTERM');
+      fleet.join();
       const results = await fleet.ended({ workers: [EXIT.ok, EXIT.stopped] });
       assertWhole(results);
       for (const { state, operations } of guests(fleet)) assert.ok(state === 'completed' && operations > 0);
