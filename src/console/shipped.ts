@@ -1,5 +1,5 @@
 /** What comes with pinstorm: scenarios, cases, measured rows and recordings, found by name from any directory. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
@@ -76,7 +76,10 @@ export function shippedFile(name: string): string | null {
     for (const end of ['', '.yaml']) {
       const path = join(ROOT, folder, `${name}${end}`);
       const top = relative(ROOT, path).split('/')[0] ?? '';
-      if (['scenarios', 'cases', 'calibration', RECORDINGS].includes(top) && existsSync(path)) return path;
+      const stat = statSync(path, { throwIfNoEntry: false });
+      // Of directories only those of recordings are input.
+      if (['scenarios', 'cases', 'calibration'].includes(top) ? stat?.isFile() : top === RECORDINGS && stat)
+        return path;
     }
   }
   return null;

@@ -32,6 +32,7 @@ export interface CoordinatorListener {
   guest(outcome: GuestOutcome, worker: string, replayed: boolean): void;
   event(
     kind:
+      | 'gathering'
       | 'worker_joined'
       | 'no_room'
       | 'worker_left'

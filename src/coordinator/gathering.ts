@@ -8,6 +8,8 @@ import type { Slices } from './slices.ts';
 export class Gathering {
   /** For how many guests there was room when the listener last heard that it is too little. */
   #roomTold: number | undefined;
+  /** How many workers there were when the listener last heard that the run waits for more. */
+  #presentTold: number | undefined;
 
   constructor(
     private readonly state: RunState,
@@ -27,6 +29,10 @@ export class Gathering {
     const present = this.state.alive.filter(({ lastSeenMs }) => lastSeenMs >= heardSinceMs);
     const room = Math.min(plan.guests.length, this.slices.room(present) * this.slices.size);
     const enough = present.length >= minWorkers;
+    if (!enough && present.length !== this.#presentTold) {
+      this.decisions.event('gathering', { workers: present.length, of: minWorkers });
+      this.#presentTold = present.length;
+    }
     const fits = this.slices.room(present) >= this.slices.count;
     if (enough && !fits && room !== this.#roomTold) {
       this.decisions.event('no_room', { workers: present.length, room, guests: plan.guests.length });

@@ -104,7 +104,8 @@ export async function liveRun(options: LiveRunOptions, interrupts: Interrupts): 
   interrupts.defer(() => redis.own?.close());
   if (interrupts.count > 0) return EXIT.stopped;
 
-  const sinks = [directory, ...served, new StatusSink(status, () => watch.progress)];
+  const joinWith = options.fleet.workers > 0 ? null : `pinstorm worker --redis ${redis.target.label}`;
+  const sinks = [directory, ...served, new StatusSink(status, () => watch.progress, joinWith)];
   const results = await conduct(options, { figures, written, redis, status, directory, sinks }, interrupts);
   const { ended: kept } = directory;
   if (results === null || kept === null) return EXIT.stopped;

@@ -69,7 +69,9 @@ describe('guests are handed out', { concurrency: 1 }, () => {
   });
 
   it('late, when a worker was held up, and then do all they were to do', async () => {
-    await Fleet.with({ workers: 1, seconds: 2, coordinator: ['--min-workers', '2'] }, async (fleet) => {
+    // Nobody may count as lost while the other worker starts on a busy machine.
+    const coordinator = ['--min-workers', '2', '--lease', '60s'];
+    await Fleet.with({ workers: 1, seconds: 2, coordinator }, async (fleet) => {
       await gathered(fleet, 1);
       const held = fleet.workers[0]!;
       held.process.kill('SIGSTOP');
@@ -111,6 +113,9 @@ describe('guests are handed out', { concurrency: 1 }, () => {
     await Fleet.with({ workers: 2, seconds: 1, worker: ['--name', 'twin'] }, async (fleet) => {
       assertWhole(await fleet.ended());
       assert.deepEqual(new Set(guests(fleet).map(({ worker }) => worker)), new Set(['twin', 'twin-2']));
+      // Nobody waits in silence.
+      assert.match(fleet.coordinator.stderr, /waiting for workers: 0 of 2; start one with pinstorm worker --redis /);
+      for (const { stderr } of fleet.workers) assert.match(stderr, /taking guests of run .*\n(.*\n)*.*done with run /);
     });
   });
 });

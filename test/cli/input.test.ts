@@ -29,24 +29,18 @@ describe('input', () => {
     writeFileSync(at('latin1.yaml'), Buffer.from([0x6e, 0x61, 0x6d, 0x65, 0x3a, 0x20, 0xe9]));
     writeFileSync(at('large.yaml'), '');
     truncateSync(at('large.yaml'), MAX_SOURCE_BYTES + 1);
-    const elsewhere = 'no such file; check the path; scenarios that come with pinstorm lie in scenarios/';
+    const elsewhere = 'no such file; check the path; pinstorm scenarios lists what comes along';
     assert.equal(await refused(at('none-at-all.yaml')), `DIR/none-at-all.yaml: ${elsewhere}`);
     assert.equal(await refused(at('latin1.yaml/x')), `DIR/latin1.yaml/x: ${elsewhere}`);
     assert.equal(await refused(at('latim1.yaml')), 'DIR/latim1.yaml: no such file; did you mean DIR/latin1.yaml?');
-    assert.equal(
-      await refused(dir),
-      'DIR: is a directory; name a scenario file, for example scenarios/boot-storm.yaml',
-    );
+    assert.equal(await refused(dir), 'DIR: is a directory; name a scenario file, for example boot-storm');
     assert.equal(
       await refused(at('large.yaml')),
       'DIR/large.yaml: is larger than 1MiB; use count instead of listing guests',
     );
     assert.equal(await refused(at('latin1.yaml')), 'DIR/latin1.yaml: is not UTF-8 text; save it as UTF-8');
     assert.equal(await refused('/dev/zero'), '/dev/zero: is not a file; name a scenario file');
-    assert.equal(
-      await refused(''),
-      ': no such file; check the path; scenarios that come with pinstorm lie in scenarios/',
-    );
+    assert.equal(await refused(''), ': no such file; check the path; pinstorm scenarios lists what comes along');
   });
 
   it('drops a byte order mark, and reads what claims to be empty', async () => {

@@ -36,7 +36,7 @@ test('validate: faults of every file on stderr, status 104', async () => {
   assert.equal(
     err,
     'pinstorm: error: nowhere.yaml: no such file\n' +
-      '  fix: check the path; scenarios that come with pinstorm lie in scenarios/\n' +
+      '  fix: check the path; pinstorm scenarios lists what comes along\n' +
       '\n' +
       'scenarios/huge-guest.yaml is not a valid scenario: 1 fault\n' +
       "--set seed=x: seed: expected a number, got 'x'\n" +

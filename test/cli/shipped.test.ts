@@ -60,6 +60,7 @@ describe('from an empty directory', () => {
       out: '',
       err: 'pinstorm: error: huge-gest: no such file\nhint: did you mean huge-guest, which comes with pinstorm?\n',
     });
+    assert.match((await pinstorm(['plan', 'cases'])).err, /^pinstorm: error: cases: no such file/);
     const outside = await pinstorm(['plan', '../scenarios/../package.json']);
     assert.match(outside.err, /no such file/);
   });

@@ -5,19 +5,30 @@ import type { RunEvent, RunHappening, RunSink } from '../run-event.ts';
 export class StatusSink implements RunSink {
   readonly #line: StatusLine;
   readonly #progress: () => Progress | null;
+  /** What starts another worker; null: the run brings its own. */
+  readonly #joinWith: string | null;
   #warned = false;
 
-  /** @param progress as of the last interval. */
-  constructor(line: StatusLine, progress: () => Progress | null) {
+  /**
+   * @param progress as of the last interval. @param joinWith the command for another worker, where the user starts
+   * them.
+   */
+  constructor(line: StatusLine, progress: () => Progress | null, joinWith: string | null) {
     this.#line = line;
     this.#progress = progress;
+    this.#joinWith = joinWith;
   }
 
   take(event: RunEvent): void {
     if (event.t === 'interval') this.#update(this.#progress());
     if (event.t !== 'event' || event.replayed === true) return;
-    const text = said(event);
+    const text = event.kind === 'gathering' ? this.#gathering(event) : said(event);
     if (text !== undefined) this.#line.message(`pinstorm: ${text}`);
+  }
+
+  #gathering({ fields }: RunHappening): string | undefined {
+    if (this.#joinWith === null) return undefined;
+    return `waiting for workers: ${String(fields['workers'])} of ${String(fields['of'])}; start one with ${this.#joinWith}`;
   }
 
   #update(progress: Progress | null): void {
