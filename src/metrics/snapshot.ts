@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import type { JsHistogram } from 'hdr-histogram-js';
+import { oneLine } from '../base/printable.ts';
 import { encodeCells, toHistogram } from './histogram.ts';
 import { SERIES, SERIES_BY_NAME, SERIES_COUNT, type SeriesId } from './ops.ts';
 import type { StatsBlock, StatsLayout } from './stats.ts';
@@ -230,17 +231,18 @@ export function decodeSnapshot(layout: StatsLayout, text: string): Snapshot {
     throw new Error('statistics are not JSON');
   }
   const checked = EncodedSnapshot.safeParse(parsed);
-  if (!checked.success) throw new Error(`statistics are malformed: ${z.prettifyError(checked.error).split('\n')[0]}`);
+  if (!checked.success)
+    throw new Error(`statistics are malformed: ${oneLine(z.prettifyError(checked.error).split('\n')[0] ?? '')}`);
   if (checked.data.layout !== layout.fingerprint) throw new Error('statistics of a different layout or version');
   const snapshot = new Snapshot(layout);
   for (const [name, value] of Object.entries(checked.data.counters)) {
     const index = layout.counterNames.indexOf(name);
-    if (index < 0) throw new Error(`statistics name an unknown counter: ${name}`);
+    if (index < 0) throw new Error(`statistics name an unknown counter: ${oneLine(name)}`);
     snapshot.counters[index] = value;
   }
   for (const [name, [histogram, sumNs, maxNs, buckets]] of Object.entries(checked.data.series)) {
     const id = SERIES_BY_NAME.get(name);
-    if (id === undefined) throw new Error(`statistics name an unknown series: ${name}`);
+    if (id === undefined) throw new Error(`statistics name an unknown series: ${oneLine(name)}`);
     if (buckets.length !== layout.buckets) throw new Error(`statistics of ${name} have ${buckets.length} buckets`);
     snapshot.data.set(id, { cells: layout.scale.decode(histogram), buckets: Float64Array.from(buckets), sumNs, maxNs });
   }
