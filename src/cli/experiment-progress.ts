@@ -8,18 +8,17 @@ export function experimentProgress(
   quiet: boolean,
   what = 'hosts simulated',
 ): { update: (done: number, of: number) => void; end: () => void } {
-  const shown = !quiet;
   const startMs = performance.now();
   return {
     update(done, of) {
-      if (!shown) return;
+      if (quiet) return;
       const restMs = ((performance.now() - startMs) / done) * (of - done);
       const bar = '='.repeat(Math.round((done / of) * 30)).padEnd(30);
       const left = done === 0 ? '' : `, ${duration(restMs * 1e6)} left`;
       stderr.draw(`[${bar}] ${done} of ${of} ${what}${left}`);
     },
     end() {
-      if (shown) stderr.wipe();
+      if (!quiet) stderr.wipe();
     },
   };
 }

@@ -9,7 +9,7 @@ import type { Readable } from 'node:stream';
 import { EXIT, UserError } from '../base/errors.ts';
 import { nearest } from '../base/suggest.ts';
 import { MAX_SOURCE_BYTES, type ParsedSource, parseSource } from '../scenario/source.ts';
-import { locate, shippedNames } from './shipped.ts';
+import { locateInput, shippedNames } from './shipped.ts';
 
 /** What messages call standard input. */
 export const STDIN_NAME = '<stdin>';
@@ -46,7 +46,7 @@ export async function readInput(
   file: string,
   kind: InputKind,
 ): Promise<{ readonly name: string; readonly text: string }> {
-  const { path, name } = file === '-' ? { path: file, name: STDIN_NAME } : locate(file);
+  const { path, name } = file === '-' ? { path: file, name: STDIN_NAME } : locateInput(file);
   const refuse: Refuse = (why, hint) => new UserError(EXIT.invalid, `${name}: ${why}`, hint);
   let bytes: Buffer | null;
   try {

@@ -69,16 +69,17 @@ function aboutOf(text: string, key: string): string {
   return /^# (.+?)\.(?:\s|$)/m.exec(text)?.[1] ?? '';
 }
 
+const isWithin = (path: string, folder: string): boolean => `${path}/`.startsWith(`${join(ROOT, folder)}/`);
+
 /** Where a file that comes along is, by its name or its path below pinstorm; null for none. */
 export function shippedFile(name: string): string | null {
   const folders = name.includes('/') ? [''] : FOLDERS.map(({ folder }) => folder);
   for (const folder of folders) {
     for (const end of ['', '.yaml']) {
       const path = join(ROOT, folder, `${name}${end}`);
-      const top = relative(ROOT, path).split('/')[0] ?? '';
       const stat = statSync(path, { throwIfNoEntry: false });
       // Of directories only those of recordings are input.
-      if (['scenarios', 'cases', 'calibration'].includes(top) ? stat?.isFile() : top === RECORDINGS && stat)
+      if (isWithin(path, RECORDINGS) ? stat : stat?.isFile() && FOLDERS.some((f) => isWithin(path, f.folder)))
         return path;
     }
   }
@@ -89,7 +90,7 @@ export function shippedFile(name: string): string | null {
  * A file or directory that the user names: as it stands where there is one, else of those that come along.
  * @returns where it is, and what messages call it. What is nowhere is given back as it is.
  */
-export function locate(given: string): { readonly path: string; readonly name: string } {
+export function locateInput(given: string): { readonly path: string; readonly name: string } {
   const path = existsSync(given) ? null : shippedFile(given);
   return path === null ? { path: given, name: given } : { path, name: relative(ROOT, path) };
 }

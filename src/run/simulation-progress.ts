@@ -18,15 +18,13 @@ export interface SimulationProgress {
 
 /** @param plannedNs how long each task is to run in simulated time; null where nobody knows. */
 export function simulationProgress(quiet: boolean, plannedNs: readonly (number | null)[]): SimulationProgress {
-  const shown = !quiet;
   const startMs = performance.now();
   return {
     update(progress) {
-      if (!shown) return;
-      stderr.draw(progressText(progress, plannedNs, performance.now() - startMs));
+      if (!quiet) stderr.draw(progressText(progress, plannedNs, performance.now() - startMs));
     },
     end() {
-      if (shown) stderr.wipe();
+      if (!quiet) stderr.wipe();
     },
   };
 }

@@ -6,13 +6,14 @@
  * present value decides what the rows leave open.
  */
 import { availableParallelism } from 'node:os';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { Matrix, solve } from 'ml-matrix';
 import { stringify } from 'yaml';
 import { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
 import { readSource } from '../console/input.ts';
 import { stderr } from '../console/output.ts';
+import { ROOT } from '../console/shipped.ts';
 import { openHostPool } from '../emulator/host-pool.ts';
 import type { RunPlan } from '../engine/plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
@@ -260,7 +261,7 @@ async function fitProfile(
 }
 
 /** The rows that come with pinstorm. */
-export const PUBLISHED_ROWS = fileURLToPath(new URL('../../../calibration/published.yaml', import.meta.url));
+export const PUBLISHED_ROWS = join(ROOT, 'calibration', 'published.yaml');
 
 /** Fits every profile the file names, or one of them. @throws UserError (exit 104) for a profile without a fit. */
 export async function calibrate(

@@ -1,21 +1,10 @@
-import { EXIT } from '../../base/errors.ts';
 import { release } from 'node:os';
+import { EXIT } from '../../base/errors.ts';
 import { print, stdout } from '../../console/output.ts';
 import { defineCommand, flag } from '../command.ts';
 
 /** Wider lines are not read. */
 const WIDTH_MAX = 120;
-
-/** Words of `text` in lines of at most `width` characters. */
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  for (const word of text.split(' ')) {
-    const last = lines.at(-1);
-    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`;
-    else lines.push(word);
-  }
-  return lines;
-}
 
 export const command = defineCommand({
   description:
@@ -31,6 +20,7 @@ export const command = defineCommand({
   exits: [],
   async run(_arguments, { json }) {
     const { resolveVariant, VARIANTS } = await import('../../model/kernels/index.ts');
+    const { wrap } = await import('../../report/format.ts');
     const kernel = release();
     const running = runningVariant(kernel, resolveVariant);
     const rows = VARIANTS.map(({ id, kernels, versions, identity }) => ({ id, kernels, versions, identity }));

@@ -2,7 +2,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXIT, UserError } from '../../base/errors.ts';
-import { locate } from '../../console/shipped.ts';
+import { locateInput } from '../../console/shipped.ts';
 import type { Variant } from '../../model/env.ts';
 import { resolveVariant, UnknownVariantError } from '../../model/kernels/index.ts';
 import { type Difference, replay } from './replay.ts';
@@ -13,7 +13,7 @@ import type { Transcript } from './transcript.ts';
  */
 export function transcriptFiles(paths: readonly string[]): string[] {
   return paths.flatMap((given) => {
-    const { path } = locate(given);
+    const { path } = locateInput(given);
     // What is no directory, or not there, is told when it is read.
     if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return [path];
     const names = readdirSync(path, { recursive: true, encoding: 'utf8' });
