@@ -5,6 +5,7 @@
  * idempotent. A job is never given up because it stalled, and its data is untrusted input to the handler.
  */
 import { type Job, type JobJson, Queue, Worker } from 'bullmq';
+import type { Redis } from 'ioredis';
 import { isRefusal, openRedis, type RedisTarget } from './redis.ts';
 
 export interface QueueName {
@@ -179,58 +180,163 @@ export interface JobConsumer {
   readonly lostLocks: number;
   /** Deliveries of jobs so damaged that BullMQ itself could not read them: no handler sees these. */
   readonly unreadable: number;
+  /** How often the consumer connected again because jobs lay in Redis and none was handed out. */
+  readonly reopened: number;
   /** Ends. `force`: without waiting for running handlers. */
   close(force: boolean): Promise<void>;
 }
+
+export interface ConsumerOptions {
+  /** Jobs handled at a time. */
+  readonly concurrency: number;
+  readonly timing?: QueueTiming | undefined;
+  /** Redis keeps refusing to hand out jobs: none will come. */
+  readonly onRefused: (error: Error) => void;
+}
+
+/**
+ * Looks at the queue, one in each interval of the search for stalled jobs, that must all find jobs and nothing handed
+ * out. BullMQ itself takes two intervals to give a stalled job back.
+ */
+const LOOKS = 4;
+
+/** Jobs that wait, and jobs that are said to be handled and whose lock has run out: those that nobody takes back. */
+const UNSERVED = `
+local unserved = redis.call('LLEN', KEYS[1])
+for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+  if redis.call('EXISTS', ARGV[1] .. id .. ':lock') == 0 then unserved = unserved + 1 end
+end
+return unserved
+`;
 
 /** Takes jobs and hands them to `handler`; a rejection marks the job as failed, it is not repeated. */
 export function openConsumer(
   target: RedisTarget,
   queue: QueueName,
-  options: {
-    readonly concurrency: number;
-    readonly timing?: QueueTiming | undefined;
-    /** Redis keeps refusing to hand out jobs: none will come. */
-    readonly onRefused: (error: Error) => void;
-  },
+  options: ConsumerOptions,
   handler: (id: string, data: unknown) => Promise<void>,
 ): JobConsumer {
-  const connection = openRedis(target, 'endless');
-  const timing = options.timing ?? DEFAULT_TIMING;
-  let lostLocks = 0;
-  let unreadable = 0;
-  const refusals = new Refusals(options.onRefused);
-  const handle = (job: Job<unknown, void>): Promise<void> => {
-    refusals.accepted();
-    return handler(job.id ?? '', job.data);
-  };
-  const bull = new LenientWorker(queue.name, handle, {
-    connection,
-    prefix: queue.prefix,
-    concurrency: options.concurrency,
-    lockDuration: timing.lockDurationMs,
-    stalledInterval: timing.stalledIntervalMs,
-    maxStalledCount: 1_000_000,
-    runRetryDelay: FETCH_RETRY_MS,
-    removeOnComplete: { count: 0 },
-    removeOnFail: { count: 100 },
-  });
-  // Connection trouble heals by itself; a lost lock is a second delivery, which handlers expect.
-  bull.on('error', (error) => {
-    refusals.note(error);
-    if (error instanceof SyntaxError) unreadable++;
-    else if (/lock/i.test(error.message)) lostLocks++;
-  });
-  return {
-    get lostLocks() {
-      return lostLocks;
-    },
-    get unreadable() {
-      return unreadable;
-    },
-    async close(force) {
-      await bull.close(force).catch(() => {});
-      connection.disconnect();
-    },
-  };
+  return new Consumer(target, queue, options, handler);
+}
+
+/**
+ * A BullMQ worker under supervision. Its fetch loop and its search for stalled jobs can stop for good when a connection
+ * is lost at a bad moment or dies without a word, and it reports nothing then: taskforcesh/bullmq issues 3185, 4479,
+ * 4585. So a consumer that is handed nothing while jobs lie in Redis starts again with fresh connections.
+ */
+class Consumer implements JobConsumer {
+  lostLocks = 0;
+  unreadable = 0;
+  reopened = 0;
+  readonly #target: RedisTarget;
+  readonly #queue: QueueName;
+  readonly #options: ConsumerOptions;
+  readonly #handler: (id: string, data: unknown) => Promise<void>;
+  readonly #refusals: Refusals;
+  readonly #watch: NodeJS.Timeout;
+  #connection: Redis;
+  #bull: LenientWorker;
+  #handling = 0;
+  /** Whether a job was handed out since the last look. */
+  #served = false;
+  /** The look at the queue that Redis has not answered yet. */
+  #looking = false;
+  #starved = 0;
+
+  constructor(
+    target: RedisTarget,
+    queue: QueueName,
+    options: ConsumerOptions,
+    handler: (id: string, data: unknown) => Promise<void>,
+  ) {
+    this.#target = target;
+    this.#queue = queue;
+    this.#options = options;
+    this.#handler = handler;
+    this.#refusals = new Refusals(options.onRefused);
+    this.#connection = openRedis(target, 'endless');
+    this.#bull = this.#open();
+    this.#watch = setInterval(() => void this.#look(), (options.timing ?? DEFAULT_TIMING).stalledIntervalMs);
+  }
+
+  #open(): LenientWorker {
+    const { concurrency, timing = DEFAULT_TIMING } = this.#options;
+    const bull = new LenientWorker(this.#queue.name, (job) => this.#handle(job), {
+      connection: this.#connection,
+      prefix: this.#queue.prefix,
+      concurrency,
+      lockDuration: timing.lockDurationMs,
+      stalledInterval: timing.stalledIntervalMs,
+      maxStalledCount: 1_000_000,
+      runRetryDelay: FETCH_RETRY_MS,
+      removeOnComplete: { count: 0 },
+      removeOnFail: { count: 100 },
+    });
+    // Connection trouble heals by itself; a lost lock is a second delivery, which handlers expect.
+    bull.on('error', (error) => {
+      if (bull !== this.#bull) return;
+      this.#refusals.note(error);
+      if (error instanceof SyntaxError) {
+        this.unreadable += 1;
+        this.#served = true;
+      } else if (/lock/i.test(error.message)) this.lostLocks += 1;
+    });
+    return bull;
+  }
+
+  async #handle(job: Job<unknown, void>): Promise<void> {
+    this.#refusals.accepted();
+    this.#served = true;
+    this.#handling += 1;
+    try {
+      await this.#handler(job.id ?? '', job.data);
+    } finally {
+      this.#handling -= 1;
+    }
+  }
+
+  async #look(): Promise<void> {
+    // A consumer whose hands are full, or that was handed something, is well.
+    const idle = !this.#served && this.#handling < this.#options.concurrency;
+    this.#served = false;
+    if (!idle) {
+      this.#starved = 0;
+    } else if (this.#looking || (await this.#unserved()) > 0) {
+      this.#starved += 1;
+      if (this.#starved >= LOOKS) this.#reopen();
+    } else {
+      this.#starved = 0;
+    }
+  }
+
+  async #unserved(): Promise<number> {
+    const { wait, active } = this.#bull.keys;
+    this.#looking = true;
+    const connection = this.#connection;
+    try {
+      return Number(await connection.eval(UNSERVED, 2, wait as string, active as string, this.#bull.toKey('')));
+    } catch {
+      return 0;
+    } finally {
+      if (connection === this.#connection) this.#looking = false;
+    }
+  }
+
+  /** Jobs that are being handled go on; their results come to nothing, and they are handed out again. */
+  #reopen(): void {
+    const [bull, connection] = [this.#bull, this.#connection];
+    this.reopened += 1;
+    this.#starved = 0;
+    this.#looking = false;
+    this.#connection = openRedis(this.#target, 'endless');
+    this.#bull = this.#open();
+    connection.disconnect();
+    void bull.close(true).catch(() => {});
+  }
+
+  async close(force: boolean): Promise<void> {
+    clearInterval(this.#watch);
+    await this.#bull.close(force).catch(() => {});
+    this.#connection.disconnect();
+  }
 }

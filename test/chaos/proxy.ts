@@ -7,6 +7,7 @@ export class Proxy {
   readonly url: string;
   /** Every request and every answer takes so much longer. */
   delayMs = 0;
+  #generation = 0;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #watched = new Set<{ readonly text: string; readonly cut: boolean; seen(): void }>();
@@ -15,6 +16,7 @@ export class Proxy {
     this.url = url;
     this.#server = createServer((client) => {
       const redis = connect(to);
+      const generation = this.#generation;
       let cut = false;
       const pass = (from: Socket, onto: Socket, look?: (data: Buffer) => void): void => {
         this.#sockets.add(from);
@@ -24,7 +26,7 @@ export class Proxy {
             return;
           }
           look?.(data);
-          const write = (): void => void (onto.writable && onto.write(data));
+          const write = (): void => void (generation === this.#generation && onto.writable && onto.write(data));
           if (this.delayMs === 0) write();
           else setTimeout(write, this.delayMs);
         });
@@ -61,6 +63,11 @@ export class Proxy {
   /** The answer to the next request that contains `text` is lost. Resolves when that request is on its way. */
   loseAnswerTo(text: string): Promise<void> {
     return new Promise((resolve) => this.#watched.add({ text, cut: true, seen: resolve }));
+  }
+
+  /** The connections of now carry nothing any more and stay open, as when a router forgets them. New ones work. */
+  mute(): void {
+    this.#generation += 1;
   }
 
   close(): void {
