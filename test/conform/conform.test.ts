@@ -14,7 +14,7 @@ import {
   transcriptFiles,
   variantNamed,
 } from '../../src/study/conform/conform.ts';
-import { parseTranscript, type Transcript } from '../../src/study/conform/transcript.ts';
+import { parseSequence, parseTranscript, type Transcript } from '../../src/transcript/transcript.ts';
 
 const RECORDED = 'recordings';
 const HEADER = {
@@ -217,4 +217,18 @@ test('the command: exit 0 when all agree, 1 when one differs', async (t) => {
   );
   assert.match(out[0] ?? '', /zero-page-ro-type1v2\.jsonl:2: map by main differs/);
   assert.equal(out.at(-1), '0 passed, 1 failed\n');
+});
+
+test('a sequence is what was done, whether it has been recorded or not', () => {
+  const { kernel: _, page_sizes: __, iova_ranges: ___, ...header } = HEADER;
+  const { result: ____, ...map } = MAP;
+  const asked = parseSequence(text(header, map), 'asked.jsonl');
+  const recorded = parseSequence(text(HEADER, MAP), 'asked.jsonl');
+  assert.deepEqual(recorded, asked);
+  assert.equal(`${asked.text}\n${asked.steps[0]?.text}\n`, text(header, map));
+  const large = text(header, JSON.stringify(map).replace('"iova":1048576', '"iova":18446744073709551615'));
+  assert.equal(parseSequence(large, 'x').steps[0]?.text, large.split('\n')[1]);
+  assert.throws(() => parseSequence(text(header, { ...map, surprise: 1 }), 'x'), /x:2: surprise: unknown field/);
+  assert.throws(() => parseSequence(text({ ...header, surprise: 1 }), 'x'), /x:1: surprise: unknown field/);
+  assert.throws(() => parseSequence('', 'x'), /x: empty/);
 });

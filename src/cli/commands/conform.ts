@@ -34,7 +34,7 @@ export const command = defineCommand({
   async run({ paths }, { variant }) {
     const { conform, describeDifference, transcriptFiles, variantNamed } =
       await import('../../study/conform/conform.ts');
-    const { parseTranscript } = await import('../../study/conform/transcript.ts');
+    const { parseTranscript } = await import('../../transcript/transcript.ts');
     const { readInput } = await import('../../console/input.ts');
     const chosen = variant === undefined ? null : variantNamed(variant);
     const files = transcriptFiles(paths);

@@ -6,7 +6,7 @@ import { locateInput } from '../../console/shipped.ts';
 import type { Variant } from '../../model/env.ts';
 import { resolveVariant, UnknownVariantError } from '../../model/kernels/index.ts';
 import { type Difference, replay } from './replay.ts';
-import type { Transcript } from './transcript.ts';
+import type { Transcript } from '../../transcript/transcript.ts';
 
 /**
  * The files to replay: each file as it is, of a directory everything below it that ends in .jsonl, in order of name.

@@ -41,7 +41,7 @@ import { sysMlock, sysMunlock } from '../../model/paths/mlock.ts';
 import { sysMmap, sysMprotect, sysMunmap, TASK_PAGES } from '../../model/paths/mmap.ts';
 import { cloneThread, exec, fork, processNew } from '../../model/paths/process.ts';
 import { vfioDmaDoUnmap } from '../../model/paths/unmap.ts';
-import type { Action, Operation, Piece, Transcript } from './transcript.ts';
+import type { Action, Operation, Piece, Transcript } from '../../transcript/transcript.ts';
 
 /** The first operation of a transcript that the model answers differently. */
 export interface Difference {

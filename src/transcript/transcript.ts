@@ -1,8 +1,10 @@
 /**
- * Transcripts: recorded sequences of VFIO type1 operations, JSON Lines, one operation per line and a header first.
- * Numbers are unsigned 64 bit, so they are read as bigints and never pass through a double.
+ * Sequences of VFIO type1 operations, JSON Lines, one operation per line and a header first. A transcript is a
+ * sequence with what a kernel answered to each operation. Numbers are unsigned 64 bit, so they are read as bigints and
+ * never pass through a double.
  */
-import { EXIT, UserError } from '../../base/errors.ts';
+import { EXIT, UserError } from '../base/errors.ts';
+import { Fields, unsigned } from './fields.ts';
 
 export const PIECE_BACKINGS = ['anon4k', 'thp', 'hugetlb2m', 'memfd', 'hole', 'none', 'ro', 'bar'] as const;
 export const TOUCHES = ['none', 'read', 'write'] as const;
@@ -19,8 +21,8 @@ export interface Piece {
   readonly prot: (typeof PROTS)[number] | undefined;
 }
 
-export interface Header {
-  readonly kernel: string;
+/** What a sequence starts with. */
+export interface Start {
   readonly iommu: 'type1' | 'type1v2';
   readonly memlockBytes: bigint;
   readonly capIpcLock: boolean;
@@ -29,6 +31,12 @@ export interface Header {
   readonly parts: readonly Piece[];
   readonly containers: number;
   readonly title: string | undefined;
+}
+
+/** Of a transcript: what the recording kernel adds. */
+export interface Header extends Start {
+  /** Its release, as uname tells it. */
+  readonly kernel: string;
   readonly iovaRanges: readonly (readonly [first: bigint, last: bigint])[];
 }
 
@@ -78,14 +86,25 @@ export interface Result {
   readonly avail2: number | null | undefined;
 }
 
-export interface Operation {
+export interface Step {
   /** Line in the file, from 1. */
   readonly line: number;
   readonly actor: string;
   readonly action: Action;
-  readonly result: Result;
   /** The operation as it is written, without its result. */
   readonly text: string;
+}
+
+export interface Operation extends Step {
+  readonly result: Result;
+}
+
+export interface Sequence {
+  readonly file: string;
+  readonly start: Start;
+  /** The header as it is written, without what a recording kernel adds. */
+  readonly text: string;
+  readonly steps: readonly Step[];
 }
 
 export interface Transcript {
@@ -94,162 +113,77 @@ export interface Transcript {
   readonly operations: readonly Operation[];
 }
 
-const U64_MAX = 0xffff_ffff_ffff_ffffn;
-
-/** Marks a number that JSON.parse was given as a string. No JSON text can contain this character unescaped. */
-const MARK = '\u0001';
-const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/g;
+/** Fields of the header that the recording kernel adds. */
+const RECORDED = ['kernel', 'page_sizes', 'iova_ranges'] as const;
 
 /** @throws UserError with file and line for everything that is not a transcript. */
 export function parseTranscript(text: string, file: string): Transcript {
-  const lines = text.split('\n');
-  while (lines.length > 0 && lines[lines.length - 1]?.trim() === '') lines.pop();
-  if (lines.length === 0) throw new UserError(EXIT.invalid, `${file}: empty, expected a transcript`);
-  const header = parseHeader(Fields.ofLine(lines[0] as string, file, 1));
+  const [first, ...rest] = linesOf(text, file);
+  const header = parseHeader(Fields.ofLine(first, file, 1));
   const names = new Set(['main']);
-  const operations = lines.slice(1).map((line, i) => parseOperation(line, file, i + 2, names));
+  const operations = rest.map((line, i) => {
+    const f = Fields.ofLine(line, file, i + 2);
+    const step = parseStep(f, i + 2, names);
+    const operation = { ...step, result: parseResult(f) };
+    f.end();
+    return operation;
+  });
   return { file, header, operations };
 }
 
-/** The fields of one JSON object, with the place for messages. */
-class Fields {
-  readonly #seen = new Set<string>();
-
-  private constructor(
-    private readonly value: Readonly<Record<string, unknown>>,
-    readonly place: string,
-    private readonly path: string,
-  ) {}
-
-  static ofLine(line: string, file: string, number: number): Fields {
-    const place = `${file}:${number}`;
-    const quoted = line.replaceAll(TOKEN, (t) => (t.startsWith('"') ? t : `"${MARK}${t}"`));
-    let value: unknown;
-    try {
-      value = JSON.parse(quoted.replaceAll(MARK, `\\u0001`));
-    } catch {
-      throw new UserError(
-        EXIT.invalid,
-        `${place}:${columnOfFault(line)}: not JSON; each line of a transcript is one object`,
-      );
-    }
-    return Fields.of(value, place, '');
-  }
-
-  static of(value: unknown, place: string, path: string): Fields {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw new UserError(EXIT.invalid, `${place}: ${path === '' ? 'the line' : path} is not a JSON object`);
-    }
-    return new Fields(value as Record<string, unknown>, place, path);
-  }
-
-  fail(field: string, expected: string): never {
-    const given = this.value[field];
-    const got =
-      given === undefined ? 'it is missing' : `got ${JSON.stringify(given).replaceAll(/"\\u0001([^"]*)"/g, '$1')}`;
-    throw new UserError(EXIT.invalid, `${this.place}: ${this.path}${field}: expected ${expected}, ${got}`);
-  }
-
-  has(field: string): boolean {
-    this.#seen.add(field);
-    return this.value[field] !== undefined;
-  }
-
-  u64(field: string): bigint {
-    this.#seen.add(field);
-    const n = unsigned(this.value[field]);
-    return n ?? this.fail(field, 'an unsigned 64-bit integer');
-  }
-
-  optionalU64(field: string): bigint | undefined {
-    return this.has(field) ? this.u64(field) : undefined;
-  }
-
-  /** A number that indexes or counts: below 2^31. */
-  small(field: string): number {
-    const n = this.u64(field);
-    return n < 2n ** 31n ? Number(n) : this.fail(field, 'an integer below 2^31');
-  }
-
-  text(field: string): string {
-    this.#seen.add(field);
-    const v = this.value[field];
-    return typeof v === 'string' && !v.startsWith(MARK) ? v : this.fail(field, 'text');
-  }
-
-  bool(field: string): boolean {
-    this.#seen.add(field);
-    const v = this.value[field];
-    return typeof v === 'boolean' ? v : this.fail(field, 'true or false');
-  }
-
-  oneOf<const C extends string>(field: string, choices: readonly C[]): C {
-    this.#seen.add(field);
-    return choices.find((c) => c === this.value[field]) ?? this.fail(field, `one of ${choices.join(', ')}`);
-  }
-
-  list<T>(field: string, item: (value: unknown, path: string) => T): T[] {
-    this.#seen.add(field);
-    const v = this.value[field];
-    if (!Array.isArray(v)) this.fail(field, 'a list');
-    return (v as unknown[]).map((x, i) => item(x, `${this.path}${field}[${i}].`));
-  }
-
-  object(field: string): Fields {
-    this.#seen.add(field);
-    if (!this.has(field)) this.fail(field, 'an object');
-    return Fields.of(this.value[field], this.place, `${this.path}${field}.`);
-  }
-
-  /** Bytes, or `"unlimited"` for the largest value. */
-  limit(field: string): bigint {
-    return this.value[field] === 'unlimited' && this.has(field) ? U64_MAX : this.u64(field);
-  }
-
-  numberOrNull(field: string): number | null {
-    return this.has(field) && this.value[field] === null ? null : this.small(field);
-  }
-
-  entries(): [string, bigint][] {
-    return Object.keys(this.value).map((key) => [key, this.u64(key)]);
-  }
-
-  /** Nothing may be in the object that nobody asked for. */
-  end(): void {
-    const extra = Object.keys(this.value).find((key) => !this.#seen.has(key));
-    if (extra !== undefined) {
-      throw new UserError(EXIT.invalid, `${this.place}: ${this.path}${extra}: unknown field`);
-    }
-  }
+/**
+ * Reads what is to be done, of an input sequence as of a transcript: what was recorded is left out.
+ * @throws UserError with file and line
+ */
+export function parseSequence(text: string, file: string): Sequence {
+  const [first, ...rest] = linesOf(text, file);
+  const f = Fields.ofLine(first, file, 1);
+  const start = parseStart(f);
+  for (const known of RECORDED) f.has(known);
+  f.end();
+  const names = new Set(['main']);
+  const steps = rest.map((line, i) => {
+    const fields = Fields.ofLine(line, file, i + 2);
+    const step = parseStep(fields, i + 2, names);
+    fields.has('result');
+    fields.end();
+    return step;
+  });
+  return { file, start, text: f.without(...RECORDED), steps };
 }
 
-function unsigned(value: unknown): bigint | undefined {
-  if (typeof value !== 'string' || !value.startsWith(MARK)) return undefined;
-  const digits = value.slice(1);
-  if (!/^\d{1,20}$/.test(digits)) return undefined;
-  const n = BigInt(digits);
-  return n <= U64_MAX ? n : undefined;
-}
-
-/** Column, from 1, at which JSON.parse gives up. */
-function columnOfFault(line: string): number {
-  try {
-    JSON.parse(line);
-  } catch (error) {
-    const at = /position (\d+)/.exec(error instanceof Error ? error.message : '');
-    if (at !== null) return Number(at[1]) + 1;
-  }
-  return line.length + 1;
+function linesOf(text: string, file: string): [string, ...string[]] {
+  const lines = text.split('\n');
+  while (lines.at(-1)?.trim() === '') lines.pop();
+  const [first, ...rest] = lines;
+  if (first === undefined) throw new UserError(EXIT.invalid, `${file}: empty, expected a transcript`);
+  return [first, ...rest];
 }
 
 function parseHeader(f: Fields): Header {
-  if (!f.has('format')) f.fail('format', '1, in the header on the first line');
-  if (f.u64('format') !== 1n) f.fail('format', '1');
+  const start = parseStart(f);
   if (!f.has('kernel'))
     f.fail('kernel', 'the release of the recording kernel; an input sequence has to be recorded first');
-  const buffer = f.object('buffer');
-  const header: Header = {
+  const header = {
+    ...start,
     kernel: f.text('kernel'),
+    iovaRanges: f.list('iova_ranges', (v) => {
+      const [first, last] = Array.isArray(v) ? v.map(unsigned) : [];
+      if (first === undefined || last === undefined) f.fail('iova_ranges', 'pairs of first and last byte');
+      return [first, last] as const;
+    }),
+  };
+  f.has('page_sizes');
+  f.end();
+  return header;
+}
+
+/** Asks for nothing that only a recording has. */
+function parseStart(f: Fields): Start {
+  if (!f.has('format')) f.fail('format', '1, in the header on the first line');
+  if (f.u64('format') !== 1n) f.fail('format', '1');
+  const buffer = f.object('buffer');
+  const start: Start = {
     iommu: f.oneOf('iommu', ['type1', 'type1v2']),
     memlockBytes: f.limit('memlock_bytes'),
     capIpcLock: f.bool('cap_ipc_lock'),
@@ -265,20 +199,14 @@ function parseHeader(f: Fields): Header {
     parts: buffer.has('parts') ? buffer.list('parts', (v, path) => parsePiece(Fields.of(v, f.place, path))) : [],
     containers: f.has('containers') ? f.small('containers') : 1,
     title: f.has('title') ? f.text('title') : undefined,
-    iovaRanges: f.list('iova_ranges', (v) => {
-      const [first, last] = Array.isArray(v) ? v.map(unsigned) : [];
-      if (first === undefined || last === undefined) f.fail('iova_ranges', 'pairs of first and last byte');
-      return [first, last] as const;
-    }),
   };
-  if (header.containers < 1 || header.containers > 2) f.fail('containers', '1 or 2');
-  if (header.buffer.bytes % 4096n !== 0n || header.buffer.bytes > 2n ** 46n) {
+  if (start.containers < 1 || start.containers > 2) f.fail('containers', '1 or 2');
+  if (start.buffer.bytes % 4096n !== 0n || start.buffer.bytes > 2n ** 46n) {
     buffer.fail('bytes', 'a multiple of 4096, at most 2^46');
   }
-  for (const known of ['seed', 'page_sizes']) f.has(known);
+  f.has('seed');
   buffer.end();
-  f.end();
-  return header;
+  return start;
 }
 
 function parsePiece(f: Fields): Piece {
@@ -396,8 +324,7 @@ function parseAction(f: Fields): Action {
 }
 
 /** `names` are the actors there have been so far; an operation that makes one adds it. */
-function parseOperation(line: string, file: string, number: number, names: Set<string>): Operation {
-  const f = Fields.ofLine(line, file, number);
+function parseStep(f: Fields, line: number, names: Set<string>): Step {
   const action = parseAction(f);
   const actor = f.text('actor');
   if (!names.has(actor)) f.fail('actor', `an actor that exists (${[...names].join(', ')})`);
@@ -405,6 +332,10 @@ function parseOperation(line: string, file: string, number: number, names: Set<s
     if (names.has(action.child)) f.fail('child', 'a name not used before');
     names.add(action.child);
   }
+  return { line, actor, action, text: f.without('result') };
+}
+
+function parseResult(f: Fields): Result {
   if (!f.has('result')) f.fail('result', 'what the kernel answered; an input sequence has to be recorded first');
   const r = f.object('result');
   const result: Result = {
@@ -415,6 +346,5 @@ function parseOperation(line: string, file: string, number: number, names: Set<s
     avail2: r.has('avail2') ? r.numberOrNull('avail2') : undefined,
   };
   r.end();
-  f.end();
-  return { line: number, actor, action, result, text: line.replace(/,\s*"result"\s*:.*$/, '}') };
+  return result;
 }
