@@ -2,7 +2,7 @@
  * Runs guests in virtual time: one emulated host after the other or side by side on threads. What comes out depends on
  * the plan alone: hosts share nothing, and their results are merged in the order of their numbers.
  */
-import { stream } from '../base/prng.ts';
+import { actorFaults } from '../engine/actor-faults.ts';
 import { type GuestEnd, GuestLives, type LifeDriver, LiveGuest } from '../engine/guest-life.ts';
 import { buildGuest, type BuiltGuest } from '../engine/guest.ts';
 import { MarkTally } from '../engine/mark-tally.ts';
@@ -11,7 +11,7 @@ import { machineCost, stepCosts } from '../engine/profile.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { WORK_MAX_ACTIVE } from '../engine/virtual/workqueue.ts';
 import { exactCosts } from '../engine/virtual/step-costs.ts';
-import { type ActorFaults, VirtualActor, VirtualHost } from '../engine/virtual/virtual-actor.ts';
+import { VirtualActor, VirtualHost } from '../engine/virtual/virtual-actor.ts';
 import { encodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space/address-space.ts';
@@ -234,8 +234,8 @@ class HostRun {
   #done(built: BuiltGuest): { operations: number; failedOperations: number } {
     const actors = built.actors.flatMap(({ actor }) => this.#virtual.actor(actor) ?? []);
     return {
-      operations: actors.reduce((sum, { operations }) => sum + operations, 0),
-      failedOperations: actors.reduce((sum, { failedOperations }) => sum + failedOperations, 0),
+      operations: actors.reduce((sum, { tally }) => sum + tally.operations, 0),
+      failedOperations: actors.reduce((sum, { tally }) => sum + tally.failedOperations, 0),
     };
   }
 
@@ -303,8 +303,7 @@ class HostRun {
     const guest = new LiveGuest(a, plan, built);
     this.#lives.begin(guest);
     built.actors.forEach(({ actor, task }, index) => {
-      const faults: ActorFaults | null =
-        this.#rates.size === 0 ? null : { rate: this.#rates, random: stream(plan.seed, `faults.${index}`) };
+      const faults = actorFaults(this.#rates, plan.seed, index);
       const driver = new VirtualActor(this.#virtual, actor, task, plan.index, built.mms[0] as Ref, faults);
       const work = actorPath(driver, plan, index, this.#task.plan.durationNs, built);
       if (work === null)

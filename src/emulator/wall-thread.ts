@@ -1,7 +1,7 @@
 /** A driver thread: one long Piscina task that runs the wall driver's loop until the run is over. */
 import { performance } from 'node:perf_hooks';
 import { receiveMessageOnPort } from 'node:worker_threads';
-import { stream } from '../base/prng.ts';
+import { actorFaults } from '../engine/actor-faults.ts';
 import { stepCosts } from '../engine/profile.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { WallActor, type WallShared } from '../engine/wall/wall-actor.ts';
@@ -108,7 +108,7 @@ class DriverThread {
 
   /** The path of an actor has ended: its workload, or its exit. */
   #ended(actor: WallActor): void {
-    const { guest, actor: ref, operations, failedOperations } = actor;
+    const { guest, actor: ref, tally } = actor;
     if (this.#exiting.delete(ref)) {
       // A wake-up that came late must be out of the mailbox before the main thread frees the actor.
       this.#loop.collect();
@@ -118,6 +118,7 @@ class DriverThread {
     this.#parked.set(ref, actor);
     const error = this.#errors.get(ref) ?? null;
     const violations = this.#newlyCounted();
+    const { operations, failedOperations } = tally;
     this.#send({ type: 'parked', guest, actor: ref, operations, failedOperations, error, violations });
     this.#errors.delete(ref);
   }
@@ -146,12 +147,11 @@ class DriverThread {
 
   #start(message: Extract<ToThread, { type: 'start' }>): void {
     const { guest, incarnation, guestMm, runEndNs } = message;
-    const rate = this.#rates;
     const shared = this.#shared;
     // Both clocks are monotonic: a jump of the machine's time of day moves nothing.
     shared.epochMs = performance.now() + message.runStartMs - Number(process.hrtime.bigint()) / 1e6;
     for (const { actor, task, index } of message.actors) {
-      const faults = rate.size === 0 ? null : { rate, random: stream(guest.seed, `faults.${index}`) };
+      const faults = actorFaults(this.#rates, guest.seed, index);
       const driver = new WallActor(shared, actor, task, guest.index, incarnation, guestMm, faults);
       const work = actorPath(driver, guest, index, runEndNs, message);
       if (work === null) this.#loop.add(driver, nothing(), 0);

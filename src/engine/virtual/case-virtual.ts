@@ -9,6 +9,7 @@ import type { Ref } from '../../model/arena.ts';
 import type { FaultSite, Path } from '../../model/env.ts';
 import { KernelBug } from '../../model/paths/notify.ts';
 import type { StepId } from '../../model/steps.ts';
+import { ActorFaults } from '../actor-faults.ts';
 import { type CaseWorld, runActor } from '../explore/case-ops.ts';
 import type { ExploreCase } from '../explore/case.ts';
 import type { Execution, Failure } from '../explore/execution.ts';
@@ -67,7 +68,7 @@ class CaseActor extends VirtualActor {
     private readonly chances: CaseChances,
   ) {
     // With faults of its own, so that nothing is done in one go: every step can be its own.
-    super(host, actor, task, 0, 0, { rate: new Map(), random: stream(0, 'unused') });
+    super(host, actor, task, 0, 0, new ActorFaults(new Map(), stream(0, 'unused')));
   }
 
   override at(step: StepId, object: Ref): boolean {

@@ -2,27 +2,20 @@
  * The virtual driver: actors of one emulated host in simulated time. Same plan, same seed: the same results to the
  * byte, because nothing here reads a clock and everything happens in the total order of the host's queue.
  */
-import type { Prng } from '../../base/prng.ts';
-import {
-  DEFERRED_LOCK_WAIT,
-  DEFERRED_SETTLE,
-  lockHoldSeries,
-  lockWaitSeries,
-  Op,
-  outcomeOf,
-  SCHEDULE_LAG,
-} from '../../metrics/ops.ts';
+import { DEFERRED_LOCK_WAIT, DEFERRED_SETTLE, Op } from '../../metrics/ops.ts';
 import type { StatsBlock } from '../../metrics/stats.ts';
 import type { AddressSpace } from '../../model/address-space/address-space.ts';
 import type { Arena, Ref } from '../../model/arena.ts';
 import type { ChunkLoop, ChunkTimes } from '../../model/chunk-loop.ts';
-import { type Aperture, C, type FaultSite, LockKind, type Path, type Variant } from '../../model/env.ts';
+import { type Aperture, type FaultSite, LockKind, type Path, type Variant } from '../../model/env.ts';
 import { ACTOR, MM } from '../../model/layout.ts';
 import { taskMm } from '../../model/mm.ts';
 import type { Oracle } from '../../model/oracle.ts';
 import { vfioLockAcctBg } from '../../model/paths/work.ts';
 import { S, type StepId } from '../../model/steps.ts';
 import type { Driver } from '../actor.ts';
+import type { ActorFaults } from '../actor-faults.ts';
+import { ActorTally } from '../actor-tally.ts';
 import { newActor } from '../guest.ts';
 import type { HostOptions } from '../host-options.ts';
 import { APERTURE_48BIT } from '../machine.ts';
@@ -31,10 +24,6 @@ import { DeferredUpdates } from './deferred-updates.ts';
 import { Ask, HostThread } from './host-thread.ts';
 import { Host } from './host.ts';
 import { clearedPages, exact, Shares, shares } from './step-costs.ts';
-
-/** The rwsem's hand-off time, 4 ms since 5.2 (kernel/locking/rwsem.c). */
-const HANDOFF_NS = 4e6;
-const LOCK_KINDS = 4;
 
 export interface VirtualOptions {
   readonly arena: Arena;
@@ -52,11 +41,6 @@ export interface VirtualOptions {
   onEnd(actor: VirtualActor): void;
   /** The last deferred update of an address space under way has been applied. */
   onSettled(mm: Ref): void;
-}
-
-export interface ActorFaults {
-  readonly rate: ReadonlyMap<FaultSite, number>;
-  readonly random: Prng;
 }
 
 /** What the actors of a host share. */
@@ -144,19 +128,12 @@ export class VirtualActor extends HostThread implements Driver {
   readonly aperture: Aperture = APERTURE_48BIT;
   readonly pagesPerStep = Number.MAX_SAFE_INTEGER;
   readonly exclusive = true;
-  disturbances = 0;
-  operations = 0;
-  failedOperations = 0;
+  readonly tally: ActorTally;
   readonly #host: Host;
-  readonly #stats: StatsBlock;
   readonly #costNs: Float64Array;
   readonly #stepByStep: boolean;
   /** What the last announced step touches. */
   #object: Ref = 0;
-  readonly #acquiredNs = new Float64Array(LOCK_KINDS);
-  readonly #lastHoldNs = new Float64Array(LOCK_KINDS);
-  #waiting = false;
-  #waitStartNs = 0;
   /** When it last tested the limit, came to a lock, and had released mmap_sem. */
   #testNs = 0;
   #lockStepNs = 0;
@@ -179,7 +156,7 @@ export class VirtualActor extends HostThread implements Driver {
     this.oracle = options.oracle;
     this.addressSpace = options.addressSpace;
     this.#host = shared.host;
-    this.#stats = options.stats;
+    this.tally = new ActorTally(options.arena, actor, options.stats);
     this.#costNs = options.costNs;
     this.#stepByStep = options.host.stepByStep ?? false;
   }
@@ -216,7 +193,7 @@ export class VirtualActor extends HostThread implements Driver {
           if (this.group !== null && this.group.looping > 0) this.group.charged(this, object, start);
         } else this.#lockStepNs = start;
         this.localNs = this.#host.lines.use(this, object, start) + ns;
-        if (this.localNs > start + ns) this.disturbances += 1;
+        if (this.localNs > start + ns) this.tally.disturbances += 1;
         break;
       case Shares.Invalidations:
         this.#inOrder();
@@ -275,50 +252,47 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   lastHoldNs(kind: LockKind): number {
-    return this.#lastHoldNs[kind] as number;
+    return this.tally.lastHoldNs(kind);
   }
 
   heldAgain(kind: LockKind, times: number, ns: number): void {
-    this.#stats.record(lockHoldSeries(kind), ns, times);
+    this.tally.heldAgain(kind, times, ns);
+  }
+
+  get disturbances(): number {
+    return this.tally.disturbances;
   }
 
   spin(mm: Ref): boolean {
     const owner = this.arena.get(mm, MM.semOwner) as Ref;
     if (!this.#host.spinners.maySpin(this, mm, owner === 0 ? undefined : this.shared.actor(owner))) return false;
-    this.#startWait();
+    this.#wait();
     return true;
   }
 
   block(): void {
     this.ask = Ask.Block;
-    this.#startWait();
+    this.#wait();
   }
 
-  #startWait(): void {
-    this.disturbances += 1;
-    if (this.#waiting) return;
-    this.#waiting = true;
-    this.#waitStartNs = this.localNs;
-    this.arena.set(this.actor, ACTOR.waitSince, this.localNs);
+  #wait(): void {
+    this.tally.disturbances += 1;
+    if (!this.tally.waiting) this.tally.waits(this.localNs);
   }
 
   unblock(kind: LockKind): void {
-    if (!this.#waiting) return;
-    this.#waiting = false;
-    this.#stats.record(lockWaitSeries(kind), this.localNs - this.#waitStartNs, 1);
+    if (this.tally.waiting) this.tally.waited(kind, this.localNs);
   }
 
   acquired(kind: LockKind): void {
-    this.#acquiredNs[kind] = this.localNs;
+    this.tally.acquired(kind, this.localNs);
     if (kind !== LockKind.MmapWrite) return;
     this.ownedMm = this.#object;
     this.spinFirst = false;
   }
 
   releasing(kind: LockKind): void {
-    const held = this.localNs - (this.#acquiredNs[kind] as number);
-    this.#lastHoldNs[kind] = held;
-    this.#stats.record(lockHoldSeries(kind), held, 1);
+    this.tally.released(kind, this.localNs);
     if (kind !== LockKind.MmapWrite) return;
     this.ownedMm = 0;
     this.#releaseNs = this.localNs;
@@ -335,11 +309,11 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   override preempted(): void {
-    this.disturbances += 1;
+    this.tally.disturbances += 1;
   }
 
   handoffDue(actor: Ref): boolean {
-    return this.localNs - this.arena.get(actor, ACTOR.waitSince) > HANDOFF_NS;
+    return this.tally.handoffDue(actor, this.localNs);
   }
 
   defer(mm: Ref, npage: number): boolean {
@@ -348,13 +322,11 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   inject(site: FaultSite): boolean {
-    const rate = this.faults?.rate.get(site);
-    return rate !== undefined && this.faults !== null && this.faults.random.float() < rate;
+    return this.faults !== null && this.faults.happens(site);
   }
 
   count(counter: number, by: number): void {
-    this.#stats.count(counter, by);
-    if (counter === C.trylock_failures) this.disturbances += by;
+    this.tally.count(counter, by);
   }
 
   nowNs(): number {
@@ -381,12 +353,8 @@ export class VirtualActor extends HostThread implements Driver {
   }
 
   recordOp(op: number, ret: number, actualNs: number, late: number): void {
-    const lagNs = exact(late);
-    this.operations += 1;
-    if (ret < 0) this.failedOperations += 1;
-    else if (op === Op.map) this.shared.options.onMapped(this.guest);
-    this.#stats.recordOp(op, outcomeOf(ret), actualNs, actualNs + lagNs);
-    this.#stats.record(SCHEDULE_LAG, lagNs, 1);
+    if (ret >= 0 && op === Op.map) this.shared.options.onMapped(this.guest);
+    this.tally.operation(op, ret, actualNs, exact(late));
   }
 
   mark(label: string, value: string): void {

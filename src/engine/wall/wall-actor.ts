@@ -1,22 +1,18 @@
 import { performance } from 'node:perf_hooks';
-import type { Prng } from '../../base/prng.ts';
-import { lockHoldSeries, lockWaitSeries, outcomeOf, SCHEDULE_LAG } from '../../metrics/ops.ts';
 import type { StatsBlock } from '../../metrics/stats.ts';
 import type { AddressSpace } from '../../model/address-space/address-space.ts';
 import type { Arena, Ref } from '../../model/arena.ts';
-import { type Aperture, C, type FaultSite, type LockKind, type Path, type Variant } from '../../model/env.ts';
+import type { Aperture, FaultSite, LockKind, Path, Variant } from '../../model/env.ts';
 import { ACTOR, MM } from '../../model/layout.ts';
 import type { Oracle } from '../../model/oracle.ts';
 import type { Driver } from '../actor.ts';
+import type { ActorFaults } from '../actor-faults.ts';
+import { ActorTally } from '../actor-tally.ts';
 import { APERTURE_48BIT } from '../machine.ts';
 import type { WallControl } from './wall-control.ts';
 
 /** How long an actor that found the hand-over ring full waits before it asks again, real ns. */
 const RING_RETRY_NS = 50_000;
-
-/** The rwsem's hand-off time, 4 ms since 5.2 (kernel/locking/rwsem.c). */
-const HANDOFF_NS = 4e6;
-const LOCK_KINDS = 4;
 
 /** What the actors of a thread share. */
 export interface WallShared {
@@ -43,7 +39,7 @@ export class WallActor implements Driver {
   readonly addressSpace: AddressSpace;
   readonly aperture: Aperture = APERTURE_48BIT;
   readonly pagesPerStep = Number.MAX_SAFE_INTEGER;
-  readonly #stats: StatsBlock;
+  readonly tally: ActorTally;
   readonly #costNs: Float64Array;
   readonly #real: boolean;
   readonly #stopWord: number;
@@ -51,15 +47,8 @@ export class WallActor implements Driver {
   localNs = 0;
   /** Beyond this it must yield. */
   horizonNs = 0;
-  operations = 0;
-  failedOperations = 0;
   blocked = false;
   path: Path<void> | null = null;
-  readonly #acquiredNs = new Float64Array(LOCK_KINDS);
-  readonly #lastHoldNs = new Float64Array(LOCK_KINDS);
-  disturbances = 0;
-  #waiting = false;
-  #waitStartNs = 0;
 
   constructor(
     readonly shared: WallShared,
@@ -69,13 +58,13 @@ export class WallActor implements Driver {
     readonly incarnation: number,
     /** The guest's first address space: carries its stop request. */
     guestMm: Ref,
-    private readonly faults: { readonly rate: ReadonlyMap<FaultSite, number>; readonly random: Prng } | null,
+    private readonly faults: ActorFaults | null,
   ) {
     this.arena = shared.arena;
     this.variant = shared.variant;
     this.oracle = shared.oracle;
     this.addressSpace = shared.addressSpace;
-    this.#stats = shared.stats;
+    this.tally = new ActorTally(shared.arena, actor, shared.stats);
     this.#costNs = shared.costNs;
     this.#real = shared.pace === 0;
     this.#stopWord = guestMm + MM.stop;
@@ -108,11 +97,11 @@ export class WallActor implements Driver {
   }
 
   lastHoldNs(kind: LockKind): number {
-    return this.#lastHoldNs[kind] as number;
+    return this.tally.lastHoldNs(kind);
   }
 
   heldAgain(kind: LockKind, times: number, ns: number): void {
-    this.#stats.record(lockHoldSeries(kind), ns, times);
+    this.tally.heldAgain(kind, times, ns);
   }
 
   /** Model ns since the start of the run, on the real clock. */
@@ -126,32 +115,30 @@ export class WallActor implements Driver {
     return false;
   }
 
+  get disturbances(): number {
+    return this.tally.disturbances;
+  }
+
   block(_kind: LockKind): void {
     this.blocked = true;
-    this.disturbances += 1;
-    if (this.#waiting) return;
-    this.#waiting = true;
-    this.#waitStartNs = Math.max(this.localNs, this.clockNs());
-    this.arena.set(this.actor, ACTOR.waitSince, this.#waitStartNs);
+    this.tally.disturbances += 1;
+    if (!this.tally.waiting) this.tally.waits(this.startNs());
   }
 
   unblock(kind: LockKind): void {
-    if (!this.#waiting) return;
-    this.#waiting = false;
+    if (!this.tally.waiting) return;
     this.blocked = false;
-    const now = this.clockNs();
-    this.#stats.record(lockWaitSeries(kind), Math.max(0, now - this.#waitStartNs), 1);
-    if (now > this.localNs) this.localNs = now;
+    const nowNs = this.clockNs();
+    this.tally.waited(kind, nowNs);
+    if (nowNs > this.localNs) this.localNs = nowNs;
   }
 
   acquired(kind: LockKind): void {
-    this.#acquiredNs[kind] = this.localNs;
+    this.tally.acquired(kind, this.localNs);
   }
 
   releasing(kind: LockKind): void {
-    const held = Math.max(0, this.localNs - (this.#acquiredNs[kind] as number));
-    this.#lastHoldNs[kind] = held;
-    this.#stats.record(lockHoldSeries(kind), held, 1);
+    this.tally.released(kind, this.localNs);
   }
 
   wake(actor: Ref): void {
@@ -159,7 +146,7 @@ export class WallActor implements Driver {
   }
 
   handoffDue(actor: Ref): boolean {
-    return this.clockNs() - this.arena.get(actor, ACTOR.waitSince) > HANDOFF_NS;
+    return this.tally.handoffDue(actor, this.clockNs());
   }
 
   defer(mm: Ref, npage: number): boolean {
@@ -171,13 +158,11 @@ export class WallActor implements Driver {
   }
 
   inject(site: FaultSite): boolean {
-    const rate = this.faults?.rate.get(site);
-    return rate !== undefined && this.faults !== null && this.faults.random.float() < rate;
+    return this.faults !== null && this.faults.happens(site);
   }
 
   count(counter: number, by: number): void {
-    this.#stats.count(counter, by);
-    if (counter === C.trylock_failures) this.disturbances += by;
+    this.tally.count(counter, by);
   }
 
   nowNs(): number {
@@ -203,10 +188,7 @@ export class WallActor implements Driver {
   }
 
   recordOp(op: number, ret: number, actualNs: number, lagNs: number): void {
-    this.operations += 1;
-    if (ret < 0) this.failedOperations += 1;
-    this.#stats.recordOp(op, outcomeOf(ret), actualNs, actualNs + lagNs);
-    this.#stats.record(SCHEDULE_LAG, lagNs, 1);
+    this.tally.operation(op, ret, actualNs, lagNs);
   }
 
   mark(label: string, value: string): void {
