@@ -30,14 +30,14 @@ export function explainEntryLimit(refusals: number): string {
   );
 }
 
-/** Why a request was refused that fits; `detail` is what the oracle said of it. */
-export function explainOverPenalty(detail: string, { update }: AccountPolicy): string {
+/** Why a request was refused that fits. */
+export function explainOverPenalty({ update }: AccountPolicy): string {
   const cause = {
     trylock: 'updates that found mmap_sem taken were deferred and not applied yet',
     'lock-free': 'another request, which was refused as well, showed in the counter until it was taken back',
     waits: 'pages were charged that nobody held',
   }[update];
-  return `An operation was ${detail}: ${cause}.`;
+  return `An operation was refused though it fits: ${cause}.`;
 }
 
 /** What reached the limit. */

@@ -1,4 +1,5 @@
 /** The end-of-run summary, in k6's order, at most 80 columns: a pure function of the results. */
+import { isDeepStrictEqual } from 'node:util';
 import { clip, duration, paint, percent, quantity, whole, wrap, type Style } from './format.ts';
 import type { Quantiles, RunResults, ThresholdResult, WorkerFigures } from './results.ts';
 import { stateOf, type ThresholdState } from './thresholds.ts';
@@ -142,6 +143,9 @@ function accounting(out: Lines, { accounting: a }: RunResults): void {
   out.prose(a.explanation);
 }
 
+/** `long` where it fits beside the figures. */
+const fitting = (long: string, short: string): string => (long.length <= LABEL - 5 ? long : short);
+
 function latency(out: Lines, results: RunResults): void {
   out.section('LATENCY');
   const heads = ['count', 'p50', 'p90', 'p99', 'p99.9', 'max'];
@@ -155,8 +159,12 @@ function latency(out: Lines, results: RunResults): void {
   };
   for (const { op, outcome, intended, actual } of results.latency) {
     const name = outcome === 'ok' ? op : `${op} ${outcome}`;
-    row(`${name}, intended start`, intended);
-    row(`${name}, actual start`, actual);
+    if (isDeepStrictEqual(intended, actual)) {
+      row(name, intended);
+    } else {
+      row(fitting(`${name}, intended start`, name), intended);
+      row(fitting(`${name}, actual start`, intended === null ? name : '  from its actual start'), actual);
+    }
   }
   if (results.latency.length === 0) out.add('    no operation ended');
   const { split } = results;

@@ -130,7 +130,7 @@ export class LiveFigures {
           ...firstDetails(details),
           ...oddities(state),
         ],
-        explanation: penalty === undefined ? null : explainOverPenalty(penalty.detail, accountPolicy(this.#plan)),
+        explanation: penalty === undefined ? null : explainOverPenalty(accountPolicy(this.#plan)),
       },
       deferredBacklogMax: watch.backlogMax,
       health: {

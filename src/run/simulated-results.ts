@@ -128,7 +128,7 @@ export function virtualResults(plan: RunPlan, hosts: readonly HostResult[], judg
         ...notes(hosts),
         ...details.values(),
       ],
-      explanation: penalty === undefined ? null : explainOverPenalty(penalty.detail, accountPolicy(plan)),
+      explanation: penalty === undefined ? null : explainOverPenalty(accountPolicy(plan)),
     },
     deferredBacklogMax: Math.max(0, ...hosts.map((host) => host.deferredBacklogMax)),
     health,

@@ -229,6 +229,23 @@ test('the summary: golden, at most 80 columns, colours change nothing else', () 
   }
 });
 
+test('an operation has two rows only where its two starts differ, and no label is cut', () => {
+  const results = buildResults(failing());
+  const [map] = results.latency;
+  assert.ok(map?.intended);
+  const { intended } = map;
+  const labels = (changed: Partial<typeof map>): string[] => {
+    const text = renderSummary({ ...results, latency: [{ ...map, ...changed }] }, PLAIN);
+    return [...text.matchAll(/^ {4}( *[a-z][a-z_, -]*?) \.+ +\d+ +\d/gm)].map(([, label]) => label ?? '').slice(0, 2);
+  };
+  assert.equal(labels({ actual: { ...intended } })[0], 'map');
+  assert.deepEqual(labels({}), ['map, intended start', 'map, actual start']);
+  assert.deepEqual(labels({ op: 'vaddr_update', outcome: 'other_error' }), [
+    'vaddr_update other_error',
+    '  from its actual start',
+  ]);
+});
+
 test('long and hostile names stay within the columns and send nothing to the terminal', () => {
   const outcome = failing();
   const evil = `x\u001b]0;title\u0007${'y'.repeat(200)}`;
