@@ -28,7 +28,7 @@ it('pinstorm clean shows what a crash left and removes that alone', async () => 
     const other = fleet.runId;
     fleet.join(['--run', other]);
     const left = new RegExp(`^${crashed} .* left behind$`, 'm');
-    await until('nobody waits for the crashed one', async () => left.test(await clean()), 60_000);
+    await until('nobody waits for the crashed one', async () => left.test(await clean()));
     assert.match(await clean('--yes'), new RegExp(`^${crashed} .* removed$`, 'm'));
     const keys = await fleet.redis.admin.keys('*');
     assert.deepEqual(

@@ -49,7 +49,7 @@ export const FAILURES: readonly Failure[] = [
       const zombie = one(fleet, random);
       zombie.process.kill('SIGSTOP');
       const over = (): boolean => fleet.read('events.jsonl').includes('"kind":"worker_lost"') || fleet.isOver;
-      await until('the zombie is missed', over, 60_000);
+      await until('the zombie is missed', over);
       zombie.process.kill('SIGCONT');
       return [EXIT.inconclusive];
     },
@@ -97,7 +97,7 @@ export const FAILURES: readonly Failure[] = [
     async strike(fleet) {
       await fleet.redis.admin.config('SET', 'maxmemory', '1');
       const seen = (): boolean => fleet.read('events.jsonl').includes('"kind":"redis_full"') || fleet.isOver;
-      await until('it is noticed', seen, 60_000);
+      await until('it is noticed', seen);
       await fleet.redis.admin.config('SET', 'maxmemory', '0');
       return [];
     },

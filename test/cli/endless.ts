@@ -33,7 +33,7 @@ export function start(...args: string[]): Started {
   const ended = new Promise<Ended>((resolve) => child.once('close', (code) => resolve({ code, out, err })));
   const over = (): boolean => child.exitCode !== null || child.signalCode !== null;
   const shows = async (progress: RegExp): Promise<void> => {
-    await until(`the process shows ${progress}`, () => progress.test(err) || over(), 60_000);
+    await until(`the process shows ${progress}`, () => progress.test(err) || over());
     if (!progress.test(err)) throw new Error(`pinstorm ${args.join(' ')} ended, and had not shown ${progress}: ${err}`);
   };
   return { child, ended, shows };

@@ -173,7 +173,7 @@ describe('deployment', { concurrency: 1 }, () => {
           const worker = new LiveRun(directory, ['worker', '--capacity', '6', '--threads', '2'], {
             PINSTORM_REDIS: url,
           });
-          await until('all six run', async () => (await admin.llen(active)) === 6, 30_000);
+          await until('all six run', async () => (await admin.llen(active)) === 6);
           assert.equal(await admin.llen(waiting), 0);
           const twin = await new LiveRun(directory, args, { PINSTORM_REDIS: url }).ended;
           assert.equal(twin.code, 104);
