@@ -42,7 +42,7 @@ expect: [wrap]
 `;
 
 /** Short, so that tests need not wait for long. A busy machine must not make a healthy worker look silent. */
-export const LEASE_SECONDS = 5;
+export const LEASE_SECONDS = 10;
 
 export interface FleetOptions {
   readonly seconds?: number;

@@ -95,7 +95,7 @@ describe('the machine', { concurrency: 1 }, () => {
       context.after(() => network.remove());
       const redisArgs = ['--port', '6379', '--bind', network.hostAddress, '--protected-mode', 'no'];
       // The far worker is the third.
-      const coordinator = ['--min-workers', '3', '--lease', forGood ? '3s' : '20s'];
+      const coordinator = ['--min-workers', '3', '--lease', forGood ? '10s' : '20s'];
       await Fleet.with({ workers: 2, seconds: forGood ? 5 : 8, redisArgs, coordinator }, async (fleet) => {
         const far = fleet.join([], { PINSTORM_REDIS: `redis://${network.hostAddress}` }, network.wrap);
         await fleet.loaded();

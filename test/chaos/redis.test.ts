@@ -94,12 +94,12 @@ describe('Redis', { concurrency: 1 }, () => {
   });
 
   it('whose memory is full for a while is waited for, and nothing is lost', async () => {
-    await Fleet.with({ workers: 2, seconds: 6, coordinator: ['--lease', '2s'] }, async (fleet) => {
+    await Fleet.with({ workers: 2, seconds: 10, coordinator: ['--lease', '6s'] }, async (fleet) => {
       await fleet.loaded();
       await fleet.redis.admin.config('SET', 'maxmemory', '1');
       await fleet.event('redis_full');
       // Longer than the lease, in which nobody can say anything; the time is the experiment.
-      await pause(3000);
+      await pause(7000);
       await fleet.redis.admin.config('SET', 'maxmemory', '0');
       const results = await fleet.ended();
       assertWhole(results);

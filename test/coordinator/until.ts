@@ -1,6 +1,6 @@
 /**
- * Waiting for conditions in tests: polls until true. Never a bare sleep. The deadline only ends a test that hangs; it is
- * far off, because a process may take half a minute to start on a busy machine.
+ * Waiting for conditions in tests: polls until true. Never a bare sleep. The deadline only ends a test that hangs: it
+ * is far off, because a process may take half a minute to start on a busy machine.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 
