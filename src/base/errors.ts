@@ -49,9 +49,10 @@ export const EXIT_MEANING: Readonly<Record<ExitCode, string>> = {
 export class UserError extends Error {
   override readonly name = 'UserError';
   readonly exitCode: number;
-  readonly hint: string | undefined;
+  readonly hint: string | null;
 
-  constructor(exitCode: number, message: string, hint?: string) {
+  /** @param hint null only where the message itself says how to fix it, or where there is nothing to fix. */
+  constructor(exitCode: number, message: string, hint: string | null) {
     super(message);
     this.exitCode = exitCode;
     this.hint = hint;

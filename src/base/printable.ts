@@ -25,4 +25,13 @@ export const escaped = (text: string, colors = false): string =>
     return color === undefined ? escape(found) : `${escape(color.charAt(0))}${color.slice(1)}`;
   });
 
+const WORD_MAX = 200;
+const LINE_MAX = 400;
+
+/** A message whose lines are short enough to read: of an endless word the middle is left out, of a line the end. */
+export const bounded = (text: string): string =>
+  text
+    .replace(/\S+/g, (word) => (word.length <= WORD_MAX ? word : `${word.slice(0, 120)}...${word.slice(-60)}`))
+    .replace(/.+/g, (line) => (line.length <= LINE_MAX ? line : `${line.slice(0, LINE_MAX - 3)}...`));
+
 const escape = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;

@@ -5,6 +5,9 @@
  * The generator is sfc32 (Chris Doty-Humphrey, PractRand 0.95): 128 bits of state, 2.7 ns a draw here.
  */
 
+/** Seeds are unsigned 32 bit. */
+export const SEED_MAX = 0xffff_ffff;
+
 /** MurmurHash3's 32-bit finaliser (Austin Appleby): a bijection on 32-bit words with full avalanche. */
 function mix32(word: number): number {
   let h = word >>> 0;

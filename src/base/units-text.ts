@@ -8,8 +8,8 @@ import { asBytes, asNs, asPages, PAGE_BYTES, type Bytes, type Nanoseconds, type 
 /** A text that is not the size, duration or rate it should be. `message` says what is wrong, `hint` how to fix it. */
 export class UnitTextError extends Error {
   override readonly name = 'UnitTextError';
-  readonly hint: string | undefined;
-  constructor(message: string, hint?: string) {
+  readonly hint: string;
+  constructor(message: string, hint: string) {
     super(message);
     this.hint = hint;
   }
@@ -65,7 +65,7 @@ function scaled(digits: string, scale: bigint): bigint | null {
 export function parseBytes(input: string | number): Bytes {
   if (input === 0 || input === '0') return asBytes(0);
   const text = String(input).trim();
-  if (typeof input === 'number' || /^\d+(\.\d+)?$/.test(text)) {
+  if (Number.isFinite(input) || /^\d+(\.\d+)?$/.test(text)) {
     const whole = Number(text);
     throw new UnitTextError(`${quote(text)} has no unit`, `write ${withUnits(text, whole)}`);
   }
@@ -113,7 +113,7 @@ function withUnits(text: string, value: number): string {
 export function parseDuration(input: string | number): Nanoseconds {
   if (input === 0 || input === '0') return asNs(0);
   const text = String(input).trim();
-  if (typeof input === 'number' || /^\d+(\.\d+)?$/.test(text)) {
+  if (Number.isFinite(input) || /^\d+(\.\d+)?$/.test(text)) {
     throw new UnitTextError(
       `${quote(text)} has no unit`,
       `write a duration with its unit, for example ${text.replace('-', '')}s or ${text.replace('-', '')}ms`,

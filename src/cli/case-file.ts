@@ -1,5 +1,6 @@
 /** `run` and `simulate` given a case instead of a scenario. */
 import { EXIT, type ExitCode, UserError } from '../base/errors.ts';
+import { SEED_MAX } from '../base/prng.ts';
 import type { Interrupts } from '../console/interrupts.ts';
 import type { ParsedSource } from '../scenario/source.ts';
 
@@ -24,9 +25,11 @@ export async function caseFromScenarioOptions(
       'edit the file',
     );
   }
-  const seed = o.seed === undefined ? 1 : Number(o.seed);
-  if (!Number.isInteger(seed) || seed < 0 || seed > 0xffff_ffff) {
-    throw new UserError(EXIT.invalid, `--seed: expected a whole number, got ${JSON.stringify(o.seed)}`);
+  const given = o.seed ?? '1';
+  const seed = /^\d+$/.test(given) ? Number(given) : NaN;
+  if (!(seed <= SEED_MAX)) {
+    const hint = `for example --seed 7`;
+    throw new UserError(EXIT.invalid, `--seed: expected a whole number from 0 to ${SEED_MAX}, got '${given}'`, hint);
   }
   const { caseCommand } = await import('../run/case-run.ts');
   return caseCommand(parsed, driver, { variant: o.variant, executions: undefined, seed, json: o.json }, interrupts);

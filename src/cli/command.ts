@@ -42,7 +42,7 @@ export interface OptionSpec<T> {
   readonly names?: readonly Names[] | undefined;
   /** May be given several times; `parse` gets each value and returns a list of one, and the frame joins the lists. */
   readonly repeated?: boolean;
-  /** @throws UserError that says what was expected; the frame puts the option's name before it. */
+  /** @throws UserError or UnitTextError that says what was expected; the frame puts the option's name before it. */
   parse(given: string): T;
 }
 
@@ -78,7 +78,12 @@ export function defineCommand<A, O>(command: Command<A, O>): Command<A, O> {
   return command;
 }
 
-const anyText = { choices: undefined, parse: (given: string): string => given };
+function notEmpty(given: string): string {
+  if (given !== '') return given;
+  throw new UserError(EXIT.invalid, 'expected a value, got nothing', null);
+}
+
+const anyText = { choices: undefined, parse: notEmpty };
 export const required = (help: string, names?: readonly Names[]): ArgumentSpec<string> => ({
   kind: 'required',
   help,
@@ -122,7 +127,7 @@ export function flag(help: string): OptionSpec<boolean> {
     parse(given) {
       if (/^(1|true|yes)$/i.test(given)) return true;
       if (/^(0|false|no)$/i.test(given)) return false;
-      throw invalid('1 or 0', given);
+      throw notAsExpected('1 or 0', given);
     },
   };
 }
@@ -152,13 +157,7 @@ export function text<D extends string | undefined = undefined>(spec: {
   readonly names?: readonly Names[];
   readonly default?: D;
 }): OptionSpec<string | D> {
-  return value({
-    ...spec,
-    parse(given) {
-      if (given !== '') return given;
-      throw new UserError(EXIT.invalid, 'expected a value, got nothing');
-    },
-  });
+  return value({ ...spec, parse: notEmpty });
 }
 
 /** A whole number from `min` to `max`, both included. */
@@ -176,7 +175,7 @@ export function integer<D extends number | undefined = undefined>(spec: {
       const n = /^-?\d+$/.test(given) ? Number(given) : NaN;
       if (n >= min && n <= max) return n;
       const range = spec.max === undefined ? `of at least ${min}` : `from ${min} to ${max}`;
-      throw invalid(`a whole number ${range}`, given);
+      throw notAsExpected(`a whole number ${range}`, given);
     },
   });
 }
@@ -193,7 +192,7 @@ export function decimal<D extends number | undefined = undefined>(spec: {
     parse(given) {
       const n = /^-?\d+(\.\d+)?$/.test(given) ? Number(given) : NaN;
       if (Number.isFinite(n) && n >= spec.min) return n;
-      throw invalid(`a number of at least ${spec.min}`, given);
+      throw notAsExpected(`a number of at least ${spec.min}`, given);
     },
   });
 }
@@ -215,11 +214,12 @@ export function choice<const C extends string, D extends C | undefined = undefin
 function parseChoice<C extends string>(choices: readonly C[], given: string): C {
   const found = choices.find((c) => c === given);
   if (found !== undefined) return found;
-  throw invalid(`one of ${choices.join(', ')}`, given);
+  throw notAsExpected(`one of ${choices.join(', ')}`, given);
 }
 
-const invalid = (expected: string, given: string): UserError =>
-  new UserError(EXIT.invalid, `expected ${expected}, got ${JSON.stringify(given)}`);
+/** For `parse` of an option or argument; the frame adds its name, and what the option is for as the hint. */
+export const notAsExpected = (expected: string, given: string): UserError =>
+  new UserError(EXIT.invalid, `expected ${expected}, got ${JSON.stringify(given)}`, null);
 
 const kebab = (key: string): string => key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`);
 

@@ -1,8 +1,7 @@
 /** Options of the commands that can have workers simulate. */
-import { EXIT, UserError } from '../base/errors.ts';
 import { MIN_EFFECT } from '../report/experiment.ts';
 import type { RedisTarget } from '../wire/redis.ts';
-import { text, value } from './command.ts';
+import { notAsExpected, text, value } from './command.ts';
 import { REDIS_OPTIONS } from './live-options.ts';
 
 export const EXPERIMENT_OPTIONS = {
@@ -22,7 +21,7 @@ export const MIN_EFFECT_OPTION = {
     parse(given): number {
       const share = /^\d+(\.\d+)? ?%$/.test(given) ? Number.parseFloat(given) / 100 : NaN;
       if (share <= 1) return share;
-      throw new UserError(EXIT.invalid, `expected a share from 0% to 100%, such as 1%, got ${JSON.stringify(given)}`);
+      throw notAsExpected('a share from 0% to 100%, such as 1%', given);
     },
   }),
 };

@@ -6,6 +6,7 @@ import { Argument, Command as Commander, CommanderError, Option } from 'commande
 import { EXIT, EXIT_MEANING, type ExitCode, UserError, withoutPasswords } from '../base/errors.ts';
 import { machineFailure } from '../base/machine-failure.ts';
 import { nearest } from '../base/suggest.ts';
+import { UnitTextError } from '../base/units-text.ts';
 import { VERSION } from '../base/version.ts';
 import { Interrupts } from '../console/interrupts.ts';
 import { print, say } from '../console/output.ts';
@@ -111,7 +112,7 @@ export function describe(
 function parseArguments(command: AnyCommand, given: readonly unknown[]): Record<string, unknown> {
   const parsed: Record<string, unknown> = {};
   for (const [i, [key, spec]] of Object.entries(command.arguments).entries()) {
-    const parse = (text: unknown): unknown => parseNamed(key.toUpperCase(), String(text), (t) => spec.parse(t));
+    const parse = (text: unknown): unknown => parseNamed(key.toUpperCase(), String(text), spec);
     const value = given[i];
     parsed[key] = Array.isArray(value) ? value.map(parse) : value === undefined ? undefined : parse(value);
   }
@@ -131,9 +132,9 @@ function resolveOptions(
     const fromEnv = env[variable];
     if (given === true) resolved[key] = true;
     else if (Array.isArray(given)) {
-      resolved[key] = given.flatMap((text) => parseNamed(flagName(key), String(text), (t) => spec.parse(t)));
-    } else if (typeof given === 'string') resolved[key] = parseNamed(flagName(key), given, (t) => spec.parse(t));
-    else if (fromEnv) resolved[key] = parseNamed(variable, fromEnv, (t) => spec.parse(t));
+      resolved[key] = given.flatMap((text) => parseNamed(flagName(key), String(text), spec));
+    } else if (typeof given === 'string') resolved[key] = parseNamed(flagName(key), given, spec);
+    else if (fromEnv) resolved[key] = parseNamed(variable, fromEnv, spec);
     else resolved[key] = spec.default;
   }
   return resolved;
@@ -164,12 +165,17 @@ async function warnOfVariables(command: AnyCommand, env: Environment): Promise<v
   }
 }
 
-function parseNamed(name: string, given: string, parse: (text: string) => unknown): unknown {
+/** @throws UserError 104 that names the argument, flag or variable, with what it is for where nothing better is known. */
+function parseNamed(
+  name: string,
+  given: string,
+  { help, parse }: { readonly help: string; parse(text: string): unknown },
+): unknown {
   try {
     return parse(given);
   } catch (error) {
-    if (error instanceof UserError) throw new UserError(error.exitCode, `${name}: ${error.message}`, error.hint);
-    throw error;
+    if (!(error instanceof UserError || error instanceof UnitTextError)) throw error;
+    throw new UserError(EXIT.invalid, `${name}: ${error.message}`, error.hint ?? `${name} is for: ${help}`);
   }
 }
 

@@ -2,14 +2,14 @@
 import { EXIT, UserError } from '../base/errors.ts';
 import { nearest } from '../base/suggest.ts';
 import { LOCK_MODES, OPS } from '../metrics/ops.ts';
-import { resolveVariant } from '../model/kernels/index.ts';
+import { variantNamed } from '../run/variant-named.ts';
 import type { Override } from '../scenario/overrides.ts';
 
 /** The members of a comma-separated list. @throws UserError for an empty one. */
-function membersOf(option: string, given: string): string[] {
+function membersOf(option: string, given: string, example: string): string[] {
   const members = given.split(',').map((member) => member.trim());
   if (!members.includes('')) return members;
-  throw new UserError(EXIT.invalid, `${option}: a member of the list is empty`, 'write for example A,D,E');
+  throw new UserError(EXIT.invalid, `${option}: a member of the list is empty`, `write for example ${example}`);
 }
 
 /**
@@ -17,10 +17,10 @@ function membersOf(option: string, given: string): string[] {
  * names of one variant, which could only come out alike.
  */
 export function variantList(option: string, given: string): string[] {
-  const names = membersOf(option, given);
+  const names = membersOf(option, given, 'A,D,E');
   const byId = new Map<string, string>();
   for (const name of names) {
-    const { id } = knownVariant(option, name);
+    const { id } = variantNamed(name, option);
     const earlier = byId.get(id);
     if (earlier !== undefined) {
       const what = earlier === name ? `${name} is given twice` : `${earlier} and ${name} are both variant ${id}`;
@@ -29,14 +29,6 @@ export function variantList(option: string, given: string): string[] {
     byId.set(id, name);
   }
   return names;
-}
-
-function knownVariant(option: string, name: string): { readonly id: string } {
-  try {
-    return resolveVariant(name);
-  } catch (error) {
-    throw new UserError(EXIT.invalid, `${option}: ${(error as Error).message}`);
-  }
 }
 
 /** Refuses settings that would not count because `by` sets the same key. @throws UserError */
@@ -58,7 +50,7 @@ const METRICS: readonly string[] = [
 
 /** Metrics to be shown. @throws UserError that names the nearest for one that no simulation has. */
 export function metricList(option: string, given: string): string[] {
-  const names = membersOf(option, given);
+  const names = membersOf(option, given, 'throughput,map p99');
   const unknown = names.find((name) => !METRICS.includes(name));
   if (unknown === undefined) return names;
   const near = nearest(unknown, METRICS);

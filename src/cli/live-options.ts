@@ -1,7 +1,7 @@
 /** Options and exit statuses that the commands of a live run share. */
-import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
+import { EXIT, type ExitCode } from '../base/errors.ts';
 import { parseDuration } from '../base/units-text.ts';
-import { choice, flag, integer, text, value } from './command.ts';
+import { choice, flag, integer, notAsExpected, text, value } from './command.ts';
 
 /** Where metrics are served: to this machine alone unless told otherwise. */
 export const METRICS_OPTIONS = {
@@ -45,7 +45,7 @@ export const LOSS_OPTIONS = {
     parse: (given) => {
       const ms = parseDuration(given) / 1e6;
       if (ms >= 500 && ms <= 3_600_000) return ms;
-      throw new UserError(EXIT.invalid, `expected a duration from 500ms to 1h, got ${JSON.stringify(given)}`);
+      throw notAsExpected('a duration from 500ms to 1h', given);
     },
   }),
   onWorkerLoss: choice({

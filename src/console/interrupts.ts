@@ -14,7 +14,7 @@ export class Interrupts {
   /** Signals so far. */
   count = 0;
   /** Said when the command ends at once and leaves something behind. */
-  left: string | undefined;
+  left: string | null = null;
   /** Rejects with UserError 105 when the command is to end at once. */
   readonly atOnce: Promise<never>;
   #endNow: (error: UserError) => void = () => {};

@@ -4,7 +4,7 @@
  */
 import { fstatSync, writeSync } from 'node:fs';
 import { isatty } from 'node:tty';
-import { escaped, oneLine } from '../base/printable.ts';
+import { bounded, escaped, oneLine } from '../base/printable.ts';
 import { writeFailure } from '../base/write-failure.ts';
 
 /** Between two lines of progress where there is no terminal, ms: often enough to see that it goes on. */
@@ -110,7 +110,7 @@ export const stderr = new Output(process.stderr, 2);
 export const print = (text: string): void => stdout.write(text);
 
 /** Tells the user something beside the results. */
-export const say = (text: string): void => stderr.write(text);
+export const say = (text: string): void => stderr.write(bounded(text));
 
 /**
  * Waits until all output has arrived. A reader of standard output that has seen enough (`| head`) is no error; anything

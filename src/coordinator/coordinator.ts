@@ -141,8 +141,9 @@ export class Coordinator {
 
   /** A worker process is gone for sure. Before the start this ends the run with `error`. */
   workerGone(worker: string, why: string): void {
-    if (this.#decisions.phase === 'gathering') this.#fatal ??= new UserError(EXIT.inconclusive, why);
-    else this.#decisions.gone.set(worker, why);
+    if (this.#decisions.phase === 'gathering') {
+      this.#fatal ??= new UserError(EXIT.inconclusive, `worker ${worker} was lost before the run began: ${why}`, null);
+    } else this.#decisions.gone.set(worker, why);
   }
 
   /** Redis is gone for good: ends `run` with this error at once. */

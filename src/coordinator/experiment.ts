@@ -100,7 +100,11 @@ function resultsOf(all: Readonly<Record<string, string>>, plan: number, hosts: n
     if (text === undefined) return null;
     const outcome = HostOutcome.parse(JSON.parse(text));
     if ('error' in outcome)
-      throw new UserError(EXIT.inconclusive, `a worker could not simulate a host: ${outcome.error}`);
+      throw new UserError(
+        EXIT.inconclusive,
+        `a worker could not simulate a host: ${outcome.error}`,
+        'leave --redis out to simulate it here',
+      );
     results.push(outcome.result);
   }
   return results;

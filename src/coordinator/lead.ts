@@ -72,7 +72,7 @@ export class Lead {
 
   #lost(): UserError {
     this.taken = true;
-    return new UserError(EXIT.inconclusive, `another coordinator has taken over run ${this.options.runId}`);
+    return new UserError(EXIT.inconclusive, `another coordinator has taken over run ${this.options.runId}`, null);
   }
 
   /**

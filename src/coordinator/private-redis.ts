@@ -112,7 +112,11 @@ export async function startPrivateRedis(): Promise<PrivateRedis> {
   } catch {
     await close();
     const last = log.trimEnd().split('\n').at(-1) ?? '';
-    throw new UserError(EXIT.invalid, `the private redis-server did not start${last === '' ? '' : `: ${last}`}`);
+    throw new UserError(
+      EXIT.invalid,
+      `the private redis-server did not start${last === '' ? '' : `: ${last}`}`,
+      'see that redis-server runs on this machine, or use one that runs already: --redis URL',
+    );
   } finally {
     probe.disconnect();
   }

@@ -13,6 +13,7 @@
  *
  * Latencies need a unit, so that nobody has to know which one is meant; everything else is a plain number or per cent.
  */
+import { suggestion } from '../base/suggest.ts';
 import type { Nanoseconds } from '../base/units.ts';
 import { formatDuration, parseDuration, UnitTextError } from '../base/units-text.ts';
 import {
@@ -278,7 +279,7 @@ function parseMetric(text: string, modelCounters: readonly string[]): Measured {
   const measured = measuredBy(name, tag, modelCounters);
   if (measured === null) {
     const known = thresholdMetrics(modelCounters);
-    throw new ThresholdError('metric', 0, `unknown metric '${name}'`, `use ${known.join(', ')}`);
+    throw new ThresholdError('metric', 0, `unknown metric '${name}'`, suggestion(name, known));
   }
   const [leftOver] = tags.keys();
   if (leftOver !== undefined) {

@@ -92,7 +92,7 @@ export function readExperiment(directory: string): Experiment | null {
   const checked = Experiment.safeParse(data);
   if (checked.success) return checked.data;
   const [issue] = checked.error.issues;
-  throw refuse(`is not an experiment: ${issue?.path.join('.')}: ${issue?.message}`);
+  throw refuse(`is not an experiment: ${issue?.path.join('.') || 'the file'}: not what one has there`);
 }
 
 /** Writes experiment.json into a directory. @throws UserError 104 when it cannot, 113 when no space is left. */

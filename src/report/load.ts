@@ -230,8 +230,9 @@ export function read(directory: string, name: string): string | null {
   try {
     return readFileSync(join(directory, name), 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw invalid(`cannot read ${join(directory, name)}: ${(error as Error).message}`, 'check its permissions');
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return null;
+    throw invalid(`cannot read ${join(directory, name)} (${code ?? String(error)})`, 'check its permissions');
   }
 }
 
@@ -247,8 +248,8 @@ export function parse<S extends z.ZodType>(
   let data: unknown;
   try {
     data = JSON.parse(text);
-  } catch (error) {
-    throw invalid(`${path} is not JSON: ${(error as Error).message}`, 'it was changed or cut off after the run');
+  } catch {
+    throw invalid(`${path} is not JSON`, 'it was changed or cut off after the run');
   }
   const found = (data as { schemaVersion?: unknown } | null)?.schemaVersion;
   if (found !== version) {
@@ -260,7 +261,10 @@ export function parse<S extends z.ZodType>(
   const checked = schema.safeParse(data);
   if (checked.success) return checked.data;
   const [issue] = checked.error.issues;
-  throw invalid(`${path}: ${issue?.path.join('.')}: ${issue?.message}`, 'it was changed after the run');
+  throw invalid(
+    `${path}: ${issue?.path.join('.') || 'the file'}: not what a run writes there`,
+    'it was changed after the run',
+  );
 }
 
 /**

@@ -15,7 +15,8 @@ import { type CaseExecution, simulateCase } from '../engine/virtual/case-virtual
 import type { Variant } from '../model/env.ts';
 import { INVARIANTS } from '../model/oracle.ts';
 import type { ParsedSource } from '../scenario/source.ts';
-import { DEFAULT_MAX_STEPS, type Program, programFrom, variantNamed } from './explore-program.ts';
+import { DEFAULT_MAX_STEPS, type Program, programFrom } from './explore-program.ts';
+import { variantNamed } from './variant-named.ts';
 
 export type CaseDriver = 'virtual' | 'wall';
 

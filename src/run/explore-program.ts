@@ -24,7 +24,6 @@ import { arrivalOf } from '../guest/arrival/arrival.ts';
 import { WORKLOADS } from '../guest/workload/index.ts';
 import { capacityFor } from '../model/arena.ts';
 import type { Variant } from '../model/env.ts';
-import { resolveVariant } from '../model/kernels/index.ts';
 import type { InvariantName } from '../model/oracle.ts';
 import { MODEL_VERSION } from '../model/version.ts';
 import { caseOf, type Defect, isCase } from '../scenario/case.ts';
@@ -62,7 +61,8 @@ export function programFrom(parsed: ParsedSource): Program {
   const resolved = scenarioOf(parsed, []);
   const run = planRun(resolved, REGISTRY);
   const guest = run.guests[0];
-  if (guest === undefined) throw new UserError(EXIT.invalid, `${file}: the scenario has no guest to explore`);
+  if (guest === undefined)
+    throw new UserError(EXIT.invalid, `${file}: the scenario has no guest to explore`, 'give a class a count of 1');
   const plan: ExploreCase = {
     ...CASE_DEFAULTS,
     name: run.name,
@@ -135,14 +135,6 @@ export function makerOf(program: Program, variant: Variant): Make {
   };
   // The allowed outcomes of a scenario's program only carry its hash.
   return (plan) => new Execution({ ...plan, outcomes: [] }, variant, world);
-}
-
-export function variantNamed(name: string): Variant {
-  try {
-    return resolveVariant(name);
-  } catch (error) {
-    throw new UserError(EXIT.invalid, (error as Error).message, 'pinstorm variants lists them');
-  }
 }
 
 /** The name of a case file that a token carries: within pinstorm, else within the working directory, else as given. */

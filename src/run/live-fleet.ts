@@ -83,7 +83,9 @@ export class LiveFleet {
     await redis.ended;
     if (this.#ending !== undefined) return;
     this.#redisGone = true;
-    this.#coordinator.redisGone(new UserError(EXIT.inconclusive, 'the private redis-server ended'));
+    this.#coordinator.redisGone(
+      new UserError(EXIT.inconclusive, 'the private redis-server ended', 'pinstorm report DIR shows what was measured'),
+    );
   }
 
   async #end(graceMs: number): Promise<void> {

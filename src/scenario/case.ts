@@ -335,7 +335,7 @@ class CaseReader {
       return resolveVariant(path.at(-1) === given ? given : written).id;
     } catch (error) {
       if (!(error instanceof UnknownVariantError)) throw error;
-      this.#faults.add({ path, message: error.message, hint: 'pinstorm variants lists them' });
+      this.#faults.add({ path, message: error.message, hint: error.hint });
       return given;
     }
   }

@@ -3,6 +3,7 @@
  * bounded as the scenario format bounds it, so that a hostile plan can ask for no more than a scenario can.
  */
 import { z } from 'zod';
+import { SEED_MAX } from '../base/prng.ts';
 import { type ActorPlan, BACKINGS, type GuestPlan, type RunPlan } from '../engine/plan.ts';
 import { type Workload, WORKLOADS } from '../guest/workload/index.ts';
 import { refusalsOf } from '../guest/workload/refusals.ts';
@@ -67,7 +68,7 @@ const guestMemory = z.strictObject({
 const guest = z.strictObject({
   index: count,
   class: name,
-  seed: count.max(2 ** 32 - 1),
+  seed: count.max(SEED_MAX),
   startNs: time,
   durationNs: time.nullable(),
   memory: guestMemory,
@@ -87,7 +88,7 @@ const MAX_GUEST_ACTORS = 256 * 4096;
 const plan = z.strictObject({
   format: z.literal(1),
   name,
-  seed: count.max(2 ** 32 - 1),
+  seed: count.max(SEED_MAX),
   variant: z.enum(VARIANTS.map(({ id }) => id)),
   pace: z.number().min(0).max(1_000_000),
   durationNs: time.nullable(),

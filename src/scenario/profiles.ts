@@ -8,9 +8,10 @@ import { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
 import { DEFAULT_PROFILE, MACHINE_PRIMITIVES, type CostProfile } from '../engine/profile.ts';
 import { COST_PRIMITIVES } from '../model/steps.ts';
-import { faultText } from './faults.ts';
+import { FaultList } from './fault-list.ts';
+import { scenarioError } from './faults.ts';
 import { errorMap, problems } from './issues.ts';
-import { locate, parseSource, pathText, plain, type Fault } from './source.ts';
+import { parseSource, plain } from './source.ts';
 
 /** Where the profiles that come with pinstorm lie. */
 export const PROFILE_DIRECTORY = new URL('../../../profiles/', import.meta.url);
@@ -39,21 +40,13 @@ type Parsed = z.infer<typeof profileSchema>;
 /** Reads one profile. @throws UserError (exit 104) with every fault of the file, its line and the fix. */
 function parseProfile(file: string, text: string): Parsed {
   const { root, source, faults } = parseSource(file, text);
-  const refuse = (all: readonly Fault[]): UserError =>
-    new UserError(
-      EXIT.invalid,
-      `${file} is not a valid cost profile\n${all.map((f) => faultText(f, source)).join('\n')}`,
-    );
-  if (root === null || faults.length > 0) throw refuse(faults);
+  if (root === null || faults.length > 0) throw scenarioError(faults, source, 'cost profile');
   const data = plain(root);
   const parsed = profileSchema.safeParse(data, { error: errorMap });
   if (parsed.success) return parsed.data;
-  throw refuse(
-    problems(parsed.error.issues, data).map(({ path, atKey, message, hint }) => {
-      const node = locate(root, path) ?? root;
-      return { origin: (atKey === true ? node.key : undefined) ?? node.origin, path: pathText(path), message, hint };
-    }),
-  );
+  const found = new FaultList(root);
+  for (const problem of problems(parsed.error.issues, data)) found.add(problem);
+  throw scenarioError(found.faults, source, 'cost profile');
 }
 
 /** Resolves what profiles extend. `texts`: file name and text. @throws UserError (exit 104). */

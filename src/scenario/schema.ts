@@ -3,6 +3,7 @@
  * Keys are snake_case as people write them; the output carries base units in its names' place (bytes, nanoseconds).
  */
 import { z } from 'zod';
+import { SEED_MAX } from '../base/prng.ts';
 import { nearest } from '../base/suggest.ts';
 import type { Nanoseconds } from '../base/units.ts';
 import { describeValue, zBytes, zDuration, zRate } from '../base/zod-units.ts';
@@ -190,7 +191,7 @@ export const scenarioSchema = z
     seed: z
       .int()
       .min(0)
-      .max(2 ** 32 - 1)
+      .max(SEED_MAX)
       .default(1)
       .describe('Seed of everything drawn at random: the same seed gives the same guests and operations.'),
     variant: z

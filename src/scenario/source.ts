@@ -3,7 +3,7 @@
  * resolved scenario can say the origin of each value. The text is untrusted: its size, depth and expansion are bounded,
  * and nothing in it can reach an object's prototype.
  */
-import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node as YamlNode } from 'yaml';
+import { type ErrorCode, isAlias, isMap, isScalar, isSeq, LineCounter, type Node as YamlNode } from 'yaml';
 import { parseYaml, type YamlError } from './yaml-document.ts';
 
 /** Largest scenario file, in bytes. */
@@ -110,13 +110,31 @@ export function container(value: readonly Located[] | ReadonlyMap<string, Locate
   return { origin, value, nodes };
 }
 
-const YAML_HINTS: Readonly<Record<string, string>> = {
-  TAB_AS_INDENT: 'indent with spaces, never with tabs',
-  BAD_INDENT: 'indent the entries of one map or list alike',
-  MULTIPLE_DOCS: 'keep one scenario in a file',
-  MISSING_CHAR: 'close the quote or bracket',
-  TAG_RESOLVE_FAILED: 'remove the tag',
-  BAD_ALIAS: 'define the anchor (&name) before its alias (*name)',
+/** What is wrong where YAML cannot be read, and how to mend it, by the code of the parser. */
+const YAML_FAULTS: Readonly<Record<ErrorCode, readonly [message: string, hint: string]>> = {
+  ALIAS_PROPS: ['an alias cannot have an anchor or a tag', 'remove what stands before the *'],
+  BAD_ALIAS: ['the name of an anchor or alias is missing or ends with a colon', 'write &name and *name'],
+  BAD_COLLECTION_TYPE: ['a tag does not fit what follows it', 'remove the tag'],
+  BAD_DIRECTIVE: ['a directive is not understood', 'remove the line that begins with %'],
+  BAD_DQ_ESCAPE: ['double quotes have no such escape', 'write \\\\ for a backslash, or use single quotes'],
+  BAD_INDENT: ['the indentation does not fit', 'indent the entries of a map or list alike, and close all brackets'],
+  BAD_PROP_ORDER: ['an anchor or tag stands in the wrong place', 'write it after the - or the key'],
+  BAD_SCALAR_START: ['a value cannot begin with this character', 'put the value in quotes'],
+  BLOCK_AS_IMPLICIT_KEY: ['a second key or list in one line', 'put a value that holds ": " in quotes'],
+  BLOCK_IN_FLOW: ['lines with - or key: cannot stand within brackets', 'write [a, b] or {key: value}'],
+  DUPLICATE_KEY: ['a key is given twice', 'keep one of them'],
+  IMPOSSIBLE: ['this is not YAML', 'put the value in quotes'],
+  KEY_OVER_1024_CHARS: ['a key is longer than 1024 characters', 'shorten it'],
+  MISSING_CHAR: ['a quote, bracket, comma, colon or space is missing', 'write key: value, and close what is open'],
+  MULTILINE_IMPLICIT_KEY: ['a key goes over several lines, or its colon is missing', 'write key: value'],
+  MULTIPLE_ANCHORS: ['a value has more than one anchor', 'keep one of them'],
+  MULTIPLE_DOCS: ['more than one document', 'keep one scenario in a file'],
+  MULTIPLE_TAGS: ['a value has more than one tag', 'remove the tags'],
+  NON_STRING_KEY: ['a key must be a word', 'write key: value'],
+  RESOURCE_EXHAUSTION: ['the YAML is nested too deeply', TOO_DEEP.hint],
+  TAB_AS_INDENT: ['a tab stands where only spaces may', 'indent with spaces, never with tabs'],
+  TAG_RESOLVE_FAILED: ['tags are not allowed', 'remove the tag'],
+  UNEXPECTED_TOKEN: ['something stands where it cannot', 'put the value in quotes, or remove what is too much'],
 };
 
 export interface ParsedSource {
@@ -161,9 +179,9 @@ export function parseSource(file: string, text: string): ParsedSource {
   return { source, root: walk.fatal ? null : root, faults };
 }
 
-function yamlFault({ start, end, code, message }: YamlError): Fault {
-  const origin: Origin = { kind: 'scenario', start, end };
-  return { origin, path: '', message: `YAML: ${message}`.replace(/\s+/g, ' ').slice(0, 206), hint: YAML_HINTS[code] };
+function yamlFault({ start, end, code }: YamlError): Fault {
+  const [message, hint] = YAML_FAULTS[code];
+  return { origin: { kind: 'scenario', start, end }, path: '', message: `YAML: ${message}`, hint };
 }
 
 class Walk {

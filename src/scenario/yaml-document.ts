@@ -5,7 +5,6 @@ export interface YamlError {
   readonly start: number;
   readonly end: number;
   readonly code: ErrorCode;
-  readonly message: string;
 }
 
 export type YamlResult =
@@ -22,8 +21,8 @@ class Enough extends Error {}
 /** Reads YAML 1.2. Repeated keys are no error here: the library looks for them in quadratic time. */
 export function parseYaml(text: string, maxDepth: number): YamlResult {
   const errors: YamlError[] = [];
-  const add = (start: number, end: number, code: ErrorCode, message: string): void => {
-    errors.push({ start, end: Math.max(end, start + 1), code, message });
+  const add = (start: number, end: number, code: ErrorCode): void => {
+    errors.push({ start, end: Math.max(end, start + 1), code });
     if (errors.length >= MAX_ERRORS) throw new Enough();
   };
   const composer = new Composer({ version: '1.2', logLevel: 'error', prettyErrors: false, uniqueKeys: false });
@@ -31,25 +30,22 @@ export function parseYaml(text: string, maxDepth: number): YamlResult {
   composer['onError'] = (
     source: number | readonly [number, number] | { offset: number; source?: string },
     code: ErrorCode,
-    message: string,
   ): void => {
-    if (typeof source === 'number') add(source, source + 1, code, message);
-    else if ('offset' in source) add(source.offset, source.offset + (source.source?.length ?? 1), code, message);
-    else add(source[0], source[1], code, message);
+    if (typeof source === 'number') add(source, source + 1, code);
+    else if ('offset' in source) add(source.offset, source.offset + (source.source?.length ?? 1), code);
+    else add(source[0], source[1], code);
   };
   const parser = new Parser();
   let document: Document | null = null;
   let ends = 0;
   const keep = (next: Document.Parsed): void => {
     if (document === null) document = next;
-    else add(next.range[0], next.range[1], 'MULTIPLE_DOCS', 'more than one document');
+    else add(next.range[0], next.range[1], 'MULTIPLE_DOCS');
   };
   const compose = (token: CST.Token): void => {
     // The composer would keep these to itself.
-    if (token.type === 'error')
-      add(token.offset, token.offset + token.source.length, 'UNEXPECTED_TOKEN', token.message);
-    else if (token.type === 'doc-end' && (ends += 1) > 1)
-      add(token.offset, token.offset + 3, 'UNEXPECTED_TOKEN', 'a second end');
+    if (token.type === 'error') add(token.offset, token.offset + token.source.length, 'UNEXPECTED_TOKEN');
+    else if (token.type === 'doc-end' && (ends += 1) > 1) add(token.offset, token.offset + 3, 'UNEXPECTED_TOKEN');
     else for (const next of composer.next(token)) keep(next);
   };
   try {
@@ -65,8 +61,8 @@ export function parseYaml(text: string, maxDepth: number): YamlResult {
     if (!(error instanceof Enough)) throw error;
   }
   // An end before any document, which is not reported either.
-  for (const { pos, code, message } of (document as Document | null)?.errors ?? []) {
-    errors.push({ start: pos[0], end: Math.max(pos[1], pos[0] + 1), code, message });
+  for (const { pos, code } of (document as Document | null)?.errors ?? []) {
+    errors.push({ start: pos[0], end: Math.max(pos[1], pos[0] + 1), code });
   }
   return { document, errors };
 }

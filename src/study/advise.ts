@@ -267,7 +267,7 @@ export async function advise(
     }
   }
   const over = searches.filter((search) => search.found !== null);
-  if (over.length === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a limit was found');
+  if (over.length === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a limit was found', null);
   const cells = over.map(({ setting, variant, devices: n, plans, formula, found, simulations }): Advice => {
     const { at, below } = found as NonNullable<Search['found']>;
     return {
@@ -334,7 +334,7 @@ async function probeAll(
  */
 function probeOf(plan: RunPlan, hosts: readonly HostResult[], limitPages: number | null): Omit<Probe, 'limitPages'> {
   const broken = hosts.find(({ error }) => error !== null)?.error;
-  if (broken !== undefined) throw new UserError(EXIT.inconclusive, `a guest ended with an error: ${broken}`);
+  if (broken !== undefined) throw new UserError(EXIT.inconclusive, `a guest ended with an error: ${broken}`, null);
   const snapshot = mergedSnapshot(plan, hosts);
   const count = (op: number, outcome: number): number => snapshot.count(actualSeries(op, outcome));
   const counter = (name: (typeof MODEL_COUNTERS)[number]): number =>

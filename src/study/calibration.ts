@@ -20,10 +20,11 @@ import { statsLayout } from '../engine/stats-layout.ts';
 import { actualSeries, Op, Outcome } from '../metrics/ops.ts';
 import { decodeSnapshot } from '../metrics/snapshot.ts';
 import { REGISTRY } from '../run/registry.ts';
-import { faultText } from '../scenario/faults.ts';
+import { FaultList } from '../scenario/fault-list.ts';
+import { scenarioError } from '../scenario/faults.ts';
 import { errorMap, problems } from '../scenario/issues.ts';
 import { planRun } from '../scenario/plan.ts';
-import { locate, MAX_SOURCE_BYTES, pathText, plain } from '../scenario/source.ts';
+import { MAX_SOURCE_BYTES, plain } from '../scenario/source.ts';
 import { validateScenario } from '../scenario/validate.ts';
 
 const rowSchema = z.strictObject({
@@ -74,35 +75,26 @@ const ROWS = {
 /** Reads measured rows. @throws UserError (exit 104) with every fault of the file. */
 export async function readRows(file: string): Promise<Rows> {
   const { root, source, faults } = await readSource(file, ROWS);
-  const data = root === null ? null : plain(root);
-  const parsed = root === null ? null : fileSchema.safeParse(data, { error: errorMap });
-  const found =
-    root === null || parsed === null || parsed.success
-      ? [...faults]
-      : problems(parsed.error.issues, data).map(({ path, atKey, message, hint }) => ({
-          origin: (atKey === true ? locate(root, path)?.key : undefined) ?? (locate(root, path) ?? root).origin,
-          path: pathText(path),
-          message,
-          hint,
-        }));
-  if (parsed?.success === true) {
+  if (root === null) throw scenarioError(faults, source, ROWS.what);
+  const found = new FaultList(root, faults);
+  const data = plain(root);
+  const parsed = fileSchema.safeParse(data, { error: errorMap });
+  if (parsed.success) {
     const { rows, fit } = parsed.data;
-    const ids = new Set(rows.map((row) => row.id));
-    const known = (message: string): void => void found.push({ origin: null, path: '', message, hint: undefined });
-    for (const { id, over, profile } of rows) {
-      if (over !== undefined && !ids.has(over)) known(`row ${id}: no row '${over}' to be a ratio to`);
-      if (!REGISTRY.profiles.has(profile)) known(`row ${id}: no profile '${profile}'`);
+    const ids = rows.map((row) => row.id);
+    const profiles = [...REGISTRY.profiles.keys()];
+    for (const [i, row] of rows.entries()) {
+      found.name(['rows', i, 'profile'], 'profile', profiles);
+      if (row.over !== undefined) found.name(['rows', i, 'over'], 'row', ids);
     }
+    found.keys(['fit'], 'profile', profiles);
     for (const [profile, primitives] of Object.entries(fit)) {
-      const costs = REGISTRY.profiles.get(profile)?.costNs;
-      for (const p of primitives) if (costs?.[p] === undefined) known(`fit.${profile}: no primitive '${p}'`);
+      const known = Object.keys(REGISTRY.profiles.get(profile)?.costNs ?? {});
+      if (known.length > 0) primitives.forEach((_, i) => found.name(['fit', profile, i], 'primitive', known));
     }
-    if (found.length === 0) return parsed.data;
-  }
-  throw new UserError(
-    EXIT.invalid,
-    `${source.file} is not a valid file of rows\n${found.map((f) => faultText(f, source)).join('\n')}`,
-  );
+  } else for (const problem of problems(parsed.error.issues, data)) found.add(problem);
+  if (parsed.success && found.faults.length === 0) return parsed.data;
+  throw scenarioError(found.faults, source, ROWS.what);
 }
 
 function planOf(row: Row): RunPlan {

@@ -22,11 +22,7 @@ export interface Axis {
 export function parseAxis(given: string): Axis {
   const split = given.indexOf('=');
   const refuse = (what: string): UserError =>
-    new UserError(
-      EXIT.invalid,
-      `--set ${given}: ${what}`,
-      'for example --set guests=1..64:log2 or --set variant=A,D,E',
-    );
+    new UserError(EXIT.invalid, `${given}: ${what}`, 'for example --set guests=1..64:log2 or --set variant=A,D,E');
   if (split <= 0 || split === given.length - 1) throw refuse('expected key=range');
   const key = given.slice(0, split);
   const range = given.slice(split + 1);

@@ -4,6 +4,8 @@
  */
 import { EXIT, UserError } from '../base/errors.ts';
 
+export const FORMAT_HINT = 'recordings/README.md says how transcripts are made; a recording must not be edited';
+
 const U64_MAX = 0xffff_ffff_ffff_ffffn;
 
 /** Marks a number that JSON.parse was given as a string. No JSON text can contain this character unescaped. */
@@ -32,6 +34,7 @@ export class Fields {
       throw new UserError(
         EXIT.invalid,
         `${place}:${columnOfFault(line)}: not JSON; each line of a transcript is one object`,
+        FORMAT_HINT,
       );
     }
     return Fields.of(value, place, '');
@@ -39,7 +42,11 @@ export class Fields {
 
   static of(value: unknown, place: string, path: string): Fields {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw new UserError(EXIT.invalid, `${place}: ${path === '' ? 'the line' : path} is not a JSON object`);
+      throw new UserError(
+        EXIT.invalid,
+        `${place}: ${path === '' ? 'the line' : path} is not a JSON object`,
+        FORMAT_HINT,
+      );
     }
     return new Fields(value as Record<string, unknown>, place, path);
   }
@@ -47,7 +54,7 @@ export class Fields {
   fail(field: string, expected: string): never {
     const given = this.value[field];
     const got = given === undefined ? 'it is missing' : `got ${JSON.stringify(given).replaceAll(MARKED, '$1')}`;
-    throw new UserError(EXIT.invalid, `${this.place}: ${this.path}${field}: expected ${expected}, ${got}`);
+    throw new UserError(EXIT.invalid, `${this.place}: ${this.path}${field}: expected ${expected}, ${got}`, FORMAT_HINT);
   }
 
   has(field: string): boolean {
@@ -124,7 +131,7 @@ export class Fields {
   end(): void {
     const extra = Object.keys(this.value).find((key) => !this.#seen.has(key));
     if (extra !== undefined) {
-      throw new UserError(EXIT.invalid, `${this.place}: ${this.path}${extra}: unknown field`);
+      throw new UserError(EXIT.invalid, `${this.place}: ${this.path}${extra}: unknown field`, FORMAT_HINT);
     }
   }
 }

@@ -4,7 +4,7 @@
  * never pass through a double.
  */
 import { EXIT, UserError } from '../base/errors.ts';
-import { Fields, unsigned } from './fields.ts';
+import { Fields, FORMAT_HINT, unsigned } from './fields.ts';
 
 export const PIECE_BACKINGS = ['anon4k', 'thp', 'hugetlb2m', 'memfd', 'hole', 'none', 'ro', 'bar'] as const;
 export const TOUCHES = ['none', 'read', 'write'] as const;
@@ -156,7 +156,7 @@ function linesOf(text: string, file: string): [string, ...string[]] {
   const lines = text.split('\n');
   while (lines.at(-1)?.trim() === '') lines.pop();
   const [first, ...rest] = lines;
-  if (first === undefined) throw new UserError(EXIT.invalid, `${file}: empty, expected a transcript`);
+  if (first === undefined) throw new UserError(EXIT.invalid, `${file}: empty, expected a transcript`, FORMAT_HINT);
   return [first, ...rest];
 }
 

@@ -34,7 +34,11 @@ const FORMS = 'redis://[user:password@]host[:port][/db], rediss://... for TLS, o
 export function parseRedisUrl(text: string, settings: RedisSettings = {}): RedisTarget {
   const { prefix = DEFAULT_PREFIX, tlsCa } = settings;
   if (!/^[A-Za-z0-9_.-]{1,64}$/.test(prefix)) {
-    throw new UserError(EXIT.invalid, '--prefix: expected 1 to 64 letters, digits, dots, underscores and hyphens');
+    throw new UserError(
+      EXIT.invalid,
+      '--prefix: expected 1 to 64 letters, digits, dots, underscores and hyphens',
+      'for example --prefix team-a',
+    );
   }
   const invalid = (why: string): UserError =>
     new UserError(EXIT.invalid, `invalid Redis address: ${why}`, `expected ${FORMS}`);
@@ -163,7 +167,11 @@ export function whyRefused(error: Error): string {
  * What an error of a command says of Redis, for users, status 113, with a hint of the caller. Undefined: it is not
  * about Redis.
  */
-export function redisFailure({ label }: RedisTarget, error: unknown, hint?: string): UserError | undefined {
+export function redisFailure(
+  { label }: RedisTarget,
+  error: unknown,
+  hint: string | null = null,
+): UserError | undefined {
   if (!(error instanceof Error)) return undefined;
   if (isConnectionError(error)) return new UserError(EXIT.inconclusive, `Redis at ${label} was lost`, hint);
   if (isFull(error)) return new UserError(EXIT.inconclusive, `the memory of Redis at ${label} is full`, FULL_HINT);

@@ -206,7 +206,7 @@ class Worker {
       const known = redisFailure(this.#options.target, this.#fate.failure) ?? machineFailure(this.#fate.failure);
       const { message } = known ?? this.#fate.failure;
       await withTime(this.#mailbox.send({ t: 'trouble', worker, error: message.slice(0, 2000) }));
-      throw known ?? new UserError(EXIT.inconclusive, `the worker failed: ${message}`);
+      throw known ?? new UserError(EXIT.inconclusive, `the worker failed: ${message}`, null);
     }
     if (this.#threadLoss === undefined) return;
     const what = `the worker left the run: a pool thread without guests ended: ${this.#threadLoss.message}`;

@@ -30,6 +30,6 @@ it("the machine's doing, status 113: a real thread that runs out of memory", asy
 
 it('says nothing of a bug, and repeats no message that is meant for users', () => {
   assert.equal(machineFailure(new TypeError('x is not a function')), undefined);
-  assert.equal(machineFailure(new UserError(EXIT.invalid, 'allocation failed')), undefined);
+  assert.equal(machineFailure(new UserError(EXIT.invalid, 'allocation failed', null)), undefined);
   assert.equal(machineFailure('text'), undefined);
 });

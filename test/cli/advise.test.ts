@@ -215,7 +215,7 @@ describe('pinstorm advise', () => {
       assert.equal(status, 104, err);
       return err;
     };
-    assert.match(await refused('--max-failures', '0.1'), /expected a share such as 0\.1%/);
+    assert.match(await refused('--max-failures', '0.1'), /expected a share below 100%, such as 0\.1%/);
     assert.match(await refused('--devices', '0'), /expected numbers from 1 to 16/);
     assert.match(await refused('--variants', 'Q'), /unknown variant 'Q'/);
   });

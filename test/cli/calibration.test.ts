@@ -90,8 +90,8 @@ describe('calibrate', () => {
       assert.match(await refusal(() => readRows(file)), /rows\.yaml:3:5: rows\[0\]\.publishd: unknown key/);
       writeFileSync(file, stringify({ rows: [row({ over: 'two', profile: 'none' })] }));
       const message = await refusal(() => readRows(file));
-      assert.match(message, /no row 'two'/);
-      assert.match(message, /no profile 'none'/);
+      assert.match(message, /rows\[0\]\.over: unknown row 'two'/);
+      assert.match(message, /rows\[0\]\.profile: unknown profile 'none'/);
       assert.match(await refusal(() => readRows(join(dir, 'gone.yaml'))), /no such file/);
     } finally {
       rmSync(dir, { recursive: true });

@@ -7,13 +7,8 @@ import { EXIT, UserError } from '../../src/base/errors.ts';
 import { command } from '../../src/cli/commands/conform.ts';
 import { Interrupts } from '../../src/console/interrupts.ts';
 import { stdout } from '../../src/console/output.ts';
-import {
-  conform,
-  describeDifference,
-  recordedVariant,
-  transcriptFiles,
-  variantNamed,
-} from '../../src/study/conform/conform.ts';
+import { variantNamed } from '../../src/run/variant-named.ts';
+import { conform, describeDifference, recordedVariant, transcriptFiles } from '../../src/study/conform/conform.ts';
 import { parseSequence, parseTranscript, type Transcript } from '../../src/transcript/transcript.ts';
 
 const RECORDED = 'recordings';

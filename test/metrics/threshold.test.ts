@@ -114,7 +114,7 @@ test('each mistake is named with its place and its fix', () => {
     ['op_duration', 'max < fast', 'expression', 6, /'fast' is not a number/, /./],
     ['trylock_failures', 'p(99) < 2', 'expression', 0, /does not fit/, /count, rate/],
     ['trylock_failures', 'count < 2ms', 'expression', 8, /unexpected 'ms'/, /count < 100/],
-    ['op_durations', 'max < 1s', 'metric', 0, /unknown metric 'op_durations'/, /op_duration, /],
+    ['op_durations', 'max < 1s', 'metric', 0, /unknown metric 'op_durations'/, /did you mean 'op_duration'/],
     ['op_duration{op:mapp}', 'max < 1s', 'metric', 15, /unknown op 'mapp'/, /map, unmap/],
     ['op_duration{mode:container}', 'max < 1s', 'metric', 12, /has no tag 'mode'/, /remove/],
     ['op_duration{op}', 'max < 1s', 'metric', 12, /'op' is not a tag/, /\{tag:value\}/],

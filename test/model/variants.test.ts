@@ -91,7 +91,7 @@ describe('names of variants', () => {
   });
 
   const unknown: readonly (readonly [name: string, message: RegExp])[] = [
-    ['E3', /unknown variant 'E3'; did you mean 'E.?'\? There are A, B, .*pinstorm variants/],
+    ['E3', /unknown variant 'E3'; did you mean 'E.?'\? There are A, B, /],
     ['banana', /unknown variant 'banana'\. There are A, B, /],
     ['', /unknown variant ''/],
     ['4', /unknown variant '4'/],
@@ -109,7 +109,8 @@ describe('names of variants', () => {
     it(`'${name}' is refused with advice`, () => {
       assert.throws(
         () => resolveVariant(name),
-        (error) => error instanceof UnknownVariantError && message.test(error.message),
+        (error) =>
+          error instanceof UnknownVariantError && message.test(error.message) && /pinstorm variants/.test(error.hint),
       );
     });
   }

@@ -1,6 +1,6 @@
-import { EXIT, UserError } from '../../base/errors.ts';
+import { EXIT } from '../../base/errors.ts';
 import { print, say } from '../../console/output.ts';
-import { defineCommand, flag, integer, scenarioFile, text, value } from '../command.ts';
+import { defineCommand, flag, integer, notAsExpected, scenarioFile, text, value } from '../command.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 const VARIANTS = 'D,E,H2,I,I-mm';
@@ -26,10 +26,7 @@ export const command = defineCommand({
       default: '1,2,4',
       parse(given): string {
         if (/^([1-9]|1[0-6])(,([1-9]|1[0-6]))*$/.test(given)) return given;
-        throw new UserError(
-          EXIT.invalid,
-          `expected numbers from 1 to 16 with commas between, got ${JSON.stringify(given)}`,
-        );
+        throw notAsExpected('numbers from 1 to 16 with commas between', given);
       },
     }),
     maxFailures: value({
@@ -38,7 +35,7 @@ export const command = defineCommand({
       default: '0%',
       parse(given): string {
         if (/^\d+(\.\d+)?%$/.test(given) && Number.parseFloat(given) < 100) return given;
-        throw new UserError(EXIT.invalid, `expected a share such as 0.1%, got ${JSON.stringify(given)}`);
+        throw notAsExpected('a share below 100%, such as 0.1%', given);
       },
     }),
     repeat: integer({ placeholder: 'n', help: 'seeds to try every limit with', min: 1, max: 30, default: 1 }),

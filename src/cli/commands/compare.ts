@@ -71,7 +71,8 @@ export const command = defineCommand({
     const stop = stopOnInterrupt(interrupts);
     const results = await runCells(source, overridesOf(options), cells, { ...options, progress, stop, remote });
     const repetitions = results[0]?.seeds.length ?? 0;
-    if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
+    if (repetitions === 0)
+      throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete', null);
     const planned = repetitionsOf(results, options.repeat);
     const stopped = repetitions < planned;
     const table = compareCells(results, ({ labels }) => labels['variant'] ?? '');

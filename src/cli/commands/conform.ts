@@ -32,8 +32,8 @@ export const command = defineCommand({
   ],
   exits: [EXIT.failed],
   async run({ paths }, { variant }) {
-    const { conform, describeDifference, transcriptFiles, variantNamed } =
-      await import('../../study/conform/conform.ts');
+    const { conform, describeDifference, transcriptFiles } = await import('../../study/conform/conform.ts');
+    const { variantNamed } = await import('../../run/variant-named.ts');
     const { parseTranscript } = await import('../../transcript/transcript.ts');
     const { readInput } = await import('../../console/input.ts');
     const chosen = variant === undefined ? null : variantNamed(variant);

@@ -44,7 +44,11 @@ export const command = defineCommand({
       import('../../run/live-run.ts'),
     ]);
     if (options.run !== undefined && !isKeyPart(options.run)) {
-      throw new UserError(EXIT.invalid, '--run: expected 1 to 64 letters, digits and hyphens');
+      throw new UserError(
+        EXIT.invalid,
+        '--run: expected 1 to 64 letters, digits and hyphens',
+        'for example --run night-7',
+      );
     }
     const resolved = scenarioOf(await readSource(scenario), overridesOf(options));
     const plan = planRun(resolved, REGISTRY);

@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { EXIT } from '../../base/errors.ts';
+import { SEED_MAX } from '../../base/prng.ts';
 import { stopOnInterrupt } from '../../console/interrupts.ts';
 import { print, say } from '../../console/output.ts';
 import { unhurried } from '../../console/unhurried.ts';
@@ -62,7 +63,7 @@ export const command = defineCommand({
       min: 0,
     }),
     depth: integer({ placeholder: 'd', help: 'pct: depth of the defects to find', min: 1, max: 16, default: 3 }),
-    seed: integer({ placeholder: 'n', help: 'seed of random and pct', min: 0, max: 0xffff_ffff, default: 1 }),
+    seed: integer({ placeholder: 'n', help: 'seed of random and pct', min: 0, max: SEED_MAX, default: 1 }),
     full: flag('dfs: run every interleaving, without partial-order reduction'),
     checkDeterminism: flag('run every schedule twice and compare'),
     json: flag('print one JSON document'),
@@ -91,8 +92,8 @@ export const command = defineCommand({
         interrupts,
       );
     }
-    const { loadProgram, makerOf, reportFailure, reportText, variantNamed } =
-      await import('../../run/explore-program.ts');
+    const { loadProgram, makerOf, reportFailure, reportText } = await import('../../run/explore-program.ts');
+    const { variantNamed } = await import('../../run/variant-named.ts');
     const { searching } = await import('../../engine/explore/search.ts');
     const program = await loadProgram(file);
     const variant = variantNamed(options.variant ?? program.plan.variant);

@@ -30,7 +30,8 @@ export const command = defineCommand({
   async run({ token: word }, options) {
     const { readInput } = await import('../../console/input.ts');
     const { checkModel, decodeToken } = await import('../../engine/explore/codec.ts');
-    const { makerOf, programOf, variantNamed } = await import('../../run/explore-program.ts');
+    const { makerOf, programOf } = await import('../../run/explore-program.ts');
+    const { variantNamed } = await import('../../run/variant-named.ts');
     const { withoutOps } = await import('../../engine/explore/shrink.ts');
     const { traceOf } = await import('../../engine/explore/trace.ts');
     const { chart } = await import('../../engine/explore/chart.ts');

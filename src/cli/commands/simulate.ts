@@ -1,6 +1,6 @@
-import { EXIT, UserError } from '../../base/errors.ts';
-import { parseDuration, UnitTextError } from '../../base/units-text.ts';
-import { defineCommand, flag, integer, scenarioFile, text, value } from '../command.ts';
+import { EXIT } from '../../base/errors.ts';
+import { parseDuration } from '../../base/units-text.ts';
+import { defineCommand, flag, integer, notAsExpected, scenarioFile, text, value } from '../command.ts';
 import { caseFromScenarioOptions } from '../case-file.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
@@ -24,7 +24,11 @@ export const command = defineCommand({
     interval: value({
       placeholder: 't',
       help: 'simulated time per line of intervals.jsonl; default: 1s, less for short runs',
-      parse: parseInterval,
+      parse(given): number {
+        const ns = parseDuration(given);
+        if (ns >= 1000) return ns;
+        throw notAsExpected('a duration of at least 1us', given);
+      },
     }),
     out: text({ placeholder: 'dir', help: 'directory for run directories', default: 'runs' }),
     json: flag('print the results as one JSON document on stdout'),
@@ -58,14 +62,3 @@ export const command = defineCommand({
     );
   },
 });
-
-function parseInterval(given: string): number {
-  try {
-    const ns = parseDuration(given);
-    if (ns >= 1000) return ns;
-    throw new UnitTextError(`${given} is too short`, 'the minimum is 1us');
-  } catch (error) {
-    if (!(error instanceof UnitTextError)) throw error;
-    throw new UserError(EXIT.invalid, `--interval: ${error.message}`, error.hint);
-  }
-}

@@ -65,7 +65,7 @@ export const command = defineCommand({
     for (const { key, values } of axes) {
       for (const value of values) {
         if (parseSet(`${key}=${value}`) === null)
-          throw new UserError(EXIT.invalid, `--set ${key}=${value}: not a setting`);
+          throw new UserError(EXIT.invalid, `--set ${key}=${value}: not a setting`, 'for example --set guests=1..8');
       }
     }
     const { metricList, refuseBeside, variantList } = await import('../lists.ts');
@@ -84,7 +84,8 @@ export const command = defineCommand({
     const how = { ...options, progress, stop, remote };
     const cells = await runCells(source, fixed, gridOf(axes), how);
     const repetitions = cells[0]?.seeds.length ?? 0;
-    if (repetitions === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete');
+    if (repetitions === 0)
+      throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete', null);
     const planned = repetitionsOf(cells, options.repeat);
     const stopped = repetitions < planned;
     const knees = kneesOf(axes, cells, 'throughput');

@@ -48,9 +48,9 @@ export const command = defineCommand({
     }
     if (faulty.length === 0) return EXIT.ok;
     const texts = faulty.map((error) =>
-      error.hint === undefined ? error.message : `${error.message}\n  fix: ${error.hint}`,
+      error.hint === null ? error.message : `${error.message}\n  fix: ${error.hint}`,
     );
-    throw new UserError(EXIT.invalid, texts.join('\n\n'));
+    throw new UserError(EXIT.invalid, texts.join('\n\n'), null);
   },
 });
 

@@ -1,7 +1,7 @@
 import { availableParallelism, hostname } from 'node:os';
 import { EXIT, UserError } from '../../base/errors.ts';
 import { say } from '../../console/output.ts';
-import { defineCommand, flag, integer, text, value } from '../command.ts';
+import { defineCommand, flag, integer, notAsExpected, text, value } from '../command.ts';
 import { METRICS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
 
 export const command = defineCommand({
@@ -25,8 +25,7 @@ export const command = defineCommand({
         if (given === 'measured') return given;
         const n = /^\d+$/.test(given) ? Number(given) : NaN;
         if (n >= 1 && n <= 1_000_000) return n;
-        const wanted = `a whole number from 1 to 1000000, or 'measured'`;
-        throw new UserError(EXIT.invalid, `expected ${wanted}, got ${JSON.stringify(given)}`);
+        throw notAsExpected(`a whole number from 1 to 1000000, or 'measured'`, given);
       },
     }),
     threads: integer({ placeholder: 'n', help: 'threads; default: cores - 1, at least 2', min: 2, max: 256 }),
@@ -60,7 +59,9 @@ export const command = defineCommand({
     });
     const workerId = options.name ?? ownName();
     for (const [name, text_] of Object.entries({ '--name': workerId, '--run': options.run ?? 'x' })) {
-      if (!isKeyPart(text_)) throw new UserError(EXIT.invalid, `${name}: expected 1 to 64 letters, digits and hyphens`);
+      if (isKeyPart(text_)) continue;
+      const what = `${name}: expected 1 to 64 letters, digits and hyphens`;
+      throw new UserError(EXIT.invalid, what, `for example ${name} rack-7`);
     }
     const target = parseRedisUrl(options.redis, options);
     await checkRedis(target);

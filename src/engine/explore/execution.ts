@@ -351,7 +351,11 @@ export class Execution implements CaseWorld<StepActor> {
       this.stepper.run((runnable) => runnable[0] as StepActor);
       this.arena.set(built.task, TASK.actor, built.actor);
       if (runner.blocked || (results[0] ?? 0) < 0) {
-        throw new UserError(EXIT.invalid, `setup: ${op.op} of ${actor} failed: ${resultText(op, results[0] ?? 0)}`);
+        throw new UserError(
+          EXIT.invalid,
+          `setup: ${op.op} of ${actor} failed: ${resultText(op, results[0] ?? 0)}`,
+          'every operation of setup must succeed: correct it, or let an actor perform it',
+        );
       }
     }
   }

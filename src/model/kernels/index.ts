@@ -46,6 +46,7 @@ const ALIASES: Readonly<Record<string, string>> = { 'i-user': 'i', iommufd: 'i' 
 /** Thrown for a name that is neither a variant nor a kernel version that one covers. */
 export class UnknownVariantError extends Error {
   override readonly name = 'UnknownVariantError';
+  readonly hint = 'pinstorm variants lists them and their kernels';
 }
 
 interface Version {
@@ -122,7 +123,7 @@ export function resolveVariant(name: string): Variant {
     const near = nearest(name, ids);
     throw new UnknownVariantError(
       `unknown variant '${name}'${near === null ? '.' : `; did you mean '${near}'?`} There are ${ids.join(', ')}, and kernel ` +
-        "versions such as 4.10 or linux-6.12; 'pinstorm variants' explains them",
+        'versions such as 4.10 or linux-6.12',
     );
   }
   checkReleased(name, version);
@@ -140,8 +141,7 @@ export function resolveVariant(name: string): Variant {
   if (version.number > NEWEST) return H2;
   const oldest = VARIANTS[0] as Variant;
   throw new UnknownVariantError(
-    `no variant models kernel ${name}: the oldest is ${oldest.id} (${oldest.kernels}), because VFIO came with Linux 3.6; ` +
-      "'pinstorm variants' lists them",
+    `no variant models kernel ${name}: the oldest is ${oldest.id} (${oldest.kernels}), because VFIO came with Linux 3.6`,
   );
 }
 

@@ -8,6 +8,8 @@ import { resolveVariant, UnknownVariantError } from '../../model/kernels/index.t
 import { type Difference, replay } from './replay.ts';
 import type { Transcript } from '../../transcript/transcript.ts';
 
+const RECORDINGS_HINT = 'name transcripts or a directory of them, for example recordings';
+
 /**
  * The files to replay: each file as it is, of a directory everything below it that ends in .jsonl, in order of name.
  */
@@ -18,19 +20,10 @@ export function transcriptFiles(paths: readonly string[]): string[] {
     if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return [path];
     const names = readdirSync(path, { recursive: true, encoding: 'utf8' });
     const files = names.filter((name) => name.endsWith('.jsonl')).sort();
-    if (files.length === 0) throw new UserError(EXIT.invalid, `${path}: no transcript (*.jsonl) in this directory`);
+    if (files.length === 0)
+      throw new UserError(EXIT.invalid, `${path}: no transcript (*.jsonl) in this directory`, RECORDINGS_HINT);
     return files.map((name) => join(path, name));
   });
-}
-
-/** The variant of a name or kernel version. @throws UserError */
-export function variantNamed(name: string): Variant {
-  try {
-    return resolveVariant(name);
-  } catch (error) {
-    if (error instanceof UnknownVariantError) throw new UserError(EXIT.invalid, error.message);
-    throw error;
-  }
 }
 
 /** The variant of the kernel that a transcript was recorded on. @throws UserError */

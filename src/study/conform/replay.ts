@@ -152,7 +152,8 @@ class Machine {
     const thread = this.#threads.get(operation.actor) ?? named?.threads[0];
     if (thread === undefined) {
       const place = `${this.#transcript.file}:${operation.line}`;
-      throw new UserError(EXIT.invalid, `${place}: actor: ${operation.actor} has ended`);
+      const hint = 'the recording is not whole: nobody acts after their exit';
+      throw new UserError(EXIT.invalid, `${place}: actor: ${operation.actor} has ended`, hint);
     }
     return this.#do(thread, this.#direct.as(thread.task), operation.action);
   }
