@@ -165,7 +165,7 @@ async function warnOfVariables(command: AnyCommand, env: Environment): Promise<v
   }
 }
 
-/** @throws UserError 104 that names the argument, flag or variable, with what it is for where nothing better is known. */
+/** @throws UserError 104 that names the argument, flag or variable, and how to mend it or what it is for. */
 function parseNamed(
   name: string,
   given: string,

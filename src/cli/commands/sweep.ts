@@ -2,7 +2,6 @@ import { EXIT, UserError } from '../../base/errors.ts';
 import { VERSION } from '../../base/version.ts';
 import { print, say } from '../../console/output.ts';
 import { tryDirectory, tryFile, writeResult } from '../../report/place.ts';
-import { parseSet } from '../../scenario/overrides.ts';
 import { type Axis, parseAxis } from '../../study/sweep.ts';
 import { defineCommand, flag, integer, repeated, scenarioFile, text } from '../command.ts';
 import { EXPERIMENT_OPTIONS, MIN_EFFECT_OPTION, remoteOf } from '../experiment-options.ts';
@@ -62,12 +61,6 @@ export const command = defineCommand({
       import('../../console/interrupts.ts'),
       import('../../run/simulation-progress.ts'),
     ]);
-    for (const { key, values } of axes) {
-      for (const value of values) {
-        if (parseSet(`${key}=${value}`) === null)
-          throw new UserError(EXIT.invalid, `--set ${key}=${value}: not a setting`, 'for example --set guests=1..8');
-      }
-    }
     const { metricList, refuseBeside, variantList } = await import('../lists.ts');
     const metrics = metricList('--metrics', options.metrics);
     const fixed = overridesOf({ ...options, set: [] });

@@ -152,8 +152,7 @@ class Machine {
     const thread = this.#threads.get(operation.actor) ?? named?.threads[0];
     if (thread === undefined) {
       const place = `${this.#transcript.file}:${operation.line}`;
-      const hint = 'the recording is not whole: nobody acts after their exit';
-      throw new UserError(EXIT.invalid, `${place}: actor: ${operation.actor} has ended`, hint);
+      throw new UserError(EXIT.invalid, `${place}: actor: ${operation.actor} has ended`, 'record it again');
     }
     return this.#do(thread, this.#direct.as(thread.task), operation.action);
   }
