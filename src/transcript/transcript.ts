@@ -64,7 +64,8 @@ export type Action =
     }
   | { readonly op: 'setrlimit'; readonly memlockBytes: bigint }
   | ({ readonly op: 'mlock'; readonly onFault: boolean } & Range)
-  | ({ readonly op: 'munlock' | 'munmap' } & Range)
+  | ({ readonly op: 'munlock' } & Range)
+  | ({ readonly op: 'munmap' } & Range)
   | { readonly op: 'spawn' | 'spawn_vm' | 'spawn_thread'; readonly child: string }
   | { readonly op: 'exit'; readonly scope: 'thread' | undefined }
   | { readonly op: 'kill' | 'exec' | 'drop_cap' }

@@ -310,20 +310,13 @@ export const MAX_FUNCTION_LINES = 70;
 export const MAX_COLUMNS = 120;
 
 /** Files and functions that grew past it before there was a limit. Each figure is a ceiling: it may only go down. */
-const LARGER: Readonly<Record<string, number>> = {
-  'src/study/advise.ts': 474,
-  'src/study/conform/replay.ts': 434,
-  'src/study/contexts.ts': 456,
-};
+const LARGER: Readonly<Record<string, number>> = {};
 const LONGER: Readonly<Record<string, number>> = {
   'src/cli/commands/sweep.ts run': 71,
   'src/metrics/exposition.ts createRegistry': 74,
   'src/metrics/run-metrics.ts addRunMetrics': 80,
   'src/report/build.ts buildResults': 74,
   'src/report/html/experiment.ts renderExperiment': 77,
-  'src/study/advise.ts advise': 72,
-  'src/study/conform/replay.ts do': 106,
-  'src/study/contexts.ts run': 78,
 };
 
 export const noGiantFile: Rule = (sources) =>

@@ -55,10 +55,11 @@ export const command = defineCommand({
   ],
   exits: [],
   async run({ scenario }, options, interrupts) {
-    const [{ readSource }, { advise, adviceText, shareOf }, { stopOnInterrupt }, { experimentProgress }] =
+    const [{ readSource }, { advise }, { adviceText, adviceJson }, { stopOnInterrupt }, { experimentProgress }] =
       await Promise.all([
         import('../../console/input.ts'),
-        import('../../study/advise.ts'),
+        import('../../study/advise/advise.ts'),
+        import('../../study/advise/advice-text.ts'),
         import('../../console/interrupts.ts'),
         import('../experiment-progress.ts'),
       ]);
@@ -76,20 +77,7 @@ export const command = defineCommand({
     const advised = await advise(await readSource(scenario), sets, how);
     const stopped = advised.cells.length < advised.wanted;
     progress.end();
-    if (options.json) {
-      const share = (probe: Parameters<typeof shareOf>[0] | null): object | null =>
-        probe === null ? null : { ...probe, refusedShare: shareOf(probe) };
-      const cells = advised.cells.map((cell) => ({
-        ...cell,
-        limitBytes: cell.limitPages === null ? null : cell.limitPages * 4096,
-        formulaBytes: cell.formulaPages * 4096,
-        at: share(cell.at),
-        below: share(cell.below),
-      }));
-      print(`${JSON.stringify({ ...advised, complete: !stopped, maxFailures, cells }, null, 2)}\n`);
-    } else {
-      print(adviceText(advised, maxFailures));
-    }
+    print(options.json ? adviceJson(advised, maxFailures) : adviceText(advised, maxFailures));
     if (!stopped) return EXIT.ok;
     say(`pinstorm: stopped, these are ${advised.cells.length} of ${advised.wanted} limits\n`);
     return EXIT.stopped;

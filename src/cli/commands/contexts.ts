@@ -19,7 +19,8 @@ export const command = defineCommand({
   ],
   exits: [],
   async run(_arguments, { json }) {
-    const { CONTEXTS, judgeAll, STRATEGIES } = await import('../../study/contexts.ts');
+    const { judgeAll } = await import('../../study/contexts/judge.ts');
+    const { CONTEXTS, STRATEGIES } = await import('../../study/contexts/strategies.ts');
     const cells = judgeAll();
     if (json) {
       const strategies = STRATEGIES.map(({ id, what, variant }) => ({ id, what, variant: variant.id }));
