@@ -63,6 +63,7 @@ test('each rule finds what it is for', () => {
     ['src/new/a.ts', '', '1 src/new has no place in the layers'],
     ['src/emulator/a.ts', `import 'bullmq'; import 'piscina';`, '1 imports bullmq'],
     ['src/wire/queue.ts', `import 'bullmq';`],
+    ['src/cli/a.ts', `require('koffi');`, '1 imports koffi'],
     ['src/scenario/a.ts', `import 'node:worker_threads';`, '1 imports node:worker_threads'],
     ['src/model/a.ts', `// Date.now()\nconst Dates = 'performance';\nx.performance; ({ Date: 1 });`],
     [

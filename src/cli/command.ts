@@ -14,7 +14,7 @@ export type Names = 'scenario' | 'case' | 'defect' | 'rows' | 'recordings' | 'va
 
 /** A positional argument; positions follow the order of the keys. */
 export interface ArgumentSpec<T> {
-  readonly kind: 'required' | 'optional' | 'several';
+  readonly kind: 'required' | 'optional' | 'several' | 'severalOrNone';
   readonly help: string;
   /** The only values allowed, for completion. */
   readonly choices: readonly string[] | undefined;
@@ -22,7 +22,7 @@ export interface ArgumentSpec<T> {
   readonly names?: readonly Names[] | undefined;
   /** Checks one value. @throws UserError that says what was expected. */
   parse(given: string): string;
-  /** Never set: carries the type of the value (of all values for `several`). */
+  /** Never set: carries the type of the value (of all values where there may be several). */
   readonly type?: T;
 }
 
@@ -42,6 +42,8 @@ export interface OptionSpec<T> {
   readonly names?: readonly Names[] | undefined;
   /** May be given several times; `parse` gets each value and returns a list of one, and the frame joins the lists. */
   readonly repeated?: boolean;
+  /** What it allows must be asked for where it happens: no variable of the environment sets it. */
+  readonly commandLineOnly?: boolean;
   /** @throws UserError or UnitTextError that says what was expected; the frame puts the option's name before it. */
   parse(given: string): T;
 }
@@ -105,6 +107,12 @@ export const several = (help: string, names?: readonly Names[]): ArgumentSpec<re
   ...anyText,
 });
 
+/** Any number of values; only as the last argument. */
+export const severalOrNone = (help: string, names?: readonly Names[]): ArgumentSpec<readonly string[]> => ({
+  ...several(help, names),
+  kind: 'severalOrNone',
+});
+
 /** The scenario of a command that runs, simulates or plans one. */
 export const scenarioFile = (also = ''): ArgumentSpec<string> =>
   required(`scenario${also}: a file, - for standard input, or a name from pinstorm scenarios`, ['scenario']);
@@ -150,6 +158,9 @@ export function repeated<T>(spec: {
 }): OptionSpec<readonly T[]> {
   return { ...spec, choices: undefined, default: [], repeated: true, parse: (given) => [spec.parse(given)] };
 }
+
+/** An option that no variable of the environment can set. */
+export const onCommandLine = <T>(spec: OptionSpec<T>): OptionSpec<T> => ({ ...spec, commandLineOnly: true });
 
 export function text<D extends string | undefined = undefined>(spec: {
   readonly placeholder: string;

@@ -89,7 +89,12 @@ export function describe(
   const sub = commander(name).description(`${sentence(row.summary)}\n\n${command.description}`);
   for (const [key, spec] of Object.entries(command.arguments)) {
     const shown = key.toUpperCase();
-    const form = { required: `<${shown}>`, optional: `[${shown}]`, several: `<${shown}...>` }[spec.kind];
+    const form = {
+      required: `<${shown}>`,
+      optional: `[${shown}]`,
+      several: `<${shown}...>`,
+      severalOrNone: `[${shown}...]`,
+    }[spec.kind];
     sub.addArgument(new Argument(form, spec.help));
   }
   for (const [key, spec] of Object.entries(command.options)) {
@@ -119,6 +124,10 @@ function parseArguments(command: AnyCommand, given: readonly unknown[]): Record<
   return parsed;
 }
 
+/** The options that variables can set, by their keys. */
+const settable = (command: AnyCommand): string[] =>
+  Object.entries(command.options).flatMap(([key, spec]) => (spec.commandLineOnly ? [] : [key]));
+
 /** Flag before environment before default. The scenario comes between the last two, in the commands that read one. */
 function resolveOptions(
   command: AnyCommand,
@@ -129,7 +138,7 @@ function resolveOptions(
   for (const [key, spec] of Object.entries(command.options)) {
     const given = flags[key];
     const variable = variableName(key);
-    const fromEnv = env[variable];
+    const fromEnv = spec.commandLineOnly ? undefined : env[variable];
     if (given === true) resolved[key] = true;
     else if (Array.isArray(given)) {
       resolved[key] = given.flatMap((text) => parseNamed(flagName(key), String(text), spec));
@@ -151,7 +160,7 @@ const FOREIGN = /^PINSTORM_(UPDATE$|PROPERTY_|(\w+_)?(SERVICE_(HOST|PORT)|PORT_\
  * commands at once. Other commands are loaded only where this one does not know a name.
  */
 async function warnOfVariables(command: AnyCommand, env: Environment): Promise<void> {
-  const variablesOf = (one: AnyCommand): string[] => Object.keys(one.options).map(variableName);
+  const variablesOf = (one: AnyCommand): string[] => settable(one).map(variableName);
   const known = new Set([...OTHER_VARIABLES, ...variablesOf(command)]);
   const unknown = (): string[] =>
     Object.keys(env).filter((name) => name.startsWith('PINSTORM_') && !known.has(name) && !FOREIGN.test(name));
@@ -203,11 +212,13 @@ function toUserError(error: CommanderError, argv: readonly string[]): UserError 
 function epilogue(command: AnyCommand): string {
   const exits = [...new Set<ExitCode>([...EVERY_COMMAND, ...command.exits])].toSorted((a, b) => a - b);
   const examples = command.examples.map((e) => `  ${e.command}\n      ${e.what}`).join('\n');
-  const [firstOption] = Object.keys(command.options);
+  const [firstOption] = settable(command);
+  const others = Object.entries(command.options).flatMap(([key, spec]) => (spec.commandLineOnly ? [key] : []));
+  const only = others.length === 0 ? '' : `Not so ${others.map(flagName).join(', ')}.\n`;
   const variables =
     firstOption === undefined
       ? ''
-      : `\nEach option can also be set in the environment: ${flagName(firstOption)} as\n${variableName(firstOption)}. A flag wins over the environment.\n`;
+      : `\nEach option can also be set in the environment: ${flagName(firstOption)} as\n${variableName(firstOption)}. A flag wins over the environment.\n${only}`;
   return `${variables}\nExamples:\n${examples}\n\nExit status:\n${exitTable(exits)}`;
 }
 

@@ -144,6 +144,10 @@ export function unsigned(value: unknown): bigint | undefined {
   return n <= U64_MAX ? n : undefined;
 }
 
+/** A line of a transcript: JSON, bigints as plain numbers. */
+export const lineOf = (value: unknown): string =>
+  JSON.stringify(value, (_, v: unknown) => (typeof v === 'bigint' ? `${MARK}${v}` : v)).replaceAll(MARKED, '$1');
+
 /** Column, from 1, at which JSON.parse gives up. */
 function columnOfFault(line: string): number {
   try {

@@ -103,7 +103,7 @@ export interface Operation extends Step {
 export interface Sequence {
   readonly file: string;
   readonly start: Start;
-  /** The header as it is written, without what a recording kernel adds. */
+  /** The header as it is written, without its format and what a recording kernel adds. */
   readonly text: string;
   readonly steps: readonly Step[];
 }
@@ -150,7 +150,7 @@ export function parseSequence(text: string, file: string): Sequence {
     fields.end();
     return step;
   });
-  return { file, start, text: f.without(...RECORDED), steps };
+  return { file, start, text: f.without('format', ...RECORDED), steps };
 }
 
 function linesOf(text: string, file: string): [string, ...string[]] {

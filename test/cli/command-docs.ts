@@ -35,14 +35,15 @@ export async function commandPages(): Promise<ReadonlyMap<string, string>> {
 
 function page(name: string, summary: string, command: AnyCommand): string {
   const argumentRows = Object.entries(command.arguments).map(([key, spec]) => {
-    const shown = `\`${key.toUpperCase()}${spec.kind === 'several' ? ' ...' : ''}\``;
-    return `- ${shown}${spec.kind === 'optional' ? ' (optional)' : ''}: ${spec.help}`;
+    const shown = `\`${key.toUpperCase()}${spec.kind.startsWith('several') ? ' ...' : ''}\``;
+    return `- ${shown}${spec.kind === 'optional' || spec.kind === 'severalOrNone' ? ' (optional)' : ''}: ${spec.help}`;
   });
   const optionRows = Object.entries(command.options).map(([key, spec]) => {
     const flag = `\`${flagName(key)}${spec.placeholder === null ? '' : ` <${spec.placeholder}>`}\``;
     const byDefault = shownDefault(spec);
     const note = byDefault === undefined ? '' : `; default \`${byDefault}\``;
-    return `- ${flag}: ${spec.help} (\`${variableName(key)}\`${note})`;
+    const variable = spec.commandLineOnly ? 'on the command line only' : `\`${variableName(key)}\``;
+    return `- ${flag}: ${spec.help} (${variable}${note})`;
   });
   const examples = command.examples.map(
     (e) => `\`\`\`sh\n${e.command}\n\`\`\`\n\n${e.what.charAt(0).toUpperCase()}${e.what.slice(1)}.`,

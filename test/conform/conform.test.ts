@@ -8,7 +8,8 @@ import { command } from '../../src/cli/commands/conform.ts';
 import { Interrupts } from '../../src/console/interrupts.ts';
 import { stdout } from '../../src/console/output.ts';
 import { variantNamed } from '../../src/run/variant-named.ts';
-import { conform, describeDifference, recordedVariant, transcriptFiles } from '../../src/study/conform/conform.ts';
+import { conform, describeDifference, recordedVariant } from '../../src/study/conform/conform.ts';
+import { transcriptFiles } from '../../src/transcript/files.ts';
 import { parseSequence, parseTranscript, type Transcript } from '../../src/transcript/transcript.ts';
 
 const RECORDED = 'recordings';
@@ -48,7 +49,7 @@ const transcript = (path: string): Transcript => parseTranscript(readFileSync(pa
 test('every recording of the selection agrees with the model', () => {
   const files = transcriptFiles([RECORDED]);
   const kernels = new Map<string, number>();
-  for (const file of files) {
+  for (const { path: file } of files) {
     const difference = conform(transcript(file), null);
     assert.equal(difference === null ? '' : describeDifference(file, difference), '');
     const { id } = recordedVariant(transcript(file));
@@ -216,11 +217,12 @@ test('the command: exit 0 when all agree, 1 when one differs', async (t) => {
 
 test('a sequence is what was done, whether it has been recorded or not', () => {
   const { kernel: _, page_sizes: __, iova_ranges: ___, ...header } = HEADER;
+  const { format: _____, ...start } = header;
   const { result: ____, ...map } = MAP;
   const asked = parseSequence(text(header, map), 'asked.jsonl');
   const recorded = parseSequence(text(HEADER, MAP), 'asked.jsonl');
   assert.deepEqual(recorded, asked);
-  assert.equal(`${asked.text}\n${asked.steps[0]?.text}\n`, text(header, map));
+  assert.equal(`${asked.text}\n${asked.steps[0]?.text}\n`, text(start, map));
   const large = text(header, JSON.stringify(map).replace('"iova":1048576', '"iova":18446744073709551615'));
   assert.equal(parseSequence(large, 'x').steps[0]?.text, large.split('\n')[1]);
   assert.throws(() => parseSequence(text(header, { ...map, surprise: 1 }), 'x'), /x:2: surprise: unknown field/);

@@ -19,7 +19,8 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   scenario: ['base', 'model', 'engine', 'guest'],
   report: ['base', 'metrics'],
   console: ['base', 'scenario/source.ts'],
-  transcript: ['base'],
+  transcript: ['base', 'console'],
+  kernel: ['base', 'console', 'transcript'],
   emulator: ['base', 'metrics', 'model', 'engine', 'guest'],
   wire: [
     'base',
@@ -73,6 +74,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'run',
     'study',
     'transcript',
+    'kernel',
   ],
 };
 
@@ -83,6 +85,7 @@ export const PACKAGE_HOMES: Readonly<Record<string, readonly string[]>> = {
   commander: ['src/cli/'],
   piscina: ['src/emulator/'],
   'prom-client': ['src/metrics/'],
+  koffi: ['src/kernel/libc.ts'],
   'node:worker_threads': ['src/emulator/'],
 };
 

@@ -23,7 +23,7 @@ export interface Source {
   readonly text: string;
   readonly nodes: readonly Node[];
   readonly comments: readonly { readonly text: string; readonly offset: number }[];
-  /** What it imports, re-exports, imports dynamically, or names as `new URL('./x.js', import.meta.url)`. */
+  /** What it imports, re-exports, imports dynamically, requires, or names as `new URL('./x.js', import.meta.url)`. */
   readonly imports: readonly Import[];
 }
 
@@ -80,8 +80,9 @@ function collect(value: unknown, parent: Node | undefined, into: Node[]): void {
 
 function importOf(node: Node): readonly Import[] {
   const isUrl = node.type === 'NewExpression' && nameOf(node['callee']) === 'URL';
-  const from = isUrl ? (node['arguments'] as readonly unknown[])[0] : node['source'];
-  if (!isUrl && !/^(Import|Export(Named|All))/.test(node.type)) return [];
+  const isRequire = node.type === 'CallExpression' && nameOf(node['callee']) === 'require';
+  const from = isUrl || isRequire ? (node['arguments'] as readonly unknown[])[0] : node['source'];
+  if (!isUrl && !isRequire && !/^(Import|Export(Named|All))/.test(node.type)) return [];
   if (from === null || typeof from !== 'object' || !('value' in from) || typeof from.value !== 'string') return [];
   // A URL that is not a module of ours, for example package.json, is nothing imported.
   if (isUrl && !/^\..*\.[jt]s$/.test(from.value)) return [];

@@ -2,13 +2,6 @@ import { EXIT } from '../../base/errors.ts';
 import { print } from '../../console/output.ts';
 import { defineCommand, several, text } from '../command.ts';
 
-const TRANSCRIPT = {
-  what: 'transcript',
-  example: 'recordings',
-  smaller: 'split it',
-  maxBytes: 64 * 1024 ** 2,
-};
-
 export const command = defineCommand({
   description:
     'Replays sequences of VFIO operations that were recorded on real kernels, and compares the model with the ' +
@@ -32,15 +25,16 @@ export const command = defineCommand({
   ],
   exits: [EXIT.failed],
   async run({ paths }, { variant }) {
-    const { conform, describeDifference, transcriptFiles } = await import('../../study/conform/conform.ts');
+    const { conform, describeDifference } = await import('../../study/conform/conform.ts');
     const { variantNamed } = await import('../../run/variant-named.ts');
+    const { TRANSCRIPT, transcriptFiles } = await import('../../transcript/files.ts');
     const { parseTranscript } = await import('../../transcript/transcript.ts');
     const { readInput } = await import('../../console/input.ts');
     const chosen = variant === undefined ? null : variantNamed(variant);
     const files = transcriptFiles(paths);
     let failed = 0;
-    for (const file of files) {
-      const input = await readInput(file, TRANSCRIPT);
+    for (const { path } of files) {
+      const input = await readInput(path, TRANSCRIPT);
       const difference = conform(parseTranscript(input.text, input.name), chosen);
       if (difference === null) continue;
       failed += 1;

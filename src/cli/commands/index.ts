@@ -35,6 +35,7 @@ export const COMMANDS: Readonly<Record<string, CommandRow>> = {
   plan: { summary: 'show what a run would do, without running it', load: () => import('./plan.ts') },
   contexts: { summary: 'which uses of `current` are right, and where', load: () => import('./contexts.ts') },
   conform: { summary: 'replay recordings of real kernels through the model', load: () => import('./conform.ts') },
+  record: { summary: 'record what the kernel of this machine answers', load: () => import('./record.ts') },
   variants: {
     summary: 'list the accounting policies and the kernels that had them',
     load: () => import('./variants.ts'),

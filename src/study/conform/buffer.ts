@@ -101,7 +101,7 @@ interface PageRange {
  * The range of a call that wants an aligned start and rounds the length up, in 64 bits, or what it says of a range that
  * is none. Sources: mm/mmap.c, mm/mprotect.c, mm/madvise.c, 6.1.
  */
-function pageRange(
+export function pageRange(
   call: 'mmap' | 'munmap' | 'mprotect' | 'madvise',
   offset: bigint,
   bytes: bigint,
