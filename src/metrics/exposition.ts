@@ -55,7 +55,7 @@ export interface MetricSources {
   /** Of the coordinator only. */
   readonly health?: () => RunHealth;
   readonly stats: StatsView;
-  gauges(): LiveGauges;
+  readonly gauges: () => LiveGauges;
 }
 
 const COUNTER_HELP: Readonly<Record<string, string>> = {
@@ -100,9 +100,20 @@ export function createRegistry(sources: MetricSources): Registry {
     };
     registry.registerMetric(metric as unknown as Metric);
   };
-  const one = (value: number): Value[] => [{ labels: {}, value }];
-
   addHistograms(stats, add);
+  addCounters(stats, add);
+  addGauges(sources, add);
+  addFacts(sources, add);
+  if (sources.health !== undefined) addRunMetrics(sources.run.runId, sources.health, add);
+
+  collectDefaultMetrics({ register: registry, prefix: 'pinstorm_' });
+  for (const name of MISNAMED_DEFAULTS) registry.removeSingleMetric(`pinstorm_nodejs_${name}`);
+  return registry;
+}
+
+const one = (value: number): Value[] => [{ labels: {}, value }];
+
+function addCounters(stats: StatsView, add: Add): void {
   for (const name of stats.layout.counterNames) {
     if (name in DEFERRED_COUNTERS || name === 'thread_idle_ns') continue;
     add('counter', `${name}_total`, COUNTER_HELP[name] ?? `Total of ${name.replaceAll('_', ' ')}.`, () =>
@@ -117,34 +128,42 @@ export function createRegistry(sources: MetricSources): Registry {
       .filter(([name]) => stats.layout.counterNames.includes(name))
       .map(([name, state]) => ({ labels: { state }, value: stats.counter(name) })),
   );
+}
+
+/** What is asked for at each scrape. */
+function addGauges({ run, gauges }: MetricSources, add: Add): void {
   add('counter', 'invariant_violations_total', 'Violated accounting invariants.', () =>
-    Object.entries(sources.gauges().invariantViolations).map(([invariant, value]) => ({
-      labels: { invariant, expected: sources.run.expect.includes(invariant) ? 'yes' : 'no' },
+    Object.entries(gauges().invariantViolations).map(([invariant, value]) => ({
+      labels: { invariant, expected: run.expect.includes(invariant) ? 'yes' : 'no' },
       value,
     })),
   );
-  add('gauge', 'deferred_backlog', 'Deferred updates not yet applied.', () => one(sources.gauges().deferredBacklog));
+  add('gauge', 'deferred_backlog', 'Deferred updates not yet applied.', () => one(gauges().deferredBacklog));
   add('gauge', 'deferred_oldest_age_seconds', 'Age of the oldest deferred update not yet applied.', () =>
-    one(sources.gauges().deferredOldestAgeSeconds),
+    one(gauges().deferredOldestAgeSeconds),
   );
   add(
     'gauge',
     'locked_vm_drift_pages',
     'How far locked_vm is from what finished operations hold: work in progress, and deferred updates.',
-    () => one(sources.gauges().lockedVmDriftPages),
+    () => one(gauges().lockedVmDriftPages),
   );
   add('gauge', 'guests', 'Synthetic guests by state.', () => {
-    const { guests } = sources.gauges();
+    const { guests } = gauges();
     return GUEST_STATES.map((state) => ({ labels: { state }, value: guests[state] ?? 0 }));
   });
-  add('gauge', 'threads', 'Driver threads of this process.', () => one(sources.gauges().threads));
+  add('gauge', 'threads', 'Driver threads of this process.', () => one(gauges().threads));
   add('gauge', 'saturated', '1 if the generator is too late for its figures to be trusted.', () =>
-    one(sources.gauges().saturated ? 1 : 0),
+    one(gauges().saturated ? 1 : 0),
   );
-  const { runId, scenario, variant, pace, profile, version } = sources.run;
+}
+
+/** What never changes. */
+function addFacts({ run, role }: MetricSources, add: Add): void {
+  const { runId, scenario, variant, pace, profile, version } = run;
   const facts = {
     run_id: runId,
-    role: sources.role,
+    role,
     scenario,
     variant,
     pace: String(pace),
@@ -153,11 +172,6 @@ export function createRegistry(sources: MetricSources): Registry {
   };
   add('gauge', 'run_info', 'The run this process works for; always 1.', () => [{ labels: facts, value: 1 }]);
   add('gauge', 'build_info', 'Versions; always 1.', () => [{ labels: { version, node: process.version }, value: 1 }]);
-  if (sources.health !== undefined) addRunMetrics(runId, sources.health, add);
-
-  collectDefaultMetrics({ register: registry, prefix: 'pinstorm_' });
-  for (const name of MISNAMED_DEFAULTS) registry.removeSingleMetric(`pinstorm_nodejs_${name}`);
-  return registry;
 }
 
 function addHistograms(stats: StatsView, add: Add): void {

@@ -62,7 +62,15 @@ export interface RunHealth {
 type Add = (type: 'counter' | 'gauge' | 'summary', name: string, help: string, read: () => Value[]) => void;
 
 export function addRunMetrics(runId: string, health: () => RunHealth, add: Add): void {
-  const maybe = (value: number | null, labels = {}): Value[] => (value === null ? [] : [{ labels, value }]);
+  addProgress(runId, health, add);
+  addWorkers(health, add);
+  addRedis(health, add);
+}
+
+const maybe = (value: number | null, labels = {}): Value[] => (value === null ? [] : [{ labels, value }]);
+
+/** Phases, stages, and the verdict so far. */
+function addProgress(runId: string, health: () => RunHealth, add: Add): void {
   add('gauge', 'run_start_timestamp_seconds', 'When guests started to run, on the Redis clock.', () =>
     maybe(health().startSeconds, { run_id: runId }),
   );
@@ -87,6 +95,9 @@ export function addRunMetrics(runId: string, health: () => RunHealth, add: Add):
         judged ? [{ labels: { metric, expr: expression }, value: ok ? 1 : 0 }] : [],
       ),
   );
+}
+
+function addWorkers(health: () => RunHealth, add: Add): void {
   add('gauge', 'workers', 'Worker processes by state.', () => {
     const { workers } = health();
     return WORKER_STATES.map((state) => ({
@@ -128,6 +139,9 @@ export function addRunMetrics(runId: string, health: () => RunHealth, add: Add):
       { labels: { worker: name }, value: lateness.count, metricName: 'pinstorm_worker_lateness_seconds_count' },
     ]),
   );
+}
+
+function addRedis(health: () => RunHealth, add: Add): void {
   const ofRedis = (type: 'counter' | 'gauge', name: string, help: string, of: (redis: RedisHealth) => number) =>
     add(type, `redis_${name}`, help, () => {
       const { redis } = health();

@@ -54,31 +54,11 @@ export interface RunOutcome {
 export function buildResults(outcome: RunOutcome): RunResults {
   const { snapshot, durationNs, coverage, complete, stoppedByUser } = outcome;
   const counters = Object.fromEntries(snapshot.layout.counterNames.map((name, i) => [name, snapshot.counters[i]!]));
-  const quantiles = (id: SeriesId) => quantilesOf(snapshot, id);
-  const byMode = (series: (mode: number) => SeriesId) =>
-    Object.fromEntries(
-      LOCK_MODES.flatMap((mode, i) => {
-        const q = quantiles(series(i));
-        return q === null ? [] : [[mode, q]];
-      }),
-    );
-  const { explanation, ...facts } = outcome.accounting;
-  const accounting: Accounting = {
-    ...facts,
-    deferred: {
-      queued: counters['deferred_queued'] ?? 0,
-      applied: counters['deferred_applied'] ?? 0,
-      lost: counters['deferred_lost'] ?? 0,
-      discarded: counters['deferred_discarded'] ?? 0,
-    },
-    limitRefusals: counters['limit_refusals'] ?? 0,
-    explanation: '',
-  };
-  accounting.explanation = explanation ?? explain(accounting, counters, outcome.run.account);
+  const accounting = accountingOf(outcome, counters);
   const health: Health = {
     ...outcome.health,
-    lateness: quantiles(LATENESS),
-    nullOperation: quantiles(actualSeries(Op.null, Outcome.ok)),
+    lateness: quantilesOf(snapshot, LATENESS),
+    nullOperation: quantilesOf(snapshot, actualSeries(Op.null, Outcome.ok)),
   };
   const gauges = {
     locked_vm_drift_pages: accounting.driftPages,
@@ -95,22 +75,8 @@ export function buildResults(outcome: RunOutcome): RunResults {
     coverage,
     thresholds,
     accounting,
-    latency: OPS.flatMap((op, i) =>
-      OUTCOMES.flatMap((outcomeName, o) => {
-        const intended = quantiles(intendedSeries(i, o));
-        const actual = quantiles(actualSeries(i, o));
-        return intended === null && actual === null
-          ? []
-          : [{ op, outcome: outcomeName, intended, actual, ranges: rangesOf(snapshot, intendedSeries(i, o)) }];
-      }),
-    ),
-    split: {
-      scheduleLag: quantiles(SCHEDULE_LAG),
-      lockWait: byMode(lockWaitSeries),
-      lockHold: byMode(lockHoldSeries),
-      deferredSettle: quantiles(DEFERRED_SETTLE),
-      deferredLockWait: quantiles(DEFERRED_LOCK_WAIT),
-    },
+    latency: latencyOf(snapshot),
+    split: splitOf(snapshot),
     counters,
     deferredBacklogMax: outcome.deferredBacklogMax,
     health,
@@ -123,6 +89,54 @@ export function buildResults(outcome: RunOutcome): RunResults {
       health,
       thresholds,
     }),
+  };
+}
+
+function accountingOf({ accounting: given, run }: RunOutcome, counters: Readonly<Record<string, number>>): Accounting {
+  const { explanation, ...facts } = given;
+  const accounting: Accounting = {
+    ...facts,
+    deferred: {
+      queued: counters['deferred_queued'] ?? 0,
+      applied: counters['deferred_applied'] ?? 0,
+      lost: counters['deferred_lost'] ?? 0,
+      discarded: counters['deferred_discarded'] ?? 0,
+    },
+    limitRefusals: counters['limit_refusals'] ?? 0,
+    explanation: '',
+  };
+  accounting.explanation = explanation ?? explain(accounting, counters, run.account);
+  return accounting;
+}
+
+/** Of every operation and outcome that has samples. */
+function latencyOf(snapshot: Snapshot): RunResults['latency'] {
+  return OPS.flatMap((op, i) =>
+    OUTCOMES.flatMap((outcome, o) => {
+      const intended = quantilesOf(snapshot, intendedSeries(i, o));
+      const actual = quantilesOf(snapshot, actualSeries(i, o));
+      return intended === null && actual === null
+        ? []
+        : [{ op, outcome, intended, actual, ranges: rangesOf(snapshot, intendedSeries(i, o)) }];
+    }),
+  );
+}
+
+/** Where the time of operations goes. */
+function splitOf(snapshot: Snapshot): RunResults['split'] {
+  const byMode = (series: (mode: number) => SeriesId): Record<string, Quantiles> =>
+    Object.fromEntries(
+      LOCK_MODES.flatMap((mode, i) => {
+        const quantiles = quantilesOf(snapshot, series(i));
+        return quantiles === null ? [] : [[mode, quantiles]];
+      }),
+    );
+  return {
+    scheduleLag: quantilesOf(snapshot, SCHEDULE_LAG),
+    lockWait: byMode(lockWaitSeries),
+    lockHold: byMode(lockHoldSeries),
+    deferredSettle: quantilesOf(snapshot, DEFERRED_SETTLE),
+    deferredLockWait: quantilesOf(snapshot, DEFERRED_LOCK_WAIT),
   };
 }
 

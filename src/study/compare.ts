@@ -1,5 +1,6 @@
 /** Compares cells of an experiment with the first of them, metric by metric. */
 import { type Interval, mannWhitney, median } from '../base/statistics.ts';
+import { VERSION } from '../base/version.ts';
 import {
   ALIKE,
   cellName,
@@ -85,6 +86,17 @@ export function experimentCells(cells: readonly CellResults[], compared: boolean
     ...(cell.exitCode === 0 ? {} : { exitCode: cell.exitCode }),
     metrics: Object.fromEntries([...units.keys()].flatMap((metric) => figureOf(cell, index, metric))),
   }));
+}
+
+/** The document for programs. */
+export function compareJson(
+  table: readonly MetricComparison[],
+  results: readonly CellResults[],
+  minEffect: number,
+  complete: boolean,
+): string {
+  const cells = results.map(({ figures: _figures, labels: _labels, ...cell }) => cell);
+  return `${JSON.stringify({ version: VERSION, complete, minEffect, cells, metrics: table }, null, 2)}\n`;
 }
 
 const COLUMNS = 80;

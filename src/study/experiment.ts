@@ -3,7 +3,7 @@
  * seed. A repetition is one figure per metric; figures of different repetitions are compared, their samples are never
  * pooled.
  */
-import { EXIT, type ExitCode } from '../base/errors.ts';
+import { EXIT, type ExitCode, UserError } from '../base/errors.ts';
 import { type Interval, median, medianInterval } from '../base/statistics.ts';
 import type { StopSignal } from '../base/stop-signal.ts';
 import { say } from '../console/output.ts';
@@ -57,7 +57,7 @@ export interface CellResults {
 const GRAVITY: readonly ExitCode[] = [EXIT.violated, EXIT.inconclusive, EXIT.threshold];
 
 /** The exit status of several verdicts. */
-export const gravest = (codes: readonly number[]): ExitCode => GRAVITY.find((code) => codes.includes(code)) ?? EXIT.ok;
+const gravest = (codes: readonly number[]): ExitCode => GRAVITY.find((code) => codes.includes(code)) ?? EXIT.ok;
 
 /** Operations of some runs that ended in an error; a call that a signal interrupted is none. */
 function failuresOf(runs: readonly RunResults[]): Failure[] {
@@ -225,9 +225,24 @@ export async function runCells(
   });
 }
 
-/** How many repetitions an experiment was to have, of which `repeat` were asked for. */
-export const repetitionsOf = (cells: readonly CellResults[], repeat: number): number =>
-  cells.some(({ setting }) => setting.random) ? repeat : 1;
+/** How far an experiment came. */
+export interface Ending {
+  readonly complete: boolean;
+  /** For people, if it was stopped. */
+  readonly note: string | null;
+  readonly exitCode: ExitCode;
+}
+
+/** Of an experiment with `repeat` repetitions asked for. @throws UserError if it was stopped before one was complete. */
+export function endingOf(cells: readonly CellResults[], repeat: number): Ending {
+  const done = cells[0]?.seeds.length ?? 0;
+  if (done === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete', null);
+  const planned = cells.some(({ setting }) => setting.random) ? repeat : 1;
+  const failed = gravest(cells.map(({ exitCode }) => exitCode));
+  if (done >= planned) return { complete: true, note: null, exitCode: failed };
+  const note = `pinstorm: stopped, these are ${done} of ${planned} repetitions\n`;
+  return { complete: false, note, exitCode: failed === EXIT.ok ? EXIT.stopped : failed };
+}
 
 /** A metric over the repetitions of a cell; null where no repetition has it. */
 export function summarise(

@@ -1,6 +1,7 @@
 /** Ranges of settings, the grid they span, and what comes out of it as table, CSV and knee. */
 import { EXIT, UserError } from '../base/errors.ts';
 import { kneeOf } from '../base/statistics.ts';
+import { VERSION } from '../base/version.ts';
 import { ALIKE, settingParts } from '../report/experiment.ts';
 import { wrap } from '../report/format.ts';
 import { failureLines } from './compare.ts';
@@ -128,6 +129,27 @@ export function sweepCsv(axes: readonly Axis[], cells: readonly CellResults[]): 
     }
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** The document for programs. */
+export function sweepJson(
+  axes: readonly Axis[],
+  cells: readonly CellResults[],
+  knees: readonly Knee[],
+  complete: boolean,
+): string {
+  const units = [...metricsOf(cells)];
+  const rows = cells.map((cell) => ({
+    labels: cell.labels,
+    variant: cell.variant,
+    seeds: cell.seeds,
+    violations: cell.violations,
+    failures: cell.failures,
+    exitCode: cell.exitCode,
+    setting: cell.setting,
+    metrics: Object.fromEntries(units.map(([metric, unit]) => [metric, { unit, ...summarise(cell, metric) }])),
+  }));
+  return `${JSON.stringify({ version: VERSION, complete, axes, cells: rows, knees }, null, 2)}\n`;
 }
 
 /** The cells with the medians of a few metrics, and the knees. */

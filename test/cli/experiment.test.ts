@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';
+import { EXIT } from '../../src/base/errors.ts';
 import { MIN_EFFECT_OPTION } from '../../src/cli/experiment-options.ts';
 import { simulateAll } from '../../src/emulator/host-pool.ts';
 import { hostTasks } from '../../src/emulator/host-result.ts';
@@ -14,7 +15,7 @@ import { virtualResults } from '../../src/run/simulated-results.ts';
 import { planRun } from '../../src/scenario/plan.ts';
 import { resolveScenario } from '../../src/scenario/validate.ts';
 import { compareCells, compareText } from '../../src/study/compare.ts';
-import { type CellResults, figuresOf, isRandom, repetitionsOf, runCells } from '../../src/study/experiment.ts';
+import { type CellResults, endingOf, figuresOf, isRandom, runCells } from '../../src/study/experiment.ts';
 import { gridOf, kneesOf, parseAxis, sweepCsv, sweepText } from '../../src/study/sweep.ts';
 import { SETTING } from '../report/experiments.ts';
 import { parsedFile } from '../scenario/read.ts';
@@ -191,9 +192,12 @@ describe('one cell', () => {
       cells.map(({ seeds, setting }) => [seeds.length, setting.random]),
       [[1, true]],
     );
-    assert.equal(repetitionsOf(cells, 5), 5);
+    assert.equal(endingOf(cells, 5).note, 'pinstorm: stopped, these are 1 of 5 repetitions\n');
+    assert.equal(endingOf(cells, 5).exitCode, EXIT.stopped);
     const alike = cells.map((cell) => ({ ...cell, setting: { ...cell.setting, random: false } }));
-    assert.equal(repetitionsOf(alike, 5), 1, 'a stopped experiment counts what was to run, not --repeat');
+    const ending = endingOf(alike, 5);
+    assert.equal(ending.note, null, 'a stopped experiment counts what was to run, not --repeat');
+    assert.ok(ending.complete);
   });
 });
 

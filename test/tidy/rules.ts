@@ -314,13 +314,7 @@ export const MAX_COLUMNS = 120;
 
 /** Files and functions that grew past it before there was a limit. Each figure is a ceiling: it may only go down. */
 const LARGER: Readonly<Record<string, number>> = {};
-const LONGER: Readonly<Record<string, number>> = {
-  'src/cli/commands/sweep.ts run': 71,
-  'src/metrics/exposition.ts createRegistry': 74,
-  'src/metrics/run-metrics.ts addRunMetrics': 80,
-  'src/report/build.ts buildResults': 74,
-  'src/report/html/experiment.ts renderExperiment': 77,
-};
+const LONGER: Readonly<Record<string, number>> = {};
 
 export const noGiantFile: Rule = (sources) =>
   sources.filter(inSrc).flatMap((source) => {

@@ -1,5 +1,4 @@
 import { EXIT, UserError } from '../../base/errors.ts';
-import { VERSION } from '../../base/version.ts';
 import { print, say } from '../../console/output.ts';
 import { tryDirectory } from '../../report/place.ts';
 import { defineCommand, flag, integer, scenarioFile, text } from '../command.ts';
@@ -47,8 +46,8 @@ export const command = defineCommand({
     refuseBeside('--variants', ['variant'], overridesOf(options));
     const [
       { readSource },
-      { gravest, repetitionsOf, runCells },
-      { compareCells, compareText },
+      { endingOf, runCells },
+      { compareCells, compareJson, compareText },
       { stopOnInterrupt },
       { simulationProgress },
     ] = await Promise.all([
@@ -70,36 +69,28 @@ export const command = defineCommand({
     const source = await readSource(scenario);
     const stop = stopOnInterrupt(interrupts);
     const results = await runCells(source, overridesOf(options), cells, { ...options, progress, stop, remote });
-    const repetitions = results[0]?.seeds.length ?? 0;
-    if (repetitions === 0)
-      throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete', null);
-    const planned = repetitionsOf(results, options.repeat);
-    const stopped = repetitions < planned;
+    const { complete, note, exitCode } = endingOf(results, options.repeat);
     const table = compareCells(results, ({ labels }) => labels['variant'] ?? '');
-    if (options.json) {
-      const facts = results.map(({ figures: _figures, labels: _labels, ...cell }) => cell);
-      print(
-        `${JSON.stringify({ version: VERSION, complete: !stopped, minEffect: options.minEffect, cells: facts, metrics: table }, null, 2)}\n`,
-      );
-    } else {
-      print(compareText(table, variants, results, options.minEffect));
-    }
+    const { minEffect } = options;
+    print(
+      options.json
+        ? compareJson(table, results, minEffect, complete)
+        : compareText(table, variants, results, minEffect),
+    );
     if (options.out !== undefined) {
       const { saveExperiment } = await import('../../study/experiment-output.ts');
       const axes = [{ key: 'variant', values: variants, numeric: false }];
-      const { minEffect } = options;
+      const scenarioPath = source.source.file;
       saveExperiment(options.out, {
         kind: 'compare',
-        scenario: source.source.file,
+        scenario: scenarioPath,
         axes,
         cells: results,
-        complete: !stopped,
+        complete,
         minEffect,
       });
     }
-    if (stopped) say(`pinstorm: stopped, these are ${repetitions} of ${planned} repetitions\n`);
-    const failed = gravest(results.map(({ exitCode }) => exitCode));
-    if (failed !== EXIT.ok) return failed;
-    return stopped ? EXIT.stopped : EXIT.ok;
+    if (note !== null) say(note);
+    return exitCode;
   },
 });

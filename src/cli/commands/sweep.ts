@@ -1,5 +1,4 @@
 import { EXIT, UserError } from '../../base/errors.ts';
-import { VERSION } from '../../base/version.ts';
 import { print, say } from '../../console/output.ts';
 import { tryDirectory, tryFile, writeResult } from '../../report/place.ts';
 import { type Axis, parseAxis } from '../../study/sweep.ts';
@@ -50,8 +49,8 @@ export const command = defineCommand({
       throw new UserError(EXIT.invalid, 'sweep needs at least one axis', 'for example --set variant=A,D,E');
     const [
       { readSource },
-      { gravest, repetitionsOf, runCells, summarise, metricsOf },
-      { gridOf, kneesOf, sweepCsv, sweepText },
+      { endingOf, runCells },
+      { gridOf, kneesOf, sweepCsv, sweepJson, sweepText },
       { stopOnInterrupt },
       { simulationProgress },
     ] = await Promise.all([
@@ -74,45 +73,17 @@ export const command = defineCommand({
     const progress = (planned: readonly (number | null)[]) => simulationProgress(options.quiet, planned);
     const source = await readSource(scenario);
     const stop = stopOnInterrupt(interrupts);
-    const how = { ...options, progress, stop, remote };
-    const cells = await runCells(source, fixed, gridOf(axes), how);
-    const repetitions = cells[0]?.seeds.length ?? 0;
-    if (repetitions === 0)
-      throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete', null);
-    const planned = repetitionsOf(cells, options.repeat);
-    const stopped = repetitions < planned;
+    const cells = await runCells(source, fixed, gridOf(axes), { ...options, progress, stop, remote });
+    const { complete, note, exitCode } = endingOf(cells, options.repeat);
     const knees = kneesOf(axes, cells, 'throughput');
     if (options.csv !== undefined) writeResult(options.csv, sweepCsv(axes, cells), '--csv FILE');
-    if (options.json) {
-      const units = metricsOf(cells);
-      const rows = cells.map((cell) => ({
-        labels: cell.labels,
-        variant: cell.variant,
-        seeds: cell.seeds,
-        violations: cell.violations,
-        failures: cell.failures,
-        exitCode: cell.exitCode,
-        setting: cell.setting,
-        metrics: Object.fromEntries([...units].map(([metric, unit]) => [metric, { unit, ...summarise(cell, metric) }])),
-      }));
-      print(`${JSON.stringify({ version: VERSION, complete: !stopped, axes, cells: rows, knees }, null, 2)}\n`);
-    } else {
-      print(sweepText(axes, cells, metrics, knees));
-    }
+    print(options.json ? sweepJson(axes, cells, knees, complete) : sweepText(axes, cells, metrics, knees));
     if (options.out !== undefined) {
       const { saveExperiment } = await import('../../study/experiment-output.ts');
-      saveExperiment(options.out, {
-        kind: 'sweep',
-        scenario: source.source.file,
-        axes,
-        cells,
-        complete: !stopped,
-        minEffect: options.minEffect,
-      });
+      const { minEffect } = options;
+      saveExperiment(options.out, { kind: 'sweep', scenario: source.source.file, axes, cells, complete, minEffect });
     }
-    if (stopped) say(`pinstorm: stopped, these are ${repetitions} of ${planned} repetitions\n`);
-    const failed = gravest(cells.map(({ exitCode }) => exitCode));
-    if (failed !== EXIT.ok) return failed;
-    return stopped ? EXIT.stopped : EXIT.ok;
+    if (note !== null) say(note);
+    return exitCode;
   },
 });

@@ -21,10 +21,53 @@ import { page } from './page.ts';
 const FIRST = [/^throughput$/, / p99$/, / p50$/, / mean$/, /^duration$/, / total$/];
 
 export function renderExperiment(experiment: Experiment): string {
-  const { kind, scenario, cells, axes, complete } = experiment;
+  const { kind, scenario, cells, axes } = experiment;
   const metrics = metricsOf(experiment);
   const curve = kind === 'sweep' && axes.some(({ numeric, values }) => numeric && values.length > 1);
   const title = `${kind === 'compare' ? 'Comparison' : 'Sweep'} of ${basename(scenario).replace(/\.ya?ml$/, '')}`;
+  return page({
+    entry: 'experiment',
+    title: `${title} (pinstorm)`,
+    name: title,
+    bar: html`<span class="pill">${cells.length} cells, ${repetitionsOf(cells)}</span>`,
+    contents: [
+      ['verdict', 'In words'],
+      ...(curve ? [['curves', 'Curves'] as const] : []),
+      ['plots', 'Side by side'],
+      ['figures', 'All figures'],
+      ['reproduce', 'Reproduce'],
+    ],
+    main: html`${verdictSection(experiment, title)}
+    ${curve && section('curves', 'Curves', isRandom(cells) ? 'The line is the median of the repetitions, the band its confidence interval.' : ALIKE, html`<figure data-chart="sweep"></figure>`)}
+    ${section(
+      'plots',
+      'Side by side',
+      `${keysOf(cells)}${isRandom(cells) ? 'The dot is the median of the repetitions, the bar its confidence interval, each tick one repetition.' : ALIKE}`,
+      html`<div class="columns">${metrics.slice(0, 8).map((metric) => dotPlot(metric, experiment))}</div>`,
+    )}
+    ${section('figures', 'All figures', null, figureTable(experiment, metrics))}
+    ${section(
+      'reproduce',
+      'Reproduce',
+      null,
+      html`<div class="copy">
+        <pre tabindex="0"><code>${experiment.commandLine.join(' ')}</code></pre>
+      </div>`,
+    )}`,
+    foot: html`Made by pinstorm ${experiment.version} from the experiment of ${experiment.startedAt}. One file, nothing
+    is loaded from anywhere.`,
+    data: experiment,
+  });
+}
+
+const isRandom = (cells: readonly ExperimentCell[]): boolean => cells.some(({ setting }) => setting.random);
+
+const repetitionsOf = ([cell]: readonly ExperimentCell[]): string =>
+  `${cell?.seeds.length ?? 0} repetition${cell?.seeds.length === 1 ? '' : 's'} each`;
+
+/** What differs, in words. */
+function verdictSection(experiment: Experiment, title: string): Markup {
+  const { kind, cells, complete } = experiment;
   const findings = findingsOf(experiment);
   const failed = cells.some(({ exitCode = 0 }) => exitCode !== 0);
   const worst =
@@ -33,69 +76,32 @@ export function renderExperiment(experiment: Experiment): string {
       : findings.some(({ change }) => change === 'better')
         ? 'pass'
         : 'running';
-  const random = cells.some(({ setting }) => setting.random);
-  const repetitions = `${cells[0]?.seeds.length ?? 0} repetition${cells[0]?.seeds.length === 1 ? '' : 's'} each`;
   const violated = cells.filter(({ violations }) => violations.length > 0);
-  return page({
-    entry: 'experiment',
-    title: `${title} (pinstorm)`,
-    name: title,
-    bar: html`<span class="pill">${cells.length} cells, ${repetitions}</span>`,
-    contents: [
-      ['verdict', 'In words'],
-      ...(curve ? [['curves', 'Curves'] as const] : []),
-      ['plots', 'Side by side'],
-      ['figures', 'All figures'],
-      ['reproduce', 'Reproduce'],
-    ],
-    main: html`<section
-        class="verdict v-${kind === 'compare' || failed ? worst : 'running'}"
-        id="verdict"
-        aria-labelledby="verdict-title"
-      >
-        <h1 id="verdict-title">${title}</h1>
-        <p class="meta">${cells.length} cells, ${repetitions} with the same seeds for all, in simulated time</p>
-        <p class="meta">${settingParts(cells).join('; ')}</p>
-        ${
-          !complete &&
-          html`<p class="notice" role="note">It was stopped: these are the repetitions that were complete.</p>`
-        }
-        <ul>
-          ${kind === 'compare' ? findings.map(({ sentence }) => html`<li>${sentence}</li>`) : sweepSentences(experiment)}
-          ${violated.map(
-            (cell) => html`<li>${cellName(cell)} violated unexpectedly: ${cell.violations.join(', ')}.</li>`,
-          )}
-          ${cells.flatMap((cell) => (cell.failures ?? []).map((text) => html`<li>${cellName(cell)}: ${text}.</li>`))}
-        </ul>
-        <p class="lead">
-          ${
-            random
-              ? 'Medians over the repetitions with their confidence interval; differences are judged by a Mann-Whitney test over the repetitions. Samples of different repetitions are never pooled.'
-              : ALIKE
-          }
-          ${kind === 'compare' && `Differences below ${effectText(experiment.minEffect)} are neither better nor worse.`}
-        </p>
-      </section>
-      ${curve && section('curves', 'Curves', random ? 'The line is the median of the repetitions, the band its confidence interval.' : ALIKE, html`<figure data-chart="sweep"></figure>`)}
-      ${section(
-        'plots',
-        'Side by side',
-        `${keysOf(cells)}${random ? 'The dot is the median of the repetitions, the bar its confidence interval, each tick one repetition.' : ALIKE}`,
-        html`<div class="columns">${metrics.slice(0, 8).map((metric) => dotPlot(metric, experiment))}</div>`,
-      )}
-      ${section('figures', 'All figures', null, figureTable(experiment, metrics))}
-      ${section(
-        'reproduce',
-        'Reproduce',
-        null,
-        html`<div class="copy">
-          <pre tabindex="0"><code>${experiment.commandLine.join(' ')}</code></pre>
-        </div>`,
-      )}`,
-    foot: html`Made by pinstorm ${experiment.version} from the experiment of ${experiment.startedAt}. One file, nothing
-    is loaded from anywhere.`,
-    data: experiment,
-  });
+  return html`<section
+    class="verdict v-${kind === 'compare' || failed ? worst : 'running'}"
+    id="verdict"
+    aria-labelledby="verdict-title"
+  >
+    <h1 id="verdict-title">${title}</h1>
+    <p class="meta">${cells.length} cells, ${repetitionsOf(cells)} with the same seeds for all, in simulated time</p>
+    <p class="meta">${settingParts(cells).join('; ')}</p>
+    ${
+      !complete && html`<p class="notice" role="note">It was stopped: these are the repetitions that were complete.</p>`
+    }
+    <ul>
+      ${kind === 'compare' ? findings.map(({ sentence }) => html`<li>${sentence}</li>`) : sweepSentences(experiment)}
+      ${violated.map((cell) => html`<li>${cellName(cell)} violated unexpectedly: ${cell.violations.join(', ')}.</li>`)}
+      ${cells.flatMap((cell) => (cell.failures ?? []).map((text) => html`<li>${cellName(cell)}: ${text}.</li>`))}
+    </ul>
+    <p class="lead">
+      ${
+        isRandom(cells)
+          ? 'Medians over the repetitions with their confidence interval; differences are judged by a Mann-Whitney test over the repetitions. Samples of different repetitions are never pooled.'
+          : ALIKE
+      }
+      ${kind === 'compare' && `Differences below ${effectText(experiment.minEffect)} are neither better nor worse.`}
+    </p>
+  </section>`;
 }
 
 /** Every metric that is not zero everywhere: those that differ first, by how much, then the telling ones. */
