@@ -233,7 +233,10 @@ export interface Ending {
   readonly exitCode: ExitCode;
 }
 
-/** Of an experiment with `repeat` repetitions asked for. @throws UserError if it was stopped before one was complete. */
+/**
+ * Of an experiment with `repeat` repetitions asked for.
+ * @throws UserError if it was stopped before one was complete.
+ */
 export function endingOf(cells: readonly CellResults[], repeat: number): Ending {
   const done = cells[0]?.seeds.length ?? 0;
   if (done === 0) throw new UserError(EXIT.stopped, 'stopped by the user before a repetition was complete', null);
