@@ -6,7 +6,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { createRegistry } from '../src/metrics/exposition.ts';
 import { actualSeries, Op, Outcome } from '../src/metrics/ops.ts';
-import { decodeSnapshot, encodeSnapshot, liveView, Snapshot } from '../src/metrics/snapshot.ts';
+import { decodeSnapshot } from '../src/metrics/read-snapshot.ts';
+import { encodeSnapshot, liveView, Snapshot } from '../src/metrics/snapshot.ts';
 import { StatsBlock, StatsLayout } from '../src/metrics/stats.ts';
 
 const ROUNDS = 7;

@@ -62,7 +62,7 @@ test('each rule finds what it is for', () => {
     ['src/base/a.ts', `import '../../test/b.ts';`, '1 imports test/b.ts'],
     ['src/new/a.ts', '', '1 src/new has no place in the layers'],
     ['src/emulator/a.ts', `import 'bullmq'; import 'piscina';`, '1 imports bullmq'],
-    ['src/wire/queue.ts', `import 'bullmq';`],
+    ['src/wire/bullmq.ts', `import 'bullmq';`],
     ['src/cli/a.ts', `require('koffi');`, '1 imports koffi'],
     ['src/scenario/a.ts', `import 'node:worker_threads';`, '1 imports node:worker_threads'],
     ['src/model/a.ts', `// Date.now()\nconst Dates = 'performance';\nx.performance; ({ Date: 1 });`],

@@ -8,8 +8,8 @@ import { spawn } from 'node:child_process';
 import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
+import { Redis } from '../wire/ioredis.ts';
 import { parseRedisUrl, type RedisTarget } from '../wire/redis.ts';
 
 export interface PrivateRedis {

@@ -4,8 +4,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Redis } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
+import { Redis } from '../wire/ioredis.ts';
 import { infoField, isFull, type RedisTarget, whyRefused } from '../wire/redis.ts';
 
 /** How long all of it may take, ms. */

@@ -10,7 +10,8 @@ import type { GuestOutcome } from '../emulator/emulator.ts';
 import type { RunPlan } from '../engine/plan.ts';
 import { actualSeries, type GuestState, LATENESS, OPS, OUTCOMES } from '../metrics/ops.ts';
 import type { WorkerHealth } from '../metrics/run-metrics.ts';
-import { decodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
+import { decodeSnapshot } from '../metrics/read-snapshot.ts';
+import { Snapshot } from '../metrics/snapshot.ts';
 import type { StatsLayout } from '../metrics/stats.ts';
 import type { Final, Interval, Registration } from '../wire/messages.ts';
 

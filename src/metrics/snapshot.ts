@@ -2,11 +2,9 @@
  * Snapshots of statistics: what the blocks of a process held at one moment, or what an interval added. They merge by
  * addition, so percentiles of many threads and machines come from merged histograms, never from merged percentiles.
  */
-import { z } from 'zod';
 import type { JsHistogram } from 'hdr-histogram-js';
-import { oneLine } from '../base/printable.ts';
 import { encodeCells, toHistogram } from './histogram.ts';
-import { SERIES, SERIES_BY_NAME, SERIES_COUNT, type SeriesId } from './ops.ts';
+import { SERIES, SERIES_COUNT, type SeriesId } from './ops.ts';
 import type { StatsBlock, StatsLayout } from './stats.ts';
 
 /**
@@ -186,23 +184,22 @@ export function total(cells: Float64Array | undefined): number {
   return sum;
 }
 
-/** Longest encoded snapshot accepted, characters. */
-export const MAX_SNAPSHOT_CHARS = 4 << 20;
-const FORMAT = 1;
+export const FORMAT = 1;
 
-const amount = z.number().min(0).max(Number.MAX_VALUE);
-const EncodedSnapshot = z.strictObject({
-  format: z.literal(FORMAT),
-  layout: z.string().max(64),
-  counters: z.record(z.string().max(64), amount),
-  /** By series name: compressed histogram, sum in ns, maximum in ns, counts between the edges. */
-  series: z.record(z.string().max(64), z.tuple([z.string(), amount, amount, z.array(amount).max(65)])),
-});
+/** What an encoded snapshot is: JSON of this. */
+export interface EncodedSnapshot {
+  readonly format: typeof FORMAT;
+  /** The layout's fingerprint. */
+  readonly layout: string;
+  readonly counters: Record<string, number>;
+  /** By series name. */
+  readonly series: Record<string, [histogram: string, sumNs: number, maxNs: number, buckets: number[]]>;
+}
 
 /** A snapshot as text, for another process: compressed histograms of the non-empty series, non-zero counters. */
 export function encodeSnapshot(snapshot: Snapshot): string {
   const { layout } = snapshot;
-  const encoded: z.infer<typeof EncodedSnapshot> = {
+  const encoded: EncodedSnapshot = {
     format: FORMAT,
     layout: layout.fingerprint,
     counters: {},
@@ -215,36 +212,4 @@ export function encodeSnapshot(snapshot: Snapshot): string {
     encoded.series[SERIES[id]!.name] = [encodeCells(layout.scale, one.cells), one.sumNs, one.maxNs, [...one.buckets]];
   }
   return JSON.stringify(encoded);
-}
-
-/**
- * Reads an encoded snapshot of the same layout. The text is untrusted: its size, names, counts and histograms are
- * checked.
- * @throws {Error} saying what is wrong with it.
- */
-export function decodeSnapshot(layout: StatsLayout, text: string): Snapshot {
-  if (text.length > MAX_SNAPSHOT_CHARS) throw new Error(`statistics of ${text.length} characters are too long`);
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch {
-    throw new Error('statistics are not JSON');
-  }
-  const checked = EncodedSnapshot.safeParse(parsed);
-  if (!checked.success)
-    throw new Error(`statistics are malformed: ${oneLine(z.prettifyError(checked.error).split('\n')[0] ?? '')}`);
-  if (checked.data.layout !== layout.fingerprint) throw new Error('statistics of a different layout or version');
-  const snapshot = new Snapshot(layout);
-  for (const [name, value] of Object.entries(checked.data.counters)) {
-    const index = layout.counterNames.indexOf(name);
-    if (index < 0) throw new Error(`statistics name an unknown counter: ${oneLine(name)}`);
-    snapshot.counters[index] = value;
-  }
-  for (const [name, [histogram, sumNs, maxNs, buckets]] of Object.entries(checked.data.series)) {
-    const id = SERIES_BY_NAME.get(name);
-    if (id === undefined) throw new Error(`statistics name an unknown series: ${oneLine(name)}`);
-    if (buckets.length !== layout.buckets) throw new Error(`statistics of ${name} have ${buckets.length} buckets`);
-    snapshot.data.set(id, { cells: layout.scale.decode(histogram), buckets: Float64Array.from(buckets), sumNs, maxNs });
-  }
-  return snapshot;
 }

@@ -1,7 +1,8 @@
 /** The registry of this program: what a scenario may really name. */
 import { PAGE_BYTES } from '../base/units.ts';
 import { ramBelow, ramPages } from '../guest/workload/guest-memory.ts';
-import { WORKLOADS } from '../guest/workload/index.ts';
+import { type Workload, WORKLOADS } from '../guest/workload/index.ts';
+import { optionsOf } from '../guest/workload/options.ts';
 import { refusalsOf } from '../guest/workload/refusals.ts';
 import { OPS, OUTCOMES } from '../metrics/ops.ts';
 import { conditionOf, expectedOutcomes, opsOfThreshold, parseThreshold } from '../metrics/threshold.ts';
@@ -38,9 +39,10 @@ const PEAK_PAGES: ReadonlyMap<string, Peak> = new Map<string, Peak>([
   ['mlock-loop', (o) => option(o, 'pages')],
 ]);
 
-function describeWorkload({ name, summary, options, ops, draws }: Omit<WorkloadInfo, 'peakPages'>): WorkloadInfo {
+function describeWorkload(workload: Workload): WorkloadInfo {
+  const { name, summary, ops, draws } = workload;
   const peakPages = PEAK_PAGES.get(name);
-  const info = { name, summary, options, ops, ...(draws === undefined ? {} : { draws }) };
+  const info = { name, summary, options: optionsOf(workload), ops, ...(draws === undefined ? {} : { draws }) };
   return peakPages === undefined ? info : { ...info, peakPages };
 }
 

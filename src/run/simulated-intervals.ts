@@ -5,7 +5,8 @@
 import type { GridLine, HostInterval, HostResult } from '../emulator/host-result.ts';
 import type { RunPlan } from '../engine/plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
-import { decodeSnapshot, Snapshot } from '../metrics/snapshot.ts';
+import { decodeSnapshot } from '../metrics/read-snapshot.ts';
+import { Snapshot } from '../metrics/snapshot.ts';
 import { parseThreshold } from '../metrics/threshold.ts';
 import { MODEL_COUNTERS } from '../model/env.ts';
 import type { ThresholdContext } from '../report/thresholds.ts';

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { SEED_MAX } from '../base/prng.ts';
 import { type ActorPlan, BACKINGS, type GuestPlan, type RunPlan } from '../engine/plan.ts';
 import { type Workload, WORKLOADS } from '../guest/workload/index.ts';
+import { optionsOf } from '../guest/workload/options.ts';
 import { refusalsOf } from '../guest/workload/refusals.ts';
 import { FAULT_SITES } from '../model/env.ts';
 import { resolveVariant, VARIANTS } from '../model/kernels/index.ts';
@@ -118,7 +119,7 @@ const WRITTEN = ['', 'B', 'ns', ' pages', '/s'];
 
 /** Whether the workload's own schema gives exactly these options: all of them, each within its range. */
 function optionsFit({ workload, options }: Pick<ActorPlan, 'workload' | 'options'>): boolean {
-  const { shape } = (WORKLOADS.get(workload) as Workload).options as unknown as { shape: Record<string, z.ZodType> };
+  const shape = optionsOf(WORKLOADS.get(workload) as Workload).shape as Record<string, z.ZodType>;
   if (Object.keys(options).some((key) => !Object.hasOwn(shape, key))) return false;
   return Object.entries(shape).every(([key, schema]) => {
     const value = Object.hasOwn(options, key) ? options[key] : undefined;

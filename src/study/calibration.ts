@@ -18,7 +18,7 @@ import { openHostPool } from '../emulator/host-pool.ts';
 import type { RunPlan } from '../engine/plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { actualSeries, Op, Outcome } from '../metrics/ops.ts';
-import { decodeSnapshot } from '../metrics/snapshot.ts';
+import { decodeSnapshot } from '../metrics/read-snapshot.ts';
 import { REGISTRY } from '../run/registry.ts';
 import { FaultList } from '../scenario/fault-list.ts';
 import { scenarioError } from '../scenario/faults.ts';

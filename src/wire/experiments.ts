@@ -6,7 +6,7 @@ import type { HostResult, VirtualGuest, VirtualMark, VirtualViolation } from '..
 import { GUEST_ENDS } from '../engine/guest-life.ts';
 import type { MarkCount } from '../engine/mark-tally.ts';
 import type { RunPlan } from '../engine/plan.ts';
-import { MAX_SNAPSHOT_CHARS } from '../metrics/snapshot.ts';
+import { MAX_SNAPSHOT_CHARS } from '../metrics/read-snapshot.ts';
 import { INVARIANTS } from '../model/oracle.ts';
 import { checkPlan } from '../scenario/plan-check.ts';
 import { planHash } from '../scenario/plan.ts';

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { oneLine } from '../base/printable.ts';
 import type { AccountingReport, GuestOutcome, Mark, Violation } from '../emulator/emulator.ts';
 import { GUEST_ENDS, GUEST_STATES } from '../engine/guest-life.ts';
-import { MAX_SNAPSHOT_CHARS } from '../metrics/snapshot.ts';
+import { MAX_SNAPSHOT_CHARS } from '../metrics/read-snapshot.ts';
 import { INVARIANTS } from '../model/oracle.ts';
 import type { Fields } from './fields.ts';
 import { isKeyPart } from './queue.ts';

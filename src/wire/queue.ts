@@ -4,8 +4,8 @@
  * BullMQ delivers at least once: a job whose lock could not be renewed in time is handed out again. Handlers must be
  * idempotent. A job is never given up because it stalled, and its data is untrusted input to the handler.
  */
-import { type Job, type JobJson, Queue, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
+import { type Job, type JobJson, Queue, Worker } from './bullmq.ts';
 import { isRefusal, openRedis, type RedisTarget } from './redis.ts';
 
 export interface QueueName {

@@ -5,9 +5,9 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Redis, type RedisOptions } from 'ioredis';
 import { EXIT, UserError } from '../base/errors.ts';
 import { monotonicMs } from '../engine/wall/clock.ts';
+import { Redis, type RedisOptions } from './ioredis.ts';
 
 export interface RedisTarget {
   /** What was given, secrets included: handed to worker processes by environment, never printed. */

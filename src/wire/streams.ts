@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import type { z } from 'zod';
-import { MAX_SNAPSHOT_CHARS } from '../metrics/snapshot.ts';
+import { MAX_SNAPSHOT_CHARS } from '../metrics/read-snapshot.ts';
 import type { RunKeys } from './keys.ts';
 import type { ControlMessage, WorkerMessage } from './messages.ts';
 

@@ -10,7 +10,8 @@ import type { ActorPlan, GuestPlan, RunPlan } from '../../src/engine/plan.ts';
 import { DEFAULT_PROFILE } from '../../src/engine/profile.ts';
 import { statsLayout } from '../../src/engine/stats-layout.ts';
 import { EventQueue, slotOf } from '../../src/engine/virtual/event-queue.ts';
-import { decodeSnapshot, Snapshot } from '../../src/metrics/snapshot.ts';
+import { decodeSnapshot } from '../../src/metrics/read-snapshot.ts';
+import { Snapshot } from '../../src/metrics/snapshot.ts';
 import { VARIANTS } from '../../src/model/kernels/index.ts';
 import { virtualResults } from '../../src/run/simulated-results.ts';
 

@@ -19,7 +19,8 @@ import {
   SERIES_COUNT,
 } from '../../src/metrics/ops.ts';
 import { encodeCells } from '../../src/metrics/histogram.ts';
-import { decodeSnapshot, encodeSnapshot, liveView, Snapshot, total } from '../../src/metrics/snapshot.ts';
+import { decodeSnapshot } from '../../src/metrics/read-snapshot.ts';
+import { encodeSnapshot, liveView, Snapshot, total } from '../../src/metrics/snapshot.ts';
 import { StatsBlock, StatsLayout } from '../../src/metrics/stats.ts';
 
 const layout = new StatsLayout(['trylock_attempts', 'trylock_failures'], { exactEdgesNs: [1_500_000] });

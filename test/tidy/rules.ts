@@ -24,7 +24,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   emulator: ['base', 'metrics', 'model', 'engine', 'guest'],
   wire: [
     'base',
-    'metrics/snapshot.ts',
+    'metrics/read-snapshot.ts',
     'model',
     'engine',
     'scenario',
@@ -80,7 +80,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** Packages that only some files may import, as prefixes of their paths. */
 export const PACKAGE_HOMES: Readonly<Record<string, readonly string[]>> = {
-  bullmq: ['src/wire/queue.ts'],
+  bullmq: ['src/wire/bullmq.ts'],
   ioredis: ['src/wire/', 'src/coordinator/', 'src/worker/'],
   commander: ['src/cli/'],
   piscina: ['src/emulator/'],

@@ -2,8 +2,6 @@
  * A device comes and goes: a group behind an IOMMU joins a container and leaves it again. With an mdev-only container
  * every attach pins and charges all that is mapped, and every detach puts it back.
  */
-import { z } from 'zod';
-import { zDuration } from '../../base/zod-units.ts';
 import {
   FILES_MAX,
   filesOf,
@@ -25,14 +23,15 @@ export const attachDetach = workload({
   name: 'attach-detach',
   ops: ['attach', 'detach'],
   summary: 'a group behind an IOMMU joins a container and leaves it, over and over',
-  options: z.strictObject({
-    hold: zDuration().prefault('1ms').describe('how long the group stays'),
-    other_iommu: z
-      .boolean()
-      .default(false)
-      .describe('its IOMMU differs from that of the other groups, so it gets a domain of its own'),
-    container: z.int().min(0).max(15).default(0).describe('index of the container'),
-  }),
+  options: ({ z, zDuration }) =>
+    z.strictObject({
+      hold: zDuration().prefault('1ms').describe('how long the group stays'),
+      other_iommu: z
+        .boolean()
+        .default(false)
+        .describe('its IOMMU differs from that of the other groups, so it gets a domain of its own'),
+      container: z.int().min(0).max(15).default(0).describe('index of the container'),
+    }),
   container: 'container',
   refuse(_, { guest }) {
     const free = freeGroups(guest.containers, guest.mdev !== 'none').length;

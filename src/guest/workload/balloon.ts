@@ -11,9 +11,7 @@
  * cut, and unplugging one takes it out of the container before the memory is freed: UNMAP, then MADV_DONTNEED. Plugging
  * maps it again.
  */
-import { z } from 'zod';
 import { PAGE_BYTES } from '../../base/units.ts';
-import { zBytes, zDuration } from '../../base/zod-units.ts';
 import { mapBuffer, unmapRange } from './dma.ts';
 import { poolPage } from './guest-memory.ts';
 import { dontneed, touchPages } from './memory.ts';
@@ -24,10 +22,11 @@ export const balloon = workload({
   ops: ['madvise', 'fault'],
   draws: true,
   summary: 'frees and touches parts of the buffer with MADV_DONTNEED: what is mapped stays pinned and charged',
-  options: z.strictObject({
-    piece: zBytes({ min: PAGE_BYTES }).prefault('1MiB').describe('freed at a time'),
-    hold: zDuration().prefault('1ms').describe('how long until the guest touches it again'),
-  }),
+  options: ({ z, zBytes, zDuration }) =>
+    z.strictObject({
+      piece: zBytes({ min: PAGE_BYTES }).prefault('1MiB').describe('freed at a time'),
+      hold: zDuration().prefault('1ms').describe('how long until the guest touches it again'),
+    }),
   refuse: (o, { guest }) => partOfPage('piece', o.piece, guest),
   needs: () => ({ mappings: 0, segments: 6, externalPages: 0 }),
   *run(actor, o) {
@@ -47,12 +46,13 @@ export const virtioMem = workload({
   ops: ['map', 'unmap', 'madvise'],
   draws: true,
   summary: 'unplugs blocks of the buffer (UNMAP, then MADV_DONTNEED) and plugs them again (MAP), at random',
-  options: z.strictObject({
-    block: zBytes({ min: PAGE_BYTES }).prefault('2MiB').describe('size of a block, each a DMA mapping of its own'),
-    blocks: z.int().min(1).max(65_535).default(16).describe('how many there are, from the start of the buffer'),
-    plugged: z.number().min(0).max(1).default(0.5).describe('share of the blocks that is plugged at the start'),
-    container: z.int().min(0).max(15).default(0).describe('index of the container'),
-  }),
+  options: ({ z, zBytes }) =>
+    z.strictObject({
+      block: zBytes({ min: PAGE_BYTES }).prefault('2MiB').describe('size of a block, each a DMA mapping of its own'),
+      blocks: z.int().min(1).max(65_535).default(16).describe('how many there are, from the start of the buffer'),
+      plugged: z.number().min(0).max(1).default(0.5).describe('share of the blocks that is plugged at the start'),
+      container: z.int().min(0).max(15).default(0).describe('index of the container'),
+    }),
   container: 'container',
   refuse: (o, { guest }) => partOfPage('block', o.block, guest),
   needs: (o) => ({

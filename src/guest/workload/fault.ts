@@ -1,6 +1,4 @@
-import { z } from 'zod';
 import { PAGE_BYTES } from '../../base/units.ts';
-import { zBytes, zPages } from '../../base/zod-units.ts';
 import { dontneed, mmapScratch, scratchPage, touchPages } from './memory.ts';
 import { workload } from './workload.ts';
 
@@ -9,16 +7,19 @@ export const fault = workload({
   name: 'fault',
   ops: ['mmap', 'fault', 'madvise'],
   summary: 'touches fresh pages of its own: page faults, which take mmap_sem for read before 6.4',
-  options: z.strictObject({
-    area: zBytes({ min: PAGE_BYTES, max: 2 ** 35 })
-      .prefault('1MiB')
-      .describe('given back and touched again when used up'),
-    backing: z
-      .enum(['anon4k', 'thp'])
-      .default('anon4k')
-      .describe('4 KiB pages, or transparent huge pages: a fault clears 2 MiB, and the 511 pages behind it are there'),
-    pages: zPages({ min: 1, max: 65_536 }).prefault('16 pages').describe('pages touched at a time'),
-  }),
+  options: ({ z, zBytes, zPages }) =>
+    z.strictObject({
+      area: zBytes({ min: PAGE_BYTES, max: 2 ** 35 })
+        .prefault('1MiB')
+        .describe('given back and touched again when used up'),
+      backing: z
+        .enum(['anon4k', 'thp'])
+        .default('anon4k')
+        .describe(
+          '4 KiB pages, or transparent huge pages: a fault clears 2 MiB, and the 511 pages behind it are there',
+        ),
+      pages: zPages({ min: 1, max: 65_536 }).prefault('16 pages').describe('pages touched at a time'),
+    }),
   needs: () => ({ mappings: 0, segments: 6, externalPages: 0 }),
   *run(actor, o) {
     const first = scratchPage(actor);

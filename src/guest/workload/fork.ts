@@ -4,8 +4,6 @@
  * own, with nothing locked in it, and the descriptors of the containers; it exits after a while. Private memory that is
  * not copied at once is copied at the next write on either side, so a later pin faults.
  */
-import { z } from 'zod';
-import { zDuration } from '../../base/zod-units.ts';
 import type { Ctx, Path } from '../../model/env.ts';
 import { doExit } from '../../model/paths/exit.ts';
 import { fork } from '../../model/paths/process.ts';
@@ -20,9 +18,10 @@ export const forkLoop = workload({
   name: 'fork',
   ops: ['fork', 'exit'],
   summary: 'forks a child that exits after a while, over and over: mmap_sem for write while page tables are copied',
-  options: z.strictObject({
-    hold: zDuration().prefault('100us').describe('how long the child lives'),
-  }),
+  options: ({ z, zDuration }) =>
+    z.strictObject({
+      hold: zDuration().prefault('100us').describe('how long the child lives'),
+    }),
   needs: () => ({ mappings: 0, segments: 4, externalPages: 0, forks: true }),
   *run(actor, o) {
     const { k } = actor;

@@ -2,9 +2,7 @@
  * Memory hotplug of a virtual machine with an assigned device: QEMU maps the backend of a DIMM (mmap_sem for write),
  * the guest's memory listener maps it for DMA, pinning and so populating it; unplugging takes both back in reverse.
  */
-import { z } from 'zod';
 import { PAGE_BYTES } from '../../base/units.ts';
-import { zBytes, zDuration } from '../../base/zod-units.ts';
 import { mapMemory, unmapRange } from './dma.ts';
 import { modulesPage } from './guest-memory.ts';
 import { mmapScratch, munmapScratch, scratchPage } from './memory.ts';
@@ -14,15 +12,16 @@ export const hotplug = workload({
   name: 'hotplug',
   ops: ['mmap', 'map', 'unmap', 'munmap'],
   summary: 'plugs a memory module (mmap, then MAP) and unplugs it (UNMAP, then munmap), over and over',
-  options: z.strictObject({
-    size: zBytes({ min: PAGE_BYTES, max: 2 ** 32 })
-      .prefault('128MiB')
-      .describe('size of a module'),
-    modules: z.int().min(1).max(16).default(1).describe('how many are plugged before the first is unplugged'),
-    hold: zDuration().prefault('1ms').describe('how long a module stays'),
-    backing: z.enum(['anon4k', 'thp']).default('anon4k').describe('what backs a module'),
-    container: z.int().min(0).max(15).default(0).describe('index of the container'),
-  }),
+  options: ({ z, zBytes, zDuration }) =>
+    z.strictObject({
+      size: zBytes({ min: PAGE_BYTES, max: 2 ** 32 })
+        .prefault('128MiB')
+        .describe('size of a module'),
+      modules: z.int().min(1).max(16).default(1).describe('how many are plugged before the first is unplugged'),
+      hold: zDuration().prefault('1ms').describe('how long a module stays'),
+      backing: z.enum(['anon4k', 'thp']).default('anon4k').describe('what backs a module'),
+      container: z.int().min(0).max(15).default(0).describe('index of the container'),
+    }),
   container: 'container',
   needs: (o) => ({
     mappings: o.modules,

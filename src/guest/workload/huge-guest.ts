@@ -3,9 +3,7 @@
  * vfio-huge-guest-test of Alex Williamson's public test repository: 640 KiB at iova 0, then from 1 MiB up to 3 GiB,
  * then the whole 4 GiB buffer at each 4 GiB up to the total. No unmap: everything goes with the close.
  */
-import { z } from 'zod';
 import { PAGE_BYTES } from '../../base/units.ts';
-import { zBytes } from '../../base/zod-units.ts';
 import { closeBoth } from '../../model/paths/files.ts';
 import { mapBuffer } from './dma.ts';
 import { RAM_END_PAGE, repeatedRam } from './guest-memory.ts';
@@ -15,12 +13,13 @@ export const hugeGuest = workload({
   name: 'huge-guest',
   ops: ['map', 'close'],
   summary: 'a 1 TiB guest backed by one 4 GiB buffer, mapped 257 times, then closed',
-  options: z.strictObject({
-    total: zBytes({ min: 8 * 2 ** 30, max: RAM_END_PAGE * PAGE_BYTES })
-      .prefault('1TiB')
-      .describe('where the guest ends; it shows the buffer over and over'),
-    container: z.int().min(0).max(15).default(0).describe('index of the container'),
-  }),
+  options: ({ z, zBytes }) =>
+    z.strictObject({
+      total: zBytes({ min: 8 * 2 ** 30, max: RAM_END_PAGE * PAGE_BYTES })
+        .prefault('1TiB')
+        .describe('where the guest ends; it shows the buffer over and over'),
+      container: z.int().min(0).max(15).default(0).describe('index of the container'),
+    }),
   container: 'container',
   closes: true,
   needs: (o, guest) => ({

@@ -2,10 +2,8 @@
  * MAP and UNMAP of a small piece in a loop. With one page and a sibling that loops mlock/munlock it is
  * accounting-stress of Alex Williamson's public test repository (commit 6b9b1a1), which stops when MAP fails.
  */
-import { z } from 'zod';
 import { formatBytes } from '../../base/units-text.ts';
 import { asBytes, PAGE_BYTES } from '../../base/units.ts';
-import { zPages } from '../../base/zod-units.ts';
 import { mapBuffer, unmapRange } from './dma.ts';
 import { RAM_END_PAGE, slotPage } from './guest-memory.ts';
 import { refused, workload } from './workload.ts';
@@ -14,12 +12,13 @@ export const mapUnmap = workload({
   name: 'map-unmap',
   ops: ['map', 'unmap'],
   summary: 'maps a piece of the buffer and unmaps it, over and over',
-  options: z.strictObject({
-    pages: zPages({ min: 1 }).prefault('1 page').describe('how much is mapped at a time'),
-    slots: z.int().min(1).max(65_535).default(1).describe('how many pieces are mapped before the first is unmapped'),
-    stop_on_failure: z.boolean().default(true).describe('end the guest at the first MAP that fails'),
-    container: z.int().min(0).max(15).default(0).describe('index of the container'),
-  }),
+  options: ({ z, zPages }) =>
+    z.strictObject({
+      pages: zPages({ min: 1 }).prefault('1 page').describe('how much is mapped at a time'),
+      slots: z.int().min(1).max(65_535).default(1).describe('how many pieces are mapped before the first is unmapped'),
+      stop_on_failure: z.boolean().default(true).describe('end the guest at the first MAP that fails'),
+      container: z.int().min(0).max(15).default(0).describe('index of the container'),
+    }),
   container: 'container',
   refuse(o, { guest }) {
     if (o.pages * PAGE_BYTES > guest.memoryBytes[0]) {

@@ -3,9 +3,7 @@
  * and gives the oldest ones back. Pages can be asked for again while they are pinned; then only their reference count
  * grows.
  */
-import { z } from 'zod';
 import { EEXIST } from '../../base/errno.ts';
-import { zPages } from '../../base/zod-units.ts';
 import { MAP_FLAG_READ, MAP_FLAG_WRITE } from '../../model/ioctl-args.ts';
 import { mapBuffer, pinPages, unpinPages } from './dma.ts';
 import { bufferFor, ramPage, ramPages, ramPieces } from './guest-memory.ts';
@@ -27,18 +25,24 @@ export const mdevPin = workload({
   ops: ['map', 'pin', 'unpin'],
   draws: true,
   summary: 'an mdev driver pins pages of the guest and unpins them, as its device is used',
-  options: z.strictObject({
-    pages: zPages({ min: 1, max: 512 }).prefault('4 pages').describe('pages pinned by one call'),
-    window: zPages({ min: 1 })
-      .prefault('256 pages')
-      .describe("pages of the guest's RAM that the device uses, from the first on"),
-    calls: z.int().min(1).max(4096).default(8).describe('calls whose pages are held before the oldest are given back'),
-    map: z
-      .boolean()
-      .default(true)
-      .describe('map the window first; a kernel thread cannot, and uses what another actor has mapped'),
-    container: z.int().min(0).max(15).default(0).describe('index of the container, which needs an mdev'),
-  }),
+  options: ({ z, zPages }) =>
+    z.strictObject({
+      pages: zPages({ min: 1, max: 512 }).prefault('4 pages').describe('pages pinned by one call'),
+      window: zPages({ min: 1 })
+        .prefault('256 pages')
+        .describe("pages of the guest's RAM that the device uses, from the first on"),
+      calls: z
+        .int()
+        .min(1)
+        .max(4096)
+        .default(8)
+        .describe('calls whose pages are held before the oldest are given back'),
+      map: z
+        .boolean()
+        .default(true)
+        .describe('map the window first; a kernel thread cannot, and uses what another actor has mapped'),
+      container: z.int().min(0).max(15).default(0).describe('index of the container, which needs an mdev'),
+    }),
   kthread: true,
   container: 'container',
   refuse(o, { variant, guest, actor }) {

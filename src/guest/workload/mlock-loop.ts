@@ -1,5 +1,3 @@
-import { z } from 'zod';
-import { zPages } from '../../base/zod-units.ts';
 import { mlock, mmapScratch, munlock, scratchPage } from './memory.ts';
 import { workload } from './workload.ts';
 
@@ -8,9 +6,10 @@ export const mlockLoop = workload({
   name: 'mlock-loop',
   ops: ['mmap', 'mlock', 'munlock'],
   summary: 'mlock and munlock of a few pages, over and over: takes mmap_sem for write and shares locked_vm',
-  options: z.strictObject({
-    pages: zPages({ min: 1, max: 65_536 }).prefault('1 page').describe('pages locked at a time'),
-  }),
+  options: ({ z, zPages }) =>
+    z.strictObject({
+      pages: zPages({ min: 1, max: 65_536 }).prefault('1 page').describe('pages locked at a time'),
+    }),
   needs: () => ({ mappings: 0, segments: 4, externalPages: 0 }),
   *run(actor, o) {
     const page = scratchPage(actor);

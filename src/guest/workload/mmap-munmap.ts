@@ -1,5 +1,3 @@
-import { z } from 'zod';
-import { zPages } from '../../base/zod-units.ts';
 import { mmapScratch, munmapScratch, scratchPage, touchPages } from './memory.ts';
 import { workload } from './workload.ts';
 
@@ -8,10 +6,11 @@ export const mmapMunmap = workload({
   name: 'mmap-munmap',
   ops: ['mmap', 'fault', 'munmap'],
   summary: 'mmap, touch and munmap of a small area, over and over',
-  options: z.strictObject({
-    pages: zPages({ min: 1, max: 65_536 }).prefault('64 pages').describe('size of the area'),
-    touch: z.boolean().default(true).describe('touch the pages in between'),
-  }),
+  options: ({ z, zPages }) =>
+    z.strictObject({
+      pages: zPages({ min: 1, max: 65_536 }).prefault('64 pages').describe('size of the area'),
+      touch: z.boolean().default(true).describe('touch the pages in between'),
+    }),
   needs: () => ({ mappings: 0, segments: 4, externalPages: 0 }),
   *run(actor, o) {
     const page = scratchPage(actor);

@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import type { Ctx, Path } from '../../model/env.ts';
 import { S } from '../../model/steps.ts';
 import { workload } from './workload.ts';
@@ -13,7 +12,7 @@ export const nullWorkload = workload({
   name: 'null',
   ops: ['null'],
   summary: 'operations that do nothing: the cost of the harness itself',
-  options: z.strictObject({}),
+  options: ({ z }) => z.strictObject({}),
   kthread: true,
   needs: () => ({ mappings: 0, segments: 0, externalPages: 0 }),
   *run(actor) {

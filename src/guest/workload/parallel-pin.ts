@@ -3,9 +3,7 @@
  * of `of` actors maps its share of the buffer, through a container of its own so that only the address space is shared,
  * and maps nothing twice. Shares are dealt out in pieces, as the series cut them.
  */
-import { z } from 'zod';
 import { PAGE_BYTES } from '../../base/units.ts';
-import { zBytes } from '../../base/zod-units.ts';
 import { mapBuffer, unmapRange } from './dma.ts';
 import { highPage, type Placed } from './guest-memory.ts';
 import { refused, workload } from './workload.ts';
@@ -14,12 +12,13 @@ export const parallelPin = workload({
   name: 'parallel-pin',
   ops: ['map', 'unmap'],
   summary: 'helper threads map one buffer together, each in a container of its own',
-  options: z.strictObject({
-    of: z.int().min(1).max(16).default(1).describe('how many actors share the buffer'),
-    part: z.int().min(0).max(15).default(0).describe('which of them this actor is, from 0; also its container'),
-    unmap: z.boolean().default(false).describe('unmap everything again at the end'),
-    piece: zBytes({ min: PAGE_BYTES }).prefault('128MiB').describe('largest mapping of a share'),
-  }),
+  options: ({ z, zBytes }) =>
+    z.strictObject({
+      of: z.int().min(1).max(16).default(1).describe('how many actors share the buffer'),
+      part: z.int().min(0).max(15).default(0).describe('which of them this actor is, from 0; also its container'),
+      unmap: z.boolean().default(false).describe('unmap everything again at the end'),
+      piece: zBytes({ min: PAGE_BYTES }).prefault('128MiB').describe('largest mapping of a share'),
+    }),
   container: 'part',
   refuse(o, { actor, guest }) {
     if (o.part >= o.of) {

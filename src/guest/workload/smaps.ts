@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import { taskMm } from '../../model/mm.ts';
 import { readSmaps } from '../../model/paths/smaps.ts';
 import { workload } from './workload.ts';
@@ -12,7 +11,7 @@ export const smaps = workload({
   name: 'smaps',
   ops: ['smaps'],
   summary: "reads /proc/PID/smaps: mmap_sem for read while the page table of the guest's memory is walked",
-  options: z.strictObject({}),
+  options: ({ z }) => z.strictObject({}),
   needs: () => ({ mappings: 0, segments: 2, externalPages: 0 }),
   *run(actor) {
     const { memory } = actor.guest;

@@ -6,10 +6,8 @@
  *
  * A container with a mediated device that pins on demand refuses (6.3) or makes its driver wait (5.12 to 6.2).
  */
-import { z } from 'zod';
 import { formatBytes } from '../../base/units-text.ts';
 import { asBytes, PAGE_BYTES } from '../../base/units.ts';
-import { zBytes, zDuration } from '../../base/zod-units.ts';
 import { invalidateAll, mapBuffer, updateAddress } from './dma.ts';
 import { type Placed, ramPieces } from './guest-memory.ts';
 import { type ActorSetting, type Refusal, refused, type Setting, workload } from './workload.ts';
@@ -73,15 +71,16 @@ export const vaddrUpdate = workload({
   name: 'vaddr-update',
   ops: ['map', 'vaddr_update'],
   summary: 'takes the virtual addresses of all mappings away and gives them back, as a live update does',
-  options: z.strictObject({
-    map: z
-      .boolean()
-      .default(true)
-      .describe('map the buffer first; a process that takes over from another (task: child) does not'),
-    piece: zBytes({ min: PAGE_BYTES }).prefault('64MiB').describe('largest mapping'),
-    blackout: zDuration().prefault('100us').describe('from losing the addresses to getting them back'),
-    container: z.int().min(0).max(15).default(0).describe('index of the container'),
-  }),
+  options: ({ z, zBytes, zDuration }) =>
+    z.strictObject({
+      map: z
+        .boolean()
+        .default(true)
+        .describe('map the buffer first; a process that takes over from another (task: child) does not'),
+      piece: zBytes({ min: PAGE_BYTES }).prefault('64MiB').describe('largest mapping'),
+      blackout: zDuration().prefault('100us').describe('from losing the addresses to getting them back'),
+      container: z.int().min(0).max(15).default(0).describe('index of the container'),
+    }),
   container: 'container',
   refuse: refusalOf,
   needs: (o, guest) => {

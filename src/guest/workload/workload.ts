@@ -8,6 +8,7 @@ import type { Actor } from '../../engine/actor.ts';
 import type { ActorPlan, GuestPlan } from '../../engine/plan.ts';
 import type { OpName } from '../../metrics/ops.ts';
 import type { Path, Variant } from '../../model/env.ts';
+import type { OptionKinds } from './options.ts';
 
 /** What one actor of a workload needs of the arena, at most. */
 export interface Needs {
@@ -64,7 +65,8 @@ export interface Workload<O = unknown> {
   readonly name: string;
   /** One line for lists and editors. */
   readonly summary: string;
-  readonly options: z.ZodType<O, unknown>;
+  /** Their schema, made of what it is given: the threads that run workloads get valid options and load no zod. */
+  options(kinds: OptionKinds): z.ZodObject<z.ZodRawShape> & z.ZodType<O, unknown>;
   /** The operations it performs under some option. */
   readonly ops: readonly OpName[];
   /** A kernel thread can do it. Left out: it needs the memory or the descriptors of a process. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { statsLayout } from '../../../src/engine/stats-layout.ts';
-import { decodeSnapshot } from '../../../src/metrics/snapshot.ts';
+import { decodeSnapshot } from '../../../src/metrics/read-snapshot.ts';
 import { VARIANTS } from '../../../src/model/kernels/index.ts';
 import { FILES_MAX } from '../../../src/model/paths/files.ts';
 import { planOf, simulate } from './plan.ts';

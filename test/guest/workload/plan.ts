@@ -4,9 +4,14 @@ import { simulateHost } from '../../../src/emulator/host-run.ts';
 import type { ActorPlan, GuestPlan, RunPlan } from '../../../src/engine/plan.ts';
 import { DEFAULT_PROFILE } from '../../../src/engine/profile.ts';
 import { statsLayout } from '../../../src/engine/stats-layout.ts';
-import { WORKLOADS } from '../../../src/guest/workload/index.ts';
+import { type Workload, WORKLOADS } from '../../../src/guest/workload/index.ts';
+import { optionsOf } from '../../../src/guest/workload/options.ts';
 import { actualSeries, Op, Outcome } from '../../../src/metrics/ops.ts';
-import { decodeSnapshot, type Snapshot } from '../../../src/metrics/snapshot.ts';
+import { decodeSnapshot } from '../../../src/metrics/read-snapshot.ts';
+import type { Snapshot } from '../../../src/metrics/snapshot.ts';
+
+const validOptions = ({ workload = 'null', options = {} }: Partial<ActorPlan>): ActorPlan['options'] =>
+  optionsOf(WORKLOADS.get(workload) as Workload).parse(options) as ActorPlan['options'];
 
 export function planOf(variant: string, guest: Partial<GuestPlan>, actors: readonly Partial<ActorPlan>[]): RunPlan {
   return {
@@ -43,7 +48,7 @@ export function planOf(variant: string, guest: Partial<GuestPlan>, actors: reado
           startNs: 0,
           iterations: 40,
           ...actor,
-          options: WORKLOADS.get(actor.workload ?? 'null')?.options.parse(actor.options ?? {}) as ActorPlan['options'],
+          options: validOptions(actor),
         })),
         ...guest,
       },
