@@ -123,3 +123,7 @@ export const zDuration = (range: Range<Nanoseconds> = {}): z.ZodType<Nanoseconds
 export const zPages = (range: Range<Pages> = {}): z.ZodType<Pages, string | number> => unitType(PAGES, range);
 /** A rate: `1000/s` in, events per second out. The range is in events per second. */
 export const zRate = (range: Range = {}): z.ZodType<number, string | number> => unitType(RATE, range);
+
+/** What the options of a workload are described with. */
+export const OPTION_KINDS = { z, zBytes, zDuration, zPages };
+export type OptionKinds = typeof OPTION_KINDS;

@@ -4,11 +4,11 @@
 import type { z } from 'zod';
 import { formatBytes } from '../../base/units-text.ts';
 import { asBytes } from '../../base/units.ts';
+import type { OptionKinds } from '../../base/zod-units.ts';
 import type { Actor } from '../../engine/actor.ts';
 import type { ActorPlan, GuestPlan } from '../../engine/plan.ts';
 import type { OpName } from '../../metrics/ops.ts';
 import type { Path, Variant } from '../../model/env.ts';
-import type { OptionKinds } from './options.ts';
 
 /** What one actor of a workload needs of the arena, at most. */
 export interface Needs {
