@@ -26,6 +26,8 @@ const RULES: Readonly<Record<string, rules.Rule>> = {
   'no giant files': rules.noGiantFile,
   'no giant functions': rules.noGiantFunction,
   'no comment wider than the code': rules.noWideComment,
+  'what is private is #name': rules.oneKindOfPrivate,
+  'what is thrown has its tag': rules.throwsIsATag,
   'what is printed goes one way': rules.outputHasOneWay,
 };
 for (const [name, rule] of Object.entries(RULES)) test(name, () => assertNone(rule(sources)));
@@ -104,6 +106,17 @@ test('each rule finds what it is for', () => {
     ['src/cli/a.ts', `const g = () => {\n${'f();\n'.repeat(rules.MAX_FUNCTION_LINES - 1)}};`, '1 g has 71 lines'],
     ['src/cli/a.ts', `// ${'x'.repeat(117)}\nf();`],
     ['src/cli/a.ts', `\n// ${'x'.repeat(118)}\nf();`, '2 a comment of 121 columns'],
+    [
+      'src/cli/a.ts',
+      'class A {\n  private x = 1;\n  protected f() {}\n  #y = 2;\n  private constructor(private readonly z: A) {}\n}',
+      '2 a private member',
+      '3 a protected member',
+    ],
+    [
+      'src/cli/a.ts',
+      `/** Does it. @throws {Error} */\n// A call that Throws.\n/**\n * Does it. Throws Error.\n */`,
+      '4 a sentence about what is thrown',
+    ],
     ['src/cli/a.ts', `const x = '/${home}/me/x'; const y = 'a/${home}/b';`, `1 the path /${home}/ of one machine`],
   ];
   for (const [path, text, ...expected] of cases)

@@ -35,7 +35,7 @@ export class WorkerProcesses {
       PINSTORM_PREFIX: target.prefix,
       ...(target.tlsCa === undefined ? {} : { PINSTORM_TLS_CA: target.tlsCa }),
     };
-    for (let i = 1; i <= count; i++) {
+    for (let i = 1; i <= count; i += 1) {
       const worker = `w${i}`;
       const args = [main, 'worker', '--run', runId, '--name', worker, '--supervised'];
       args.push('--threads', `${threads}`, '--capacity', `${capacity}`);

@@ -155,7 +155,7 @@ export class Coordinator {
   }
 
   /**
-   * Runs to the end. Throws what `redisGone` was given, or UserError 113 if the workers do not come or Redis stays
+   * Runs to the end. @throws what `redisGone` was given, or UserError 113 if the workers do not come or Redis stays
    * away.
    */
   async run(): Promise<RunEnd> {
@@ -223,7 +223,7 @@ export class Coordinator {
     this.#listenedAtMs = performance.now();
   }
 
-  /** Takes the place of a coordinator that died. Throws UserError 104 or 113 when that cannot be. */
+  /** Takes the place of a coordinator that died. @throws UserError 104 or 113 when that cannot be. */
   async #resume(): Promise<void> {
     await checkResumable(this.#redis, this.#options);
     await this.#lead.takeOver();

@@ -30,7 +30,8 @@ export interface RemoteOptions {
 }
 
 /**
- * Has workers simulate every host of every plan. Per plan its hosts in order; null: not complete. Throws UserError 113.
+ * Has workers simulate every host of every plan. Per plan its hosts in order; null: not complete.
+ * @throws UserError 113.
  */
 export async function simulateRemotely(
   target: RedisTarget,

@@ -60,7 +60,7 @@ export class Inbox {
     for (const outcome of outcomes) {
       // Nobody is stopped before a stop was decided.
       const plausible = outcome.state !== 'stopped' || this.decisions.stop !== undefined;
-      if (!plausible) this.state.refused++;
+      if (!plausible) this.state.refused += 1;
       if (!plausible || !this.state.outcome(worker, outcome)) continue;
       this.listener.guest(outcome, worker, this.decisions.replaying);
       if (outcome.state === 'failed') this.decisions.event('guest_failed', { ...outcome });
@@ -71,7 +71,7 @@ export class Inbox {
     const { worker, version, planHash, host, threads, capacity, clockOffsetMs } = message;
     if (version !== VERSION || planHash !== this.state.plan.hash) {
       // Its own check failed to stop it: fenced off, and the run goes on without it.
-      this.state.refused++;
+      this.state.refused += 1;
       void this.fence(worker).catch(() => {});
       return;
     }

@@ -56,7 +56,8 @@ export class Lead {
   }
 
   /**
-   * Takes or keeps the lead, and tells the workers that the run has a coordinator. Throws UserError 113 when it cannot.
+   * Takes or keeps the lead, and tells the workers that the run has a coordinator.
+   * @throws UserError 113 when it cannot.
    */
   async hold(): Promise<void> {
     const { target } = this.options;
@@ -76,7 +77,7 @@ export class Lead {
   }
 
   /**
-   * Does what only the leader may; the script that does it looks itself. Throws UserError 113 when another one leads.
+   * Does what only the leader may; the script that does it looks itself. @throws UserError 113 when another one leads.
    */
   async as<T>(work: () => Promise<T>): Promise<T> {
     try {
@@ -87,14 +88,14 @@ export class Lead {
     }
   }
 
-  /** Writes a decision to the journal. @returns its id there. Throws UserError 113 when another coordinator leads. */
+  /** Writes a decision to the journal. @returns its id there. @throws UserError 113 when another coordinator leads. */
   note(entry: JournalEntry): Promise<string> {
     const { leader, journal } = this.keys;
     const text = JSON.stringify(entry);
     return this.as(async () => (await this.redis.eval(NOTE, 2, leader, journal, this.token, text)) as string);
   }
 
-  /** Takes the lead of a run whose coordinator died a moment ago. Throws UserError 104 when it is alive. */
+  /** Takes the lead of a run whose coordinator died a moment ago. @throws UserError 104 when it is alive. */
   async takeOver(): Promise<void> {
     const until = performance.now() + LEADER_MS + 10 * RETRY_MS;
     while ((await this.#try()) !== 'ok') {

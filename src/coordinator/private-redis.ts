@@ -56,7 +56,7 @@ export function redisServerInstalled(path = process.env['PATH'] ?? ''): boolean 
   });
 }
 
-/** Starts it and waits until it answers (about 40 ms). Throws UserError 104 when redis-server is missing or fails. */
+/** Starts it and waits until it answers (about 40 ms). @throws UserError 104 when redis-server is missing or fails. */
 export async function startPrivateRedis(): Promise<PrivateRedis> {
   if (!redisServerInstalled()) throw new UserError(EXIT.invalid, 'redis-server is not installed', REDIS_HINT);
   // A unix socket's path holds at most 107 bytes.

@@ -14,7 +14,7 @@ const CHECK_MS = 4000;
 /** Between looks at a Redis that still loads its data, ms. */
 const LOADING_MS = 100;
 
-/** Throws UserError 104 when this Redis cannot serve a run; takes at most about 4 s. */
+/** @throws UserError 104 when this Redis cannot serve a run; takes at most about 4 s. */
 export async function checkRedis(target: RedisTarget): Promise<void> {
   const { db = 0, ...options } = target.options;
   const redis = new Redis({

@@ -46,8 +46,8 @@ export async function findRemains(redis: Redis, prefix: string): Promise<Remains
 }
 
 /**
- * Removes what a run whose results are on disk left in Redis, and sends its workers home. Throws UserError 104 when its
- * coordinator is alive, or Redis is out of reach.
+ * Removes what a run whose results are on disk left in Redis, and sends its workers home.
+ * @throws UserError 104 when its coordinator is alive, or Redis is out of reach.
  */
 export async function removeEnded(target: RedisTarget, runId: string): Promise<void> {
   const { prefix } = target;

@@ -16,7 +16,7 @@ export function otherPlan(runId: string, what: string): UserError {
   return new UserError(EXIT.invalid, `run ${runId} was started with ${what}`, hint);
 }
 
-/** Checks that the run is there and is of this plan and version. Throws UserError 104 when it is not. */
+/** Checks that the run is there and is of this plan and version. @throws UserError 104 when it is not. */
 export async function checkResumable(redis: Redis, { runId, plan, target }: CoordinatorOptions): Promise<void> {
   const record = (await listRuns(redis, target.prefix)).get(runId);
   if (record === undefined) {
@@ -40,7 +40,7 @@ export async function replay(
   decisions: Decisions,
 ): Promise<ReadonlySet<ControlMessage['t'] | undefined>> {
   const apply = (entry: JournalEntry | null | undefined): void => {
-    if (entry === null || entry === undefined) reader.refused++;
+    if (entry === null || entry === undefined) reader.refused += 1;
     else decisions.apply(entry.decision);
   };
   decisions.replaying = true;
@@ -48,7 +48,7 @@ export async function replay(
   const journal = await readWhole(redis, keys.journal, JournalEntry);
   for (const [id, message] of await readWhole(redis, keys.events, WorkerMessage)) {
     while (journal[0] !== undefined && isBefore(journal[0][1]?.after ?? '0', id)) apply(journal.shift()?.[1]);
-    if (message === null) reader.refused++;
+    if (message === null) reader.refused += 1;
     else inbox.receive(message, now);
     reader.skipTo(keys.events, id);
   }

@@ -8,6 +8,7 @@
  */
 import type { GuestOutcome } from '../emulator/emulator.ts';
 import type { RunPlan } from '../engine/plan.ts';
+import { addTo } from '../metrics/cells.ts';
 import { actualSeries, type GuestState, LATENESS, OPS, OUTCOMES } from '../metrics/ops.ts';
 import type { WorkerHealth } from '../metrics/run-metrics.ts';
 import { decodeSnapshot } from '../metrics/read-snapshot.ts';
@@ -108,8 +109,8 @@ export class RunState {
   /** The worker that sent a message; null, and counted, if it is unknown or was declared lost. */
   sender(worker: string, nowMs: number): WorkerState | null {
     const state = this.workers.get(worker);
-    if (state === undefined) this.refused++;
-    else if (state.lost !== null) this.fromLost++;
+    if (state === undefined) this.refused += 1;
+    else if (state.lost !== null) this.fromLost += 1;
     else {
       state.lastSeenMs = nowMs;
       return state;
@@ -145,7 +146,7 @@ export class RunState {
   /** Guests that have no outcome, or one from a lost worker. */
   get open(): number {
     let settled = 0;
-    for (const guest of this.outcomes.keys()) if (this.isSettled(guest)) settled++;
+    for (const guest of this.outcomes.keys()) if (this.isSettled(guest)) settled += 1;
     return this.plan.guests.length - settled;
   }
 
@@ -164,7 +165,7 @@ export class RunState {
     try {
       state.snapshot = decodeSnapshot(this.layout, interval.snapshot);
     } catch {
-      this.refused++;
+      this.refused += 1;
       return;
     }
     state.seq = interval.seq;
@@ -175,7 +176,7 @@ export class RunState {
   outcome(worker: string, outcome: GuestOutcome): boolean {
     const known = this.outcomes.get(outcome.guest);
     if (outcome.guest >= this.plan.guests.length) {
-      this.refused++;
+      this.refused += 1;
       return false;
     }
     if (known !== undefined && known.incarnation >= outcome.incarnation) return false;
@@ -203,7 +204,7 @@ export class RunState {
       if (lost === null) continue;
       const settled = snapshot.counter('deferred_applied') + snapshot.counter('deferred_discarded');
       const pending = Math.max(0, snapshot.counter('deferred_queued') - settled);
-      sum.counters[!superseded && allEnded(worker) ? applied : discarded]! += pending;
+      addTo(sum.counters, !superseded && allEnded(worker) ? applied : discarded, pending);
     }
     return sum;
   }
@@ -343,7 +344,7 @@ export class RunState {
 
   #outcomeCounts(): Record<GuestOutcome['state'], number> {
     const counts = { completed: 0, stopped: 0, failed: 0 };
-    for (const { state } of this.outcomes.values()) counts[state]++;
+    for (const { state } of this.outcomes.values()) counts[state] += 1;
     return counts;
   }
 

@@ -46,7 +46,7 @@ export class Slices {
   /** Slices with a guest that has not ended. */
   open(ended: (guest: number) => boolean): Set<number> {
     const open = new Set<number>();
-    for (let slice = 0; slice < this.count; slice++) {
+    for (let slice = 0; slice < this.count; slice += 1) {
       if (this.guestsOf([slice]).some((guest) => !ended(guest))) open.add(slice);
     }
     return open;

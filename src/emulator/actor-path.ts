@@ -27,7 +27,7 @@ export function actorPath(
   const workload = WORKLOADS.get(plan.workload);
   if (workload === undefined) throw new Error(`unknown workload '${plan.workload}' in a validated plan`);
   const dueNs = guest.startNs + plan.startNs;
-  const untilNs = Math.min(endNs(guest), runDurationNs ?? Number.POSITIVE_INFINITY);
+  const untilNs = Math.min(endNs(guest), runDurationNs ?? Infinity);
   const actor = new Actor(
     driver,
     guest,
@@ -47,7 +47,7 @@ function* whenDue(isDue: () => boolean, work: Path<void>): Path<void> {
 }
 
 function endNs(guest: GuestPlan): number {
-  return guest.durationNs === null ? Number.POSITIVE_INFINITY : guest.startNs + guest.durationNs;
+  return guest.durationNs === null ? Infinity : guest.startNs + guest.durationNs;
 }
 
 /** The process's first thread when no actor of the plan is it: it only waits for the others. */

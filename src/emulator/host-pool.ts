@@ -33,7 +33,7 @@ export function openHostPool(threads: number): HostPool {
     name: 'run',
     minThreads: 0,
     maxThreads: threads,
-    idleTimeout: Number.POSITIVE_INFINITY,
+    idleTimeout: Infinity,
     concurrentTasksPerWorker: 1,
     atomics: 'disabled',
   });
@@ -68,12 +68,12 @@ export async function simulateAll(tasks: readonly HostTask[], options: PoolOptio
   const timer = setInterval(tell, PROGRESS_MS);
   try {
     const results: HostResult[] = [];
-    let next = 0;
+    const waiting = tasks.entries();
     // A lane per thread takes the tasks in order, which the pool's own queue does not promise.
     const lane = async (): Promise<void> => {
-      for (let index = next++; index < tasks.length; index = next++) {
+      for (const [index, task] of waiting) {
         const control = { stop: stop.word, simulatedNs: simulatedNs.subarray(index, index + 1) };
-        results[index] = await pool.run({ ...(tasks[index] as HostTask), control });
+        results[index] = await pool.run({ ...task, control });
         done += 1;
         tell();
       }

@@ -52,7 +52,7 @@ const KEPT = 64;
 
 /** The first instant of a grid after `ns`; Infinity if there is none. */
 function nextOnGrid(grid: readonly GridLine[], ns: number): number {
-  let next = Number.POSITIVE_INFINITY;
+  let next = Infinity;
   for (const { fromNs, everyNs, toNs } of grid) {
     const at = ns < fromNs ? fromNs : fromNs + (Math.floor((ns - fromNs) / everyNs) + 1) * everyNs;
     if (at <= toNs && at < next) next = at;
@@ -146,7 +146,7 @@ class HostRun {
 
   run(): HostResult {
     const { host } = this.#virtual;
-    const endNs = this.#task.plan.durationNs ?? Number.POSITIVE_INFINITY;
+    const endNs = this.#task.plan.durationNs ?? Infinity;
     for (const guest of this.#task.guests) host.at(Math.min(guest.startNs, endNs), () => this.#start(guest));
     this.#nextInterval(0);
     if (this.#task.control !== undefined) this.#look(this.#task.control, 0);
@@ -247,8 +247,8 @@ class HostRun {
   /** The next instant at which statistics are taken after `ns`; none once nobody is at work. */
   #nextInterval(ns: number): void {
     const { grid } = this.#task;
-    const at = grid === undefined ? Number.POSITIVE_INFINITY : nextOnGrid(grid, ns);
-    if (at === Number.POSITIVE_INFINITY) return;
+    const at = grid === undefined ? Infinity : nextOnGrid(grid, ns);
+    if (at === Infinity) return;
     this.#virtual.host.at(at, () => {
       if ((this.#lives.stopped ? 0 : this.#pending) + this.#working === 0 || this.#virtual.host.idle) return;
       this.#takeInterval(at);

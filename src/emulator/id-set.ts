@@ -26,8 +26,8 @@ export class IdSet {
       this.#above.add(id);
       return true;
     }
-    this.#mark++;
-    while (this.#above.size > 0 && this.#above.delete(this.#mark)) this.#mark++;
+    this.#mark += 1;
+    while (this.#above.size > 0 && this.#above.delete(this.#mark)) this.#mark += 1;
     return true;
   }
 

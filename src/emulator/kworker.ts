@@ -34,7 +34,7 @@ export class KWorkers {
     for (let i = 0; i < workers; i += 1) {
       const actor = newActor(shared.arena, 0, shared.thread);
       const worker = new WallActor(shared, actor, 0, -1, 0, 0, null);
-      worker.horizonNs = Number.POSITIVE_INFINITY;
+      worker.horizonNs = Infinity;
       this.#idle.push(worker);
     }
     void this.#listen();

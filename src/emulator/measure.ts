@@ -1,7 +1,7 @@
 /** How many guests of a plan this machine can emulate in real time: a few of them are run for a moment, and watched. */
 import { availableParallelism } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { RunPlan } from '../engine/plan.ts';
+import type { GuestPlan, RunPlan } from '../engine/plan.ts';
 import { monotonicMs } from '../engine/wall/clock.ts';
 import type { DeferredUpdate } from '../engine/wall/wall-control.ts';
 import { WallEmulator } from './wall-emulator.ts';
@@ -27,9 +27,10 @@ export async function measureCapacity(plan: RunPlan, threads: number): Promise<n
   const total = plan.guests.length;
   const sample = Math.min(SAMPLE, total);
   // From the middle of each of so many equal parts: classes lie one after the other.
-  const guests = Array.from({ length: sample }, (_, k) => plan.guests[Math.floor(((k + 0.5) * total) / sample)]!).map(
-    (guest) => ({ ...guest, startNs: 0, durationNs: watchMs * 1e6 * plan.pace }),
-  );
+  const guests = Array.from(
+    { length: sample },
+    (_, k) => plan.guests[Math.floor(((k + 0.5) * total) / sample)] as GuestPlan,
+  ).map((guest) => ({ ...guest, startNs: 0, durationNs: watchMs * 1e6 * plan.pace }));
   const emulator = await WallEmulator.create({ plan: { ...plan, guests }, threads });
   try {
     const updates: DeferredUpdate[] = [];

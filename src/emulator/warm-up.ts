@@ -83,7 +83,7 @@ export function warmUp(shared: WallShared): void {
       actorPlan,
       random,
       arrivalOf(actorPlan.arrival, 0, random),
-      Number.POSITIVE_INFINITY,
+      Infinity,
       guest.bufferPage,
       guest.bufferPages,
     );

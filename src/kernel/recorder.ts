@@ -85,7 +85,7 @@ class Recorder {
     if (already !== 0n) throw new Error(`${already} kB are locked before ${this.sequence.file} begins`);
     this.place.setEntryLimit?.(start.dmaEntryLimit);
     this.#must('setrlimit', this.#setLimit(start.memlockBytes));
-    for (let i = 0; i < start.containers; i++) this.#openFirst(i);
+    for (let i = 0; i < start.containers; i += 1) this.#openFirst(i);
     this.#info = this.#container(0).info();
     this.#memfd = this.#must('memfd_create', this.libc.memfdCreate('pinstorm'));
     this.#must('ftruncate', this.libc.ftruncate(this.#memfd, start.buffer.bytes));

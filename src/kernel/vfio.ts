@@ -106,7 +106,7 @@ export class Container {
       const id = view.getUint16(at, true);
       if (id === CAP_DMA_AVAIL) avail = view.getUint32(at + 8, true);
       if (id !== CAP_IOVA_RANGE) continue;
-      for (let i = 0; i < view.getUint32(at + 8, true); i++) {
+      for (let i = 0; i < view.getUint32(at + 8, true); i += 1) {
         const range = at + 16 + 16 * i;
         iovaRanges.push([view.getBigUint64(range, true), view.getBigUint64(range + 8, true)]);
       }

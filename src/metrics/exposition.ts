@@ -13,6 +13,7 @@ import {
   LATENESS,
   SCHEDULE_LAG,
   SERIES,
+  seriesInfo,
   type SeriesInfo,
 } from './ops.ts';
 import { addRunMetrics, type RunHealth } from './run-metrics.ts';
@@ -182,7 +183,7 @@ function addHistograms(stats: StatsView, add: Add): void {
     const full = `pinstorm_${name}`;
     // The label objects never change: a scrape allocates only the values.
     const rows = ids.map((id) => {
-      const labels = labelsOf(SERIES[id]!);
+      const labels = labelsOf(seriesInfo(id));
       return { id, labels, edges: upTo.map((le) => Object.assign({}, labels, { le })) };
     });
     add('histogram', name, help, () => {
@@ -193,7 +194,7 @@ function addHistograms(stats: StatsView, add: Add): void {
         let cumulative = 0;
         series.buckets.forEach((n, i) => {
           cumulative += n;
-          values.push({ labels: edges[i]!, value: cumulative, metricName: `${full}_bucket` });
+          values.push({ labels: edges[i] as Labels, value: cumulative, metricName: `${full}_bucket` });
         });
         values.push({ labels, value: series.sumNs / 1e9, metricName: `${full}_sum` });
         values.push({ labels, value: cumulative, metricName: `${full}_count` });
@@ -202,8 +203,8 @@ function addHistograms(stats: StatsView, add: Add): void {
     });
   };
   const ids = (kind: SeriesInfo['kind']) => SERIES.flatMap((s, i) => (s.kind === kind ? [i] : []));
-  const byOp = (s: SeriesInfo): Labels => ({ op: s.op!, outcome: s.outcome! });
-  const byMode = (s: SeriesInfo): Labels => ({ mode: s.mode! });
+  const byOp = (s: SeriesInfo): Labels => ({ op: s.op as string, outcome: s.outcome as string });
+  const byMode = (s: SeriesInfo): Labels => ({ mode: s.mode as string });
   const none = (): Labels => ({});
   histogram('op_duration_seconds', 'Operations, from their actual start.', ids('actual'), byOp);
   histogram('op_duration_intended_seconds', 'Operations, from their intended start.', ids('intended'), byOp);

@@ -18,34 +18,34 @@ export class HdrScale {
   readonly digits: SignificantDigits;
   /** Cells of one histogram. */
   readonly cells: number;
-  private readonly halfMagnitude: number;
-  private readonly subBucketMask: number;
+  readonly #halfMagnitude: number;
+  readonly #subBucketMask: number;
 
   /** @param digits 2: error at most 1/128 of the value; 3: 1/1024, at 8 times the memory. */
   constructor(digits: SignificantDigits) {
     this.digits = digits;
-    this.halfMagnitude = Math.ceil(Math.log2(2 * 10 ** digits)) - 1;
-    this.subBucketMask = 2 ** (this.halfMagnitude + 1) - 1;
+    this.#halfMagnitude = Math.ceil(Math.log2(2 * 10 ** digits)) - 1;
+    this.#subBucketMask = 2 ** (this.#halfMagnitude + 1) - 1;
     this.cells = this.indexOf(MAX_TRACKABLE_NS) + 1;
     // The library always ends with a whole octave.
-    const half = 1 << this.halfMagnitude;
+    const half = 1 << this.#halfMagnitude;
     this.cells = Math.ceil(this.cells / half) * half;
   }
 
   /** The cell of a whole number of ns, 0 .. MAX_TRACKABLE_NS. */
   indexOf(valueNs: number): number {
     if (valueNs < INT31) {
-      const bucket = 31 - Math.clz32(valueNs | this.subBucketMask) - this.halfMagnitude;
-      return (bucket << this.halfMagnitude) + (valueNs >>> bucket);
+      const bucket = 31 - Math.clz32(valueNs | this.#subBucketMask) - this.#halfMagnitude;
+      return (bucket << this.#halfMagnitude) + (valueNs >>> bucket);
     }
-    const bucket = 31 + HIGH_SHIFT - Math.clz32(valueNs / HIGH_UNIT) - this.halfMagnitude;
-    return (bucket << this.halfMagnitude) + Math.floor(valueNs / 2 ** bucket);
+    const bucket = 31 + HIGH_SHIFT - Math.clz32(valueNs / HIGH_UNIT) - this.#halfMagnitude;
+    return (bucket << this.#halfMagnitude) + Math.floor(valueNs / 2 ** bucket);
   }
 
   /** The smallest value of a cell, ns. */
   lowest(cell: number): number {
-    const half = 1 << this.halfMagnitude;
-    const bucket = Math.max((cell >> this.halfMagnitude) - 1, 0);
+    const half = 1 << this.#halfMagnitude;
+    const bucket = Math.max((cell >> this.#halfMagnitude) - 1, 0);
     return (cell - bucket * half) * 2 ** bucket;
   }
 
@@ -76,20 +76,21 @@ export class HdrScale {
     }
     const end = HEADER_BYTES + raw.readUInt32BE(4);
     if (raw.length < end) throw new Error('histogram is cut off');
-    return this.readCounts(raw, end);
+    return this.#readCounts(raw, end);
   }
 
   /** Counts are ZigZag LEB128 words of at most 9 bytes; a negative one stands for that many empty cells. */
-  private readCounts(raw: Buffer, end: number): Float64Array {
+  #readCounts(raw: Buffer, end: number): Float64Array {
     const out = new Float64Array(this.cells);
     let cell = 0;
     let used = 0;
     for (let at = HEADER_BYTES; at < end;) {
       let word = 0;
       let scale = 1;
-      for (let i = 0; ; i++) {
+      for (let i = 0; ; i += 1) {
         if (at >= end) throw new Error('histogram is cut off');
-        const byte = raw[at++]!;
+        const byte = raw[at] as number;
+        at += 1;
         const last = i === MAX_WORD_BYTES - 1;
         word += (last ? byte : byte & 0x7f) * scale;
         if (last || byte < 0x80) break;
@@ -100,7 +101,8 @@ export class HdrScale {
         cell += (word + 1) / 2;
       } else {
         if (cell >= this.cells) throw new Error('histogram has too many cells');
-        out[cell++] = word / 2;
+        out[cell] = word / 2;
+        cell += 1;
         if (word > 0) used = cell;
       }
       if (cell > this.cells) throw new Error('histogram has too many cells');

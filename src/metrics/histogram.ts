@@ -14,8 +14,8 @@ export function toHistogram(scale: HdrScale, cells: Float64Array): JsHistogram {
     numberOfSignificantValueDigits: scale.digits,
     useWebAssembly: false,
   }) as JsHistogram;
-  for (let i = 0; i < cells.length; i++) {
-    const count = cells[i]!;
+  for (let i = 0; i < cells.length; i += 1) {
+    const count = cells[i] as number;
     if (count > 0) histogram.setCountAtIndex(i, count);
   }
   histogram.establishInternalTackingValues(cells.length);

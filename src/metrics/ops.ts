@@ -95,6 +95,8 @@ export const SERIES: readonly SeriesInfo[] = [
   ...SINGLE_SERIES.map((kind) => ({ kind, name: kind, op: null, outcome: null, mode: null })),
 ];
 
+export const seriesInfo = (id: SeriesId): SeriesInfo => SERIES[id] as SeriesInfo;
+
 export const SERIES_BY_NAME: ReadonlyMap<string, SeriesId> = new Map(SERIES.map((s, i) => [s.name, i]));
 
 /** The outcome number of a kernel return value: 0 and above is ok, otherwise the negated errno decides. */

@@ -4,7 +4,8 @@
  */
 import type { JsHistogram } from 'hdr-histogram-js';
 import { encodeCells, toHistogram } from './histogram.ts';
-import { SERIES, SERIES_COUNT, type SeriesId } from './ops.ts';
+import { addTo } from './cells.ts';
+import { seriesInfo, SERIES_COUNT, type SeriesId } from './ops.ts';
 import type { StatsBlock, StatsLayout } from './stats.ts';
 
 /**
@@ -64,11 +65,11 @@ export class Snapshot implements StatsView {
   /** The sum of the blocks now. */
   static take(layout: StatsLayout, blocks: readonly StatsBlock[]): Snapshot {
     const snapshot = new Snapshot(layout);
-    for (let i = 0; i < snapshot.counters.length; i++) {
-      for (const block of blocks) snapshot.counters[i]! += block.readCounter(i);
+    for (let i = 0; i < snapshot.counters.length; i += 1) {
+      for (const block of blocks) addTo(snapshot.counters, i, block.readCounter(i));
     }
     let buckets = new Float64Array(layout.buckets);
-    for (let id = 0; id < SERIES_COUNT; id++) {
+    for (let id = 0; id < SERIES_COUNT; id += 1) {
       const used = blocks.filter((block) => block.addBuckets(id, buckets));
       if (used.length === 0) continue;
       const cells = new Float64Array(layout.scale.cells);
@@ -86,7 +87,7 @@ export class Snapshot implements StatsView {
   }
 
   counter(name: string): number {
-    return this.counters[this.layout.counter(name)]!;
+    return this.counters[this.layout.counter(name)] as number;
   }
 
   series(id: SeriesId): SeriesData | null {
@@ -119,7 +120,7 @@ export class Snapshot implements StatsView {
   /** Adds another snapshot of the same layout: another thread's, process's or interval's. */
   add(other: Snapshot): void {
     if (other.layout.fingerprint !== this.layout.fingerprint) throw new Error('statistics of different layouts');
-    for (let i = 0; i < this.counters.length; i++) this.counters[i]! += other.counters[i]!;
+    other.counters.forEach((n, i) => addTo(this.counters, i, n));
     for (const [id, theirs] of other.data) {
       const ours = this.data.get(id);
       if (ours === undefined) {
@@ -133,7 +134,7 @@ export class Snapshot implements StatsView {
   /** What was added since an earlier snapshot of the same blocks. */
   since(earlier: Snapshot): Snapshot {
     const delta = new Snapshot(this.layout);
-    for (let i = 0; i < this.counters.length; i++) delta.counters[i] = this.counters[i]! - earlier.counters[i]!;
+    delta.counters.set(this.counters.map((n, i) => n - (earlier.counters[i] as number)));
     for (const [id, now] of this.data) {
       const before = earlier.data.get(id);
       if (before === undefined) {
@@ -141,9 +142,9 @@ export class Snapshot implements StatsView {
         continue;
       }
       const cells = now.cells.slice();
-      before.cells.forEach((n, i) => (cells[i]! -= n));
+      before.cells.forEach((n, i) => addTo(cells, i, -n));
       const trimmed = trim(cells);
-      const buckets = now.buckets.map((n, i) => n - before.buckets[i]!);
+      const buckets = now.buckets.map((n, i) => n - (before.buckets[i] as number));
       if (trimmed.length === 0 && total(buckets) === 0) continue;
       delta.data.set(id, {
         cells: trimmed,
@@ -166,15 +167,15 @@ function addSeries(into: SeriesData, from: SeriesData): void {
     longer.set(into.cells);
     into.cells = longer;
   }
-  from.cells.forEach((n, i) => (into.cells[i]! += n));
-  from.buckets.forEach((n, i) => (into.buckets[i]! += n));
+  from.cells.forEach((n, i) => addTo(into.cells, i, n));
+  from.buckets.forEach((n, i) => addTo(into.buckets, i, n));
   into.sumNs += from.sumNs;
   into.maxNs = Math.max(into.maxNs, from.maxNs);
 }
 
 function trim(cells: Float64Array): Float64Array {
   let end = cells.length;
-  while (end > 0 && cells[end - 1] === 0) end--;
+  while (end > 0 && cells[end - 1] === 0) end -= 1;
   return cells.slice(0, end);
 }
 
@@ -206,10 +207,16 @@ export function encodeSnapshot(snapshot: Snapshot): string {
     series: {},
   };
   layout.counterNames.forEach((name, i) => {
-    if (snapshot.counters[i] !== 0) encoded.counters[name] = snapshot.counters[i]!;
+    const n = snapshot.counters[i] ?? 0;
+    if (n !== 0) encoded.counters[name] = n;
   });
   for (const [id, one] of snapshot.data) {
-    encoded.series[SERIES[id]!.name] = [encodeCells(layout.scale, one.cells), one.sumNs, one.maxNs, [...one.buckets]];
+    encoded.series[seriesInfo(id).name] = [
+      encodeCells(layout.scale, one.cells),
+      one.sumNs,
+      one.maxNs,
+      [...one.buckets],
+    ];
   }
   return JSON.stringify(encoded);
 }

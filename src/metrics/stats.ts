@@ -8,6 +8,7 @@
  * operating system gives pages only to the parts that were written, so unused series and octaves cost nothing.
  */
 import { createHash } from 'node:crypto';
+import { addTo } from './cells.ts';
 import { HdrScale, MAX_TRACKABLE_NS, type SignificantDigits } from './hdr.ts';
 import { actualSeries, intendedSeries, SERIES_COUNT, type SeriesId } from './ops.ts';
 
@@ -66,8 +67,8 @@ export class StatsLayout {
     if (edges.length > MAX_EDGES) throw new Error(`${edges.length} bucket edges, at most ${MAX_EDGES} are possible`);
     this.edgesNs = Float64Array.from(edges);
     this.firstEdge = new Uint8Array(this.scale.cells);
-    for (let cell = 0, edge = 0; cell < this.scale.cells; cell++) {
-      while (edge < edges.length && edges[edge]! < this.scale.lowest(cell)) edge++;
+    for (let cell = 0, edge = 0; cell < this.scale.cells; cell += 1) {
+      while (edge < edges.length && (edges[edge] as number) < this.scale.lowest(cell)) edge += 1;
       this.firstEdge[cell] = edge;
     }
     this.seriesAt = HEADER_WORDS + this.counterNames.length;
@@ -95,28 +96,28 @@ export class StatsLayout {
 /** One thread's statistics. Recording allocates nothing and takes a few nanoseconds; only one thread may record. */
 export class StatsBlock {
   readonly layout: StatsLayout;
-  private readonly words: Float64Array;
-  private readonly edgesNs: Float64Array;
-  private readonly firstEdge: Uint8Array;
-  private readonly scale: HdrScale;
-  private readonly clamped: number;
+  readonly #words: Float64Array;
+  readonly #edgesNs: Float64Array;
+  readonly #firstEdge: Uint8Array;
+  readonly #scale: HdrScale;
+  readonly #clamped: number;
 
   /** A view of `layout.bytes` bytes at `byteOffset`, which must be zero or hold a block of the same layout. */
   constructor(layout: StatsLayout, buffer: SharedArrayBuffer | ArrayBuffer, byteOffset = 0) {
     this.layout = layout;
-    this.words = new Float64Array(buffer, byteOffset, layout.bytes / 8);
+    this.#words = new Float64Array(buffer, byteOffset, layout.bytes / 8);
     const magic = MAGIC * 65536 + layout.counterNames.length * 256 + layout.edgesNs.length;
-    if (this.words[0] === 0) this.words[0] = magic;
-    if (this.words[0] !== magic) throw new Error('not a statistics block of this layout');
-    this.edgesNs = layout.edgesNs;
-    this.firstEdge = layout.firstEdge;
-    this.scale = layout.scale;
-    this.clamped = layout.counter('values_clamped');
+    if (this.#words[0] === 0) this.#words[0] = magic;
+    if (this.#words[0] !== magic) throw new Error('not a statistics block of this layout');
+    this.#edgesNs = layout.edgesNs;
+    this.#firstEdge = layout.firstEdge;
+    this.#scale = layout.scale;
+    this.#clamped = layout.counter('values_clamped');
   }
 
   /** Adds to a counter, by index. */
   count(counter: number, by: number): void {
-    this.words[HEADER_WORDS + counter]! += by;
+    addTo(this.#words, HEADER_WORDS + counter, by);
   }
 
   /** Records one operation under both latencies, ns. */
@@ -130,52 +131,52 @@ export class StatsBlock {
     let ns = Math.floor(latencyNs);
     if (!(ns >= 0 && ns <= MAX_TRACKABLE_NS)) {
       ns = ns > MAX_TRACKABLE_NS ? MAX_TRACKABLE_NS : 0;
-      this.count(this.clamped, times);
+      this.count(this.#clamped, times);
     }
-    const words = this.words;
+    const words = this.#words;
     const layout = this.layout;
     const at = layout.seriesAt + series * layout.seriesWords;
-    const cell = this.scale.indexOf(ns);
-    let edge = this.firstEdge[cell]!;
-    while (ns > this.edgesNs[edge]!) edge++;
-    words[at + SUM_NS]! += ns * times;
-    if (ns > words[at + MAX_NS]!) words[at + MAX_NS] = ns;
-    words[at + BUCKETS + edge]! += times;
-    words[at + BUCKETS + this.edgesNs.length + 1 + cell]! += times;
+    const cell = this.#scale.indexOf(ns);
+    let edge = this.#firstEdge[cell] as number;
+    while (ns > (this.#edgesNs[edge] as number)) edge += 1;
+    if (ns > (words[at + MAX_NS] as number)) words[at + MAX_NS] = ns;
+    addTo(words, at + SUM_NS, ns * times);
+    addTo(words, at + BUCKETS + edge, times);
+    addTo(words, at + BUCKETS + this.#edgesNs.length + 1 + cell, times);
   }
 
   readCounter(counter: number): number {
-    return this.words[HEADER_WORDS + counter]!;
+    return this.#words[HEADER_WORDS + counter] as number;
   }
 
   readSumNs(series: SeriesId): number {
-    return this.words[this.seriesStart(series) + SUM_NS]!;
+    return this.#words[this.#seriesStart(series) + SUM_NS] as number;
   }
 
   readMaxNs(series: SeriesId): number {
-    return this.words[this.seriesStart(series) + MAX_NS]!;
+    return this.#words[this.#seriesStart(series) + MAX_NS] as number;
   }
 
   /** Adds the counts between edges to `into`; true if there are any. */
   addBuckets(series: SeriesId, into: Float64Array): boolean {
-    return this.addWords(this.seriesStart(series) + BUCKETS, this.layout.buckets, into);
+    return this.#addWords(this.#seriesStart(series) + BUCKETS, this.layout.buckets, into);
   }
 
   /** Adds the histogram cells to `into`; true if there are any. */
   addCells(series: SeriesId, into: Float64Array): boolean {
-    return this.addWords(this.seriesStart(series) + BUCKETS + this.layout.buckets, this.layout.scale.cells, into);
+    return this.#addWords(this.#seriesStart(series) + BUCKETS + this.layout.buckets, this.layout.scale.cells, into);
   }
 
-  private seriesStart(series: SeriesId): number {
+  #seriesStart(series: SeriesId): number {
     return this.layout.seriesAt + series * this.layout.seriesWords;
   }
 
-  private addWords(start: number, length: number, into: Float64Array): boolean {
+  #addWords(start: number, length: number, into: Float64Array): boolean {
     let any = false;
-    for (let i = 0; i < length; i++) {
-      const n = this.words[start + i]!;
+    for (let i = 0; i < length; i += 1) {
+      const n = this.#words[start + i] as number;
       if (n === 0) continue;
-      into[i]! += n;
+      addTo(into, i, n);
       any = true;
     }
     return any;

@@ -163,8 +163,8 @@ export function parseThreshold(
     measured,
     aggregate: name === 'med' || name === 'p' ? 'percentile' : (name as Threshold['aggregate']),
     percentile,
-    comparison: comparison!,
-    limit: parseLimit(number!, measured.kind, expression),
+    comparison: comparison as Comparison,
+    limit: parseLimit(number as string, measured.kind, expression),
   };
 }
 
@@ -229,7 +229,7 @@ function parseLimit(text: string, kind: Measured['kind'], expression: string): n
   const parts = /^([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(\S*)$/i.exec(text);
   if (parts === null) throw fail(`'${text}' is not a number`, `write for example '${exampleFor(kind)}'`);
   const value = Number(parts[1]);
-  const unit = parts[2]!;
+  const unit = parts[2] as string;
   if (kind === 'trend') {
     if (unit === '' && value !== 0) {
       throw fail(`'${text}' has no unit`, `a latency needs one: ${text}ns, ${text}us, ${text}ms or ${text}s`);
@@ -253,7 +253,7 @@ function parseMetric(text: string, modelCounters: readonly string[]): Measured {
   if (shape === null) {
     throw new ThresholdError('metric', 0, `'${text}' is not a metric`, `write a name and tags: op_duration{op:map}`);
   }
-  const name = shape[1]!;
+  const name = shape[1] as string;
   /** Where a tag or its value stands in the text. */
   const at = (part: string) => text.indexOf(part, text.indexOf('{'));
   const tags = new Map<string, string>();
@@ -325,7 +325,7 @@ function measuredBy(name: string, tag: TagReader, modelCounters: readonly string
       return { kind: 'rate', part: { counter: 'trylock_failures' }, whole: { counter: 'trylock_attempts' } };
   }
   if ((SINGLE_SERIES as readonly string[]).includes(name)) {
-    return { kind: 'trend', series: [SERIES_BY_NAME.get(name)!] };
+    return { kind: 'trend', series: [SERIES_BY_NAME.get(name) as SeriesId] };
   }
   const gauge = THRESHOLD_GAUGES.find((g) => g === name);
   if (gauge !== undefined) return { kind: 'gauge', gauge };

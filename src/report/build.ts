@@ -53,7 +53,9 @@ export interface RunOutcome {
 
 export function buildResults(outcome: RunOutcome): RunResults {
   const { snapshot, durationNs, coverage, complete, stoppedByUser } = outcome;
-  const counters = Object.fromEntries(snapshot.layout.counterNames.map((name, i) => [name, snapshot.counters[i]!]));
+  const counters = Object.fromEntries(
+    snapshot.layout.counterNames.map((name, i) => [name, snapshot.counters[i] as number]),
+  );
   const accounting = accountingOf(outcome, counters);
   const health: Health = {
     ...outcome.health,
@@ -169,7 +171,7 @@ function rangesOf(snapshot: Snapshot, id: SeriesId): { belowNs: number; count: n
   cells.forEach((n, cell) => {
     if (n === 0) return;
     while (scale.lowest(cell) >= belowNs) {
-      belowNs = 10 ** Math.floor(step / 3) * steps[step % 3]!;
+      belowNs = 10 ** Math.floor(step / 3) * (steps[step % 3] as number);
       step += 1;
     }
     const last = ranges.at(-1);

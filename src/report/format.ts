@@ -3,15 +3,11 @@ import { oneLine } from '../base/printable.ts';
 
 /** Three significant digits with a unit: `850ns`, `1.23ms`, `45.6s`. */
 export function duration(ns: number): string {
-  const units: readonly (readonly [string, number])[] = [
-    ['ns', 1],
-    ['us', 1e3],
-    ['ms', 1e6],
-    ['s', 1e9],
-  ];
+  const least = ['ns', 1] as const;
+  const units = [least, ['us', 1e3], ['ms', 1e6], ['s', 1e9]] as const;
   // Rounding to three digits can carry into the next unit: 999.9 us is 1 ms.
   const rounded = ns === 0 ? 0 : Number(ns.toPrecision(3));
-  const [unit, scale] = units.findLast(([, s]) => Math.abs(rounded) >= s) ?? units[0]!;
+  const [unit, scale] = units.findLast(([, s]) => Math.abs(rounded) >= s) ?? least;
   return `${significant(rounded / scale)}${unit}`;
 }
 

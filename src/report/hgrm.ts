@@ -1,7 +1,7 @@
 /** The percentile distribution of a latency as text: what HdrHistogram's plotters read. */
 import type { JsHistogram } from 'hdr-histogram-js';
 import { toHistogram } from '../metrics/histogram.ts';
-import { SERIES } from '../metrics/ops.ts';
+import { seriesInfo } from '../metrics/ops.ts';
 import type { RunContents } from './contents.ts';
 
 /** Lines per halving of the distance to 100 %, as HdrHistogram's own tools have it. */
@@ -14,6 +14,6 @@ export function hgrmFiles({ whole, scale }: RunContents): { readonly name: strin
     .map(([id, cells]) => {
       const histogram: JsHistogram = toHistogram(scale, cells);
       const text = histogram.outputPercentileDistribution(TICKS_PER_HALF_DISTANCE, 1);
-      return { name: `${SERIES[id]!.name}.hgrm`, text: text.endsWith('\n') ? text : `${text}\n` };
+      return { name: `${seriesInfo(id).name}.hgrm`, text: text.endsWith('\n') ? text : `${text}\n` };
     });
 }

@@ -65,7 +65,7 @@ function xml(text: string): string {
   return (
     text
       .replace(UNWRITABLE, '\ufffd')
-      .replace(/[&<>"]/g, (c) => ENTITIES[c]!)
+      .replace(/[&<>"]/g, (c) => ENTITIES[c] ?? c)
       // In an attribute a line break would become a space.
       .replace(/[\n\r\t]/g, (c) => `&#${c.charCodeAt(0)};`)
   );

@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import type { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
 import type { HdrScale } from '../metrics/hdr.ts';
-import { SERIES, SERIES_BY_NAME, type SeriesId } from '../metrics/ops.ts';
+import { addTo } from '../metrics/cells.ts';
+import { seriesInfo, SERIES_BY_NAME, type SeriesId } from '../metrics/ops.ts';
 import { Snapshot } from '../metrics/snapshot.ts';
 import { OWN_COUNTERS, StatsLayout } from '../metrics/stats.ts';
 import { parseThreshold } from '../metrics/threshold.ts';
@@ -85,7 +86,7 @@ function measured(
   for (const { startSeconds, endSeconds, counters, gauges, sums = {} } of intervals) {
     const delta = latencies.get(startSeconds.toFixed(3)) ?? new Snapshot(layout);
     latencies.delete(startSeconds.toFixed(3));
-    for (const [id, one] of delta.data) [one.sumNs, one.maxNs] = sums[SERIES[id]!.name] ?? [one.sumNs, one.maxNs];
+    for (const [id, one] of delta.data) [one.sumNs, one.maxNs] = sums[seriesInfo(id).name] ?? [one.sumNs, one.maxNs];
     for (const [name, by] of Object.entries(counters)) {
       const index = layout.counterNames.indexOf(name);
       if (index >= 0) delta.counters[index] = by;
@@ -186,7 +187,7 @@ function latenciesByStart(layout: StatsLayout, log: string): Map<string, Snapsho
     let sumNs = 0;
     cells.forEach((n, cell) => {
       if (n === 0) return;
-      buckets[layout.firstEdge[cell]!]! += n;
+      addTo(buckets, layout.firstEdge[cell] as number, n);
       sumNs += (n * (scale.lowest(cell) + scale.highest(cell))) / 2;
     });
     const maxNs = cells.length === 0 ? 0 : scale.highest(cells.length - 1);
@@ -217,8 +218,8 @@ export function* logLines(log: string, scale: HdrScale): Generator<LogLine> {
     if (match === null || series === undefined) continue;
     const startSeconds = Number(match[2]);
     try {
-      const cells = scale.decode(match[4]!);
-      yield { start: match[2]!, startSeconds, endSeconds: startSeconds + Number(match[3]), series, cells };
+      const cells = scale.decode(match[4] as string);
+      yield { start: match[2] as string, startSeconds, endSeconds: startSeconds + Number(match[3]), series, cells };
     } catch {
       continue;
     }

@@ -5,7 +5,7 @@ import { writeFailure } from '../base/write-failure.ts';
 
 /**
  * Makes a directory and those above it that are missing. Not by the recursive option of mkdir, which never returns
- * where a file system has no directory and makes none (/proc, an automounter). Throws the error of mkdir.
+ * where a file system has no directory and makes none (/proc, an automounter). @throws the error of mkdir.
  */
 export function makeDirectory(path: string): void {
   const missing: string[] = [];

@@ -23,7 +23,7 @@ import { z } from 'zod';
 import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
 import { writeFailure } from '../base/write-failure.ts';
 import { toHistogram } from '../metrics/histogram.ts';
-import { SERIES } from '../metrics/ops.ts';
+import { seriesInfo } from '../metrics/ops.ts';
 import type { Snapshot } from '../metrics/snapshot.ts';
 import { makeDirectory } from './place.ts';
 import { Coverage, Health, RunIdentity, type RunResults } from './results.ts';
@@ -111,16 +111,19 @@ export interface BegunRun {
   readonly endSeconds: number;
 }
 
+/** Files that grow while the run goes on. */
+type AppendedFile = 'intervals' | 'latency' | 'events' | 'guests';
+
 export class RunDirectory {
   /** Where it is. */
   readonly path: string;
   /** What the user should know of it; null: nothing. */
   readonly note: string | null = null;
-  private readonly files: Record<'intervals' | 'latency' | 'events' | 'guests', number>;
+  readonly #files: Record<AppendedFile, number>;
   /** Events and guests that were there when the run went on. */
-  private readonly known = new Set<string>();
-  private seq = 0;
-  private lastEndSeconds = 0;
+  readonly #known = new Set<string>();
+  #seq = 0;
+  #lastEndSeconds = 0;
 
   /**
    * Creates `<root>/<UTC timestamp>-<name>` and points `<root>/latest` at it.
@@ -131,15 +134,15 @@ export class RunDirectory {
   constructor(root: string, record: RunRecord, scenarioYaml: string, plan: unknown, begun?: BegunRun) {
     if (begun !== undefined) {
       this.path = begun.path;
-      this.seq = begun.intervals;
-      this.lastEndSeconds = begun.endSeconds;
+      this.#seq = begun.intervals;
+      this.#lastEndSeconds = begun.endSeconds;
       for (const line of readFileSync(join(this.path, 'events.jsonl'), 'utf8').split('\n')) {
-        this.known.add(line.replace(/^\{"atSeconds":[^,]*,/, ''));
+        this.#known.add(line.replace(/^\{"atSeconds":[^,]*,/, ''));
       }
       for (const line of readFileSync(join(this.path, 'guests.jsonl'), 'utf8').split('\n')) {
-        this.known.add(/^\{"guest":\d+,.*?"incarnation":\d+/.exec(line)?.[0] ?? '');
+        this.#known.add(/^\{"guest":\d+,.*?"incarnation":\d+/.exec(line)?.[0] ?? '');
       }
-      this.files = guard(this.path, EXIT.invalid, () => ({
+      this.#files = guard(this.path, EXIT.invalid, () => ({
         intervals: openWhole(join(this.path, 'intervals.jsonl')),
         latency: openWhole(join(this.path, 'latency.hlog')),
         events: openWhole(join(this.path, 'events.jsonl')),
@@ -150,10 +153,10 @@ export class RunDirectory {
     this.path = createDirectory(root, record.run);
     // The files of a simulated run say nothing of the real clock, so that they are the same bytes each time.
     const startedAt = record.clock === 'virtual' ? new Date(0).toISOString() : record.run.startedAt;
-    this.files = guard(this.path, EXIT.invalid, () => {
-      this.write('scenario.yaml', scenarioYaml);
-      this.write('plan.json', `${JSON.stringify(plan)}\n`);
-      this.write('run.json', `${JSON.stringify(record, null, 2)}\n`);
+    this.#files = guard(this.path, EXIT.invalid, () => {
+      this.#write('scenario.yaml', scenarioYaml);
+      this.#write('plan.json', `${JSON.stringify(plan)}\n`);
+      this.#write('run.json', `${JSON.stringify(record, null, 2)}\n`);
       const open = (name: string) => openSync(join(this.path, name), 'ax');
       return {
         intervals: open('intervals.jsonl'),
@@ -163,7 +166,7 @@ export class RunDirectory {
       };
     });
     const startedAtSeconds = (Date.parse(startedAt) / 1000).toFixed(3);
-    const log = this.histogramLog();
+    const log = this.#histogramLog();
     log.outputComment(`[pinstorm ${record.run.version}, latencies in ns]`);
     log.outputLogFormatVersion();
     // The library's own outputStartTime leaves an empty line that other readers stumble over.
@@ -184,73 +187,74 @@ export class RunDirectory {
   ): void {
     const counters: Record<string, number> = {};
     delta.layout.counterNames.forEach((name, i) => {
-      if (delta.counters[i] !== 0) counters[name] = delta.counters[i]!;
+      if (delta.counters[i] !== 0) counters[name] = delta.counters[i] as number;
     });
-    const startSeconds = this.lastEndSeconds;
+    const startSeconds = this.#lastEndSeconds;
     const line: Interval = {
-      seq: this.seq++,
+      seq: this.#seq,
       startSeconds,
       endSeconds,
       counters,
       gauges: { ...gauges },
       guests: { ...guests },
       histograms: delta.data.size,
-      sums: Object.fromEntries([...delta.data].map(([id, { sumNs, maxNs }]) => [SERIES[id]!.name, [sumNs, maxNs]])),
+      sums: Object.fromEntries([...delta.data].map(([id, { sumNs, maxNs }]) => [seriesInfo(id).name, [sumNs, maxNs]])),
     };
-    this.lastEndSeconds = endSeconds;
-    const log = this.histogramLog();
+    this.#seq += 1;
+    this.#lastEndSeconds = endSeconds;
+    const log = this.#histogramLog();
     for (const [id, data] of delta.data) {
       const histogram = toHistogram(delta.layout.scale, data.cells);
-      histogram.tag = SERIES[id]!.name;
+      histogram.tag = seriesInfo(id).name;
       // The maximum is written in milliseconds, as HdrHistogram's tools do for nanoseconds.
       log.outputIntervalHistogram(histogram, startSeconds, endSeconds, 1e6);
     }
-    this.append('intervals', `${JSON.stringify(line)}\n`);
+    this.#append('intervals', `${JSON.stringify(line)}\n`);
   }
 
   /** Appends an event; `fields` is JSON data. @param again it may be there already, of the run that goes on. */
   event(atSeconds: number, kind: string, fields: Readonly<Record<string, unknown>> = {}, again = false): void {
     const text = JSON.stringify({ kind, ...fields });
-    if (again && this.known.has(text.slice(1))) return;
-    this.append('events', `{"atSeconds":${JSON.stringify(atSeconds)},${text.slice(1)}\n`);
+    if (again && this.#known.has(text.slice(1))) return;
+    this.#append('events', `{"atSeconds":${JSON.stringify(atSeconds)},${text.slice(1)}\n`);
   }
 
   /** Appends how a guest ended. A guest that ran again has a line for each incarnation; the last one counts. */
   guest(row: GuestRow, again = false): void {
     const text = JSON.stringify(row);
-    if (again && this.known.has(/^\{"guest":\d+,.*?"incarnation":\d+/.exec(text)?.[0] ?? '')) return;
-    this.append('guests', `${text}\n`);
+    if (again && this.#known.has(/^\{"guest":\d+,.*?"incarnation":\d+/.exec(text)?.[0] ?? '')) return;
+    this.#append('guests', `${text}\n`);
   }
 
   /** Writes results.json, verdict.json and summary.txt, and closes the directory. */
   finish(results: RunResults, summary: string): void {
     guard(this.path, EXIT.inconclusive, () => {
-      for (const fd of Object.values(this.files)) {
+      for (const fd of Object.values(this.#files)) {
         fsyncSync(fd);
         closeSync(fd);
       }
       // A coordinator that died while it wrote them may have left some.
-      this.write('summary.txt', summary, 'w');
-      this.write('verdict.json', `${JSON.stringify(results.verdict, null, 2)}\n`, 'w');
+      this.#write('summary.txt', summary, 'w');
+      this.#write('verdict.json', `${JSON.stringify(results.verdict, null, 2)}\n`, 'w');
       // Last and in one step: where there is a results.json, the run is finished.
-      this.write('results.json.part', `${JSON.stringify(results, null, 2)}\n`, 'w');
+      this.#write('results.json.part', `${JSON.stringify(results, null, 2)}\n`, 'w');
       renameSync(join(this.path, 'results.json.part'), join(this.path, 'results.json'));
     });
   }
 
-  private histogramLog(): HistogramLogWriter {
-    return new HistogramLogWriter((text) => this.append('latency', text));
+  #histogramLog(): HistogramLogWriter {
+    return new HistogramLogWriter((text) => this.#append('latency', text));
   }
 
-  private append(file: keyof RunDirectory['files'], text: string): void {
+  #append(file: AppendedFile, text: string): void {
     guard(this.path, EXIT.inconclusive, () => {
       const bytes = Buffer.from(text);
       // A full disk may take a part of it and say so only by the count.
-      for (let at = 0; at < bytes.length;) at += writeSync(this.files[file], bytes, at);
+      for (let at = 0; at < bytes.length;) at += writeSync(this.#files[file], bytes, at);
     });
   }
 
-  private write(name: string, text: string, flag: 'wx' | 'w' = 'wx'): void {
+  #write(name: string, text: string, flag: 'wx' | 'w' = 'wx'): void {
     writeFileSync(join(this.path, name), text, { flag });
   }
 }
@@ -272,7 +276,7 @@ function createDirectory(root: string, { startedAt, name }: RunIdentity): string
       .slice(0, 60) || 'run';
   return guard(root, EXIT.invalid, () => {
     makeDirectory(root);
-    for (let attempt = 1; ; attempt++) {
+    for (let attempt = 1; ; attempt += 1) {
       const path = join(root, `${stamp}-${slug}${attempt === 1 ? '' : `-${attempt}`}`);
       try {
         mkdirSync(path);

@@ -63,48 +63,48 @@ export interface StatusStream {
 }
 
 export class StatusLine {
-  private readonly stream: StatusStream;
-  private readonly quiet: boolean;
-  private readonly inPlace: boolean;
-  private lastPlainMs = Number.NEGATIVE_INFINITY;
-  private shown = '';
+  readonly #stream: StatusStream;
+  readonly #quiet: boolean;
+  readonly #inPlace: boolean;
+  #lastPlainMs = -Infinity;
+  #shown = '';
 
   constructor(stream: StatusStream, options: { readonly quiet?: boolean; readonly term?: string | undefined } = {}) {
-    this.stream = stream;
-    this.quiet = options.quiet ?? false;
-    this.inPlace = stream.isTTY === true && options.term !== 'dumb';
+    this.#stream = stream;
+    this.#quiet = options.quiet ?? false;
+    this.#inPlace = stream.isTTY === true && options.term !== 'dumb';
   }
 
   /** Shows where the run is. @param nowMs any clock that only goes forward. */
   update(progress: Progress, nowMs: number): void {
-    if (this.quiet) return;
+    if (this.#quiet) return;
     const line = formatProgress(progress);
-    if (this.inPlace) {
-      this.draw(line);
-    } else if (nowMs - this.lastPlainMs >= PLAIN_EVERY_MS) {
-      this.lastPlainMs = nowMs;
-      this.stream.raw(`${line}\n`);
+    if (this.#inPlace) {
+      this.#draw(line);
+    } else if (nowMs - this.#lastPlainMs >= PLAIN_EVERY_MS) {
+      this.#lastPlainMs = nowMs;
+      this.#stream.raw(`${line}\n`);
     }
   }
 
   /** Prints a message that stays, above the status line; also when quiet. */
   message(text: string): void {
-    const below = this.shown;
+    const below = this.#shown;
     this.clear();
-    this.stream.raw(`${escaped(text)}\n`);
-    if (below !== '') this.draw(below);
+    this.#stream.raw(`${escaped(text)}\n`);
+    if (below !== '') this.#draw(below);
   }
 
   /** Takes the line away, so that what follows starts on a clean one. */
   clear(): void {
-    if (this.shown !== '') this.stream.raw('\r\u001b[K');
-    this.shown = '';
+    if (this.#shown !== '') this.#stream.raw('\r\u001b[K');
+    this.#shown = '';
   }
 
-  private draw(line: string): void {
+  #draw(line: string): void {
     // The last column stays free: some terminals wrap as soon as it is written.
-    const width = Math.max((this.stream.columns ?? 80) - 1, 1);
-    this.shown = line;
-    this.stream.raw(`\r${oneLine(line).slice(0, width)}\u001b[K`);
+    const width = Math.max((this.#stream.columns ?? 80) - 1, 1);
+    this.#shown = line;
+    this.#stream.raw(`\r${oneLine(line).slice(0, width)}\u001b[K`);
   }
 }

@@ -33,18 +33,18 @@ export function renderSummary(results: RunResults, style: Style): string {
 
 class Lines {
   readonly style: Style;
-  private readonly lines: string[] = [];
+  readonly #lines: string[] = [];
 
   constructor(style: Style) {
     this.style = style;
   }
 
   add(line: string): void {
-    this.lines.push(line);
+    this.#lines.push(line);
   }
 
   section(title: string): void {
-    this.lines.push('', `  ${paint(this.style, 'bold', title)}`);
+    this.#lines.push('', `  ${paint(this.style, 'bold', title)}`);
   }
 
   /** A label, dotted leaders, a value. */
@@ -73,7 +73,7 @@ class Lines {
   }
 
   text(): string {
-    return `${this.lines.join('\n')}\n`;
+    return `${this.#lines.join('\n')}\n`;
   }
 }
 

@@ -79,7 +79,7 @@ class Judged {
   take(startNs: number, endNs: number, delta: Snapshot, gauges: ThresholdContext['gauges']): ThresholdResult | null {
     const { stage, span, windowNs } = this;
     const middle = (startNs + endNs) / 2;
-    if (stage !== null && (middle < stage.startNs || middle >= (stage.endNs ?? Number.POSITIVE_INFINITY))) return null;
+    if (stage !== null && (middle < stage.startNs || middle >= (stage.endNs ?? Infinity))) return null;
     span.add(startNs, endNs, delta, gauges);
     if (windowNs === null) return this.evaluate();
     // Full when another interval like this one would make it too long by more than it is too short now.

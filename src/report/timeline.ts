@@ -2,8 +2,9 @@
  * A run over time, as charts need it: intervals are added up in slots, so that a run of any length has a bounded number
  * of them. Histograms are added, never quantiles: the quantiles of a slot are those of all its samples.
  */
+import { addTo } from '../metrics/cells.ts';
 import type { HdrScale } from '../metrics/hdr.ts';
-import { SERIES, type SeriesId } from '../metrics/ops.ts';
+import { seriesInfo, type SeriesId } from '../metrics/ops.ts';
 import { rowOf, type ChartData, type Slot, type SlotSeries, type Spectrum } from './chart-data.ts';
 
 /** More slots than this are joined two by two: more points than a chart has pixels help nobody. */
@@ -61,9 +62,9 @@ export class Timeline {
     for (const [id, cells] of series) {
       const own = toSparse(cells);
       sparse.set(id, own);
-      let whole = this.#whole.get(id);
-      if (whole === undefined) this.#whole.set(id, (whole = new Float64Array(this.#scale.cells)));
-      own.cells.forEach((cell, i) => (whole[cell]! += own.counts[i]!));
+      const whole = this.#whole.get(id) ?? new Float64Array(this.#scale.cells);
+      this.#whole.set(id, whole);
+      own.cells.forEach((cell, i) => addTo(whole, cell, own.counts[i] as number));
     }
     const { startSeconds: start, endSeconds: end, counters, gauges, guests } = interval;
     const fresh: OpenSlot = {
@@ -98,7 +99,7 @@ export class Timeline {
     const out: Record<string, Spectrum> = {};
     for (const [id, cells] of this.#whole) {
       const spectrum = spectrumOf(this.#scale, cells);
-      if (spectrum !== null) out[SERIES[id]!.name] = spectrum;
+      if (spectrum !== null) out[seriesInfo(id).name] = spectrum;
     }
     return out;
   }
@@ -112,7 +113,7 @@ export class Timeline {
     const out: Record<string, SlotSeries> = {};
     for (const [id, sparse] of series) {
       const one = this.#summary(sparse);
-      if (one !== null) out[SERIES[id]!.name] = one;
+      if (one !== null) out[seriesInfo(id).name] = one;
     }
     return { start: round(start), end: round(end), series: out, counters, gauges, guests };
   }
@@ -123,14 +124,14 @@ export class Timeline {
     const top = (p: number): number => {
       let left = Math.ceil((p / 100) * count);
       const at = counts.findIndex((n) => (left -= n) <= 0);
-      return this.#scale.highest(cells.at(at)!);
+      return this.#scale.highest(cells.at(at) as number);
     };
     const rows: number[] = [];
-    const firstRow = this.#rows[cells[0]!]!;
+    const firstRow = this.#rows[cells[0] as number] as number;
     cells.forEach((cell, i) => {
-      const row = this.#rows[cell]! - firstRow;
+      const row = (this.#rows[cell] as number) - firstRow;
       while (rows.length <= row) rows.push(0);
-      rows[row]! += counts[i]!;
+      rows[row] = (rows[row] as number) + (counts[i] as number);
     });
     return [count, top(50), top(99), top(99.9), top(100), firstRow, ...rows];
   }
@@ -146,7 +147,7 @@ export function spectrumOf(scale: HdrScale, cells: Float64Array): Spectrum | nul
   let last = -1;
   for (let cell = 0; cell < cells.length; cell += 1) {
     if (cells[cell] === 0) continue;
-    below += cells[cell]!;
+    below += cells[cell] as number;
     maxNs = scale.highest(cell);
     // The curve begins at the smallest sample.
     if (points.length === 0) points.push([0, maxNs]);
@@ -163,7 +164,7 @@ function toSparse(all: Float64Array): Sparse {
   const cells: number[] = [];
   const counts: number[] = [];
   for (let cell = 0; cell < all.length; cell += 1) {
-    const n = all[cell]!;
+    const n = all[cell] as number;
     if (n === 0) continue;
     cells.push(cell);
     counts.push(n);
@@ -193,7 +194,7 @@ function addSparse(a: Sparse, b: Sparse): Sparse {
     const left = a.cells[i] ?? Infinity;
     const right = b.cells[j] ?? Infinity;
     out.cells.push(Math.min(left, right));
-    out.counts.push((left <= right ? a.counts[i]! : 0) + (right <= left ? b.counts[j]! : 0));
+    out.counts.push((left <= right ? (a.counts[i] as number) : 0) + (right <= left ? (b.counts[j] as number) : 0));
     if (left <= right) i += 1;
     if (right <= left) j += 1;
   }

@@ -126,7 +126,7 @@ export function makerOf(program: Program, variant: Variant): Make {
         plan,
         stream(guest.seed, `actor.${index}`),
         arrivalOf(plan.arrival, 0, stream(guest.seed, `arrival.${index}`)),
-        Number.POSITIVE_INFINITY,
+        Infinity,
         BUFFER_PAGE,
         guest.memory.bytes / 4096,
       );

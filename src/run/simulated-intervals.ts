@@ -31,7 +31,7 @@ export interface SimulatedInterval {
  * ten. Stages and the windows of thresholds begin and end with an interval of their own.
  */
 export function intervalGrid(plan: RunPlan, everyNs?: number): GridLine[] {
-  const [once, always] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+  const [once, always] = [Infinity, Infinity];
   const { stages = [], thresholds } = plan;
   return [
     { fromNs: 0, everyNs: everyNs ?? usualIntervalNs(plannedNs(plan)), toNs: always },
@@ -60,8 +60,8 @@ function roundStep(ns: number): number {
 
 /** When the last guest must have ended, ns; null when the plan does not say. */
 export function plannedNs({ durationNs, guests }: RunPlan): number | null {
-  const end = guests.reduce((last, g) => Math.max(last, g.startNs + (g.durationNs ?? Number.POSITIVE_INFINITY)), 0);
-  const planned = Math.min(end, durationNs ?? Number.POSITIVE_INFINITY);
+  const end = guests.reduce((last, g) => Math.max(last, g.startNs + (g.durationNs ?? Infinity)), 0);
+  const planned = Math.min(end, durationNs ?? Infinity);
   return Number.isFinite(planned) && planned > 0 ? planned : null;
 }
 

@@ -35,7 +35,7 @@ export interface Identity {
 /** Gives this process a name in the run: `wanted`, or that with a number where somebody has borne it already. */
 export async function takeName(redis: Redis, keys: RunKeys, wanted: string): Promise<Identity> {
   const token = randomUUID();
-  for (let n = 1; ; n++) {
+  for (let n = 1; ; n += 1) {
     const name = n === 1 ? wanted : `${wanted.slice(0, 56)}-${n}`;
     if ((await redis.hsetnx(keys.workers, name, token)) === 1) return { name, token };
     // The answer to the first attempt may have been lost with a connection.

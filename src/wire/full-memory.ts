@@ -25,7 +25,7 @@ export class FullMemory {
     return this.#sinceMs !== null;
   }
 
-  /** Does work that may be done again. Throws what it throws, and UserError 113 when the memory stays full. */
+  /** Does work that may be done again. @throws what it throws, and UserError 113 when the memory stays full. */
   async bear(work: () => Promise<void>): Promise<void> {
     try {
       await work();

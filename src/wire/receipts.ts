@@ -20,7 +20,9 @@ export class Receipts {
   /** @param redis the connection that writes. */
   constructor(redis: Redis) {
     this.#redis = redis;
-    redis.on('close', () => this.#breaks++);
+    redis.on('close', () => {
+      this.#breaks += 1;
+    });
   }
 
   /** The last entry of a stream that Redis has taken from us or given to us. */

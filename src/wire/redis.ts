@@ -30,7 +30,7 @@ export const DEFAULT_PREFIX = 'pinstorm';
 
 const FORMS = 'redis://[user:password@]host[:port][/db], rediss://... for TLS, or the path of a unix socket';
 
-/** Parses a Redis address. Throws UserError 104 naming the accepted forms, or what is wrong with the settings. */
+/** Parses a Redis address. @throws UserError 104 naming the accepted forms, or what is wrong with the settings. */
 export function parseRedisUrl(text: string, settings: RedisSettings = {}): RedisTarget {
   const { prefix = DEFAULT_PREFIX, tlsCa } = settings;
   if (!/^[A-Za-z0-9_.-]{1,64}$/.test(prefix)) {
@@ -244,7 +244,7 @@ export interface ClockOffset {
 /** Compares the clocks, by the fastest of a few round trips. */
 export async function clockOffset(redis: Redis): Promise<ClockOffset> {
   let best: ClockOffset = { toRedisMs: 0, skewMs: 0, roundTripMs: Infinity };
-  for (let i = 0; i < 5; i++) {
+  for (let i = 0; i < 5; i += 1) {
     const before = monotonicMs();
     const there = await redisTimeMs(redis);
     const after = monotonicMs();

@@ -71,7 +71,7 @@ export async function listRuns(redis: Redis, prefix: string): Promise<Map<string
 }
 
 /**
- * The plan as published, checked field by field but not against its hash. Null when there is none. Throws UserError
+ * The plan as published, checked field by field but not against its hash. Null when there is none. @throws UserError
  * 113.
  */
 export async function fetchPlan(redis: Redis, prefix: string, runId: string): Promise<RunPlan | null> {

@@ -55,7 +55,7 @@ export class StreamReader<T> {
       for (const [entryId, fields] of entries) {
         this.#ids[this.#keys.indexOf(key)] = entryId;
         const message = decodeEntry(fields?.[1], this.#schema);
-        if (message === null) this.refused++;
+        if (message === null) this.refused += 1;
         else messages.push(message);
       }
     }

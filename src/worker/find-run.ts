@@ -47,7 +47,7 @@ async function awaitPublished(redis: Redis, { runId, target, leave }: Wanted): P
   }
 }
 
-/** The plan of the run and its record. Throws UserError 104 or 113 when the worker cannot take part in it. */
+/** The plan of the run and its record. @throws UserError 104 or 113 when the worker cannot take part in it. */
 export async function loadPlan(redis: Redis, options: Wanted): Promise<[RunPlan, RunRecord]> {
   const { runId, target } = options;
   if (options.expected) await awaitPublished(redis, options);

@@ -112,7 +112,7 @@ export class SliceRunner {
   async #runSlice(data: unknown): Promise<void> {
     const parsed = GuestJob.safeParse(data);
     if (!parsed.success || parsed.data.slice >= this.#slices.length) {
-      this.#refusedJobs++;
+      this.#refusedJobs += 1;
       return;
     }
     // Another worker will: the job is queued again until someone claims it.
@@ -129,11 +129,11 @@ export class SliceRunner {
     const claim = await this.#claim(job);
     const key = `${slice}:${incarnation}`;
     if (claim === 'forged') {
-      this.#refusedJobs++;
+      this.#refusedJobs += 1;
       return [];
     }
     if ((claim !== 'ok' && claim !== 'mine') || this.#claimed.has(key)) {
-      this.repeatedJobs++;
+      this.repeatedJobs += 1;
       return [];
     }
     const { receipts, keys, identity, clock, plan } = this.#options;

@@ -62,7 +62,7 @@ const CLOCK_MS = 10_000;
 /** What is left to say or to tidy up at the end may take this long; Redis may be gone. */
 const FAREWELL_MS = 2000;
 
-/** Runs until the coordinator says it is over. Throws UserError 113 when the worker cannot go on. */
+/** Runs until the coordinator says it is over. @throws UserError 113 when the worker cannot go on. */
 export async function runWorker(options: WorkerOptions): Promise<void> {
   const redis = openRedis(options.target, 'finite');
   try {
@@ -157,8 +157,10 @@ class Worker {
       isLive: ({ guest, incarnation }) => this.#runner.isLive(guest, incarnation),
       onFailure: (error) => this.#fate.fail(error),
     });
-    emulator.onMark = ({ guest, incarnation, label, value }) =>
-      this.#mailbox.post({ t: 'mark', worker, seq: ++this.#marks, guest, incarnation, label, value });
+    emulator.onMark = ({ guest, incarnation, label, value }) => {
+      this.#marks += 1;
+      this.#mailbox.post({ t: 'mark', worker, seq: this.#marks, guest, incarnation, label, value });
+    };
     emulator.failure.catch((error: unknown) => this.#threadEnded(error));
     this.#loop.enable();
     const patienceMs = orphanMs(record);
@@ -275,10 +277,11 @@ class Worker {
   #interval(): Interval {
     const p99 = this.#loop.percentile(99);
     const cpu = process.cpuUsage();
+    this.#seq += 1;
     return {
       t: 'interval',
       worker: this.#identity.name,
-      seq: ++this.#seq,
+      seq: this.#seq,
       states: this.#emulator.states(),
       ended: this.#runner.ended,
       snapshot: encodeSnapshot(this.#emulator.snapshot()),

@@ -345,6 +345,27 @@ export const noGiantFunction: Rule = (sources) =>
       }),
   );
 
+/**
+ * What only its class may use is `#name`, which the language itself keeps. `private` is for constructors, and for their
+ * parameters that become properties; what overrides a member of a library is as that is.
+ */
+export const oneKindOfPrivate: Rule = (sources) =>
+  sources.filter(inSrc).flatMap((source) =>
+    source.nodes
+      .filter(({ type, kind }) => /^(PropertyDefinition|MethodDefinition)$/.test(type) && kind !== 'constructor')
+      .filter(({ accessibility, override }) => /^(private|protected)$/.test(String(accessibility)) && override !== true)
+      .map((node) => finding(source, node.start, `a ${String(node['accessibility'])} member`, 'write #name')),
+  );
+
+/** Editors show the tag; a sentence about it they do not. */
+export const throwsIsATag: Rule = (sources) =>
+  sources.filter(inSrc).flatMap((source) =>
+    source.comments.flatMap(({ text, offset }) => {
+      const at = /(?<=[.;*] |\n)Throws\b/.exec(text)?.index;
+      return at === undefined ? [] : [finding(source, offset + at, 'a sentence about what is thrown', 'write @throws')];
+    }),
+  );
+
 /** The formatter breaks code, not comments. */
 export const noWideComment: Rule = (sources) =>
   sources.flatMap((source) =>

@@ -244,6 +244,7 @@ function blend(stops: readonly (readonly number[])[], share: number): string {
   const place = Math.min(1, Math.max(0, share)) * (stops.length - 1);
   const below = Math.min(Math.floor(place), stops.length - 2);
   const part = place - below;
-  const mixed = [0, 1, 2].map((i) => Math.round(stops[below]![i]! * (1 - part) + stops[below + 1]![i]! * part));
+  const [from = [], to = []] = stops.slice(below, below + 2);
+  const mixed = [0, 1, 2].map((i) => Math.round((from[i] ?? 0) * (1 - part) + (to[i] ?? 0) * part));
   return `rgb(${mixed.join(',')})`;
 }

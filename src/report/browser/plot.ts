@@ -170,7 +170,7 @@ export class Plot {
         : {
             bands: spec.bands.map(
               ([upper, lower]) =>
-                ({ series: [upper + 1, lower + 1], fill: `${color(lines[upper]!.color)}33` }) as UPlot.Band,
+                ({ series: [upper + 1, lower + 1], fill: `${color(lines[upper]?.color ?? '')}33` }) as UPlot.Band,
             ),
           }),
       hooks: {

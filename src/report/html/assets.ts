@@ -22,8 +22,8 @@ export function pageScript(entry: 'report' | 'live' | 'experiment'): string {
     if (seen.has(url.href)) return;
     seen.add(url.href);
     let source = readFileSync(url, 'utf8');
-    for (const match of source.matchAll(IMPORT)) visit(new URL(match[1]!, url));
-    const names = [...source.matchAll(EXPORT)].map((match) => match[1]!);
+    for (const match of source.matchAll(IMPORT)) visit(new URL(match[1] as string, url));
+    const names = [...source.matchAll(EXPORT)].map((match) => match[1] as string);
     source = source
       .replaceAll(IMPORT, '')
       .replaceAll(EXPORT, '')

@@ -20,7 +20,7 @@ const ENTITIES: Readonly<Record<string, string>> = {
 /** Text made safe in content and in quoted attributes; control characters that HTML does not allow are dropped. */
 export function escape(text: string): string {
   // eslint-disable-next-line no-control-regex
-  return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, '').replace(/[&<>"']/g, (c) => ENTITIES[c]!);
+  return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, '').replace(/[&<>"']/g, (c) => ENTITIES[c] ?? c);
 }
 
 /**

@@ -102,7 +102,7 @@ class Machine {
     this.#dmaEntryLimit = header.dmaEntryLimit;
     const a = this.#arena;
     const files = filesNew(a);
-    for (let index = 0; index < header.containers; index++) this.#openAs(files, index, header.iommu);
+    for (let index = 0; index < header.containers; index += 1) this.#openAs(files, index, header.iommu);
     const task = processNew(a, {
       mm: mmNew(a, 0),
       files,
