@@ -153,7 +153,7 @@ function resolveOptions(
 const OTHER_VARIABLES = ['PINSTORM_DEBUG'];
 
 /** What the tests and the build of pinstorm read, and what Kubernetes sets for a service of that name. */
-const FOREIGN = /^PINSTORM_(UPDATE$|PROPERTY_|(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_))/;
+const FOREIGN = /^PINSTORM_(UPDATE$|NEED_MACHINE$|SOAK$|PROPERTY_|(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_))/;
 
 /**
  * Says which variables look like options and are none. Only a warning: the environment may be made by others, for all

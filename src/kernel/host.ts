@@ -39,8 +39,8 @@ export interface Host {
   readonly memlockBytes: bigint | null;
   readonly capIpcLock: boolean;
   /**
-   * The machine was booted for pinstorm alone, and its kernel command line says so: then parameters of the kernel may
-   * be set.
+   * The machine was booted for pinstorm alone, its kernel command line says so, and this process may set parameters of
+   * the kernel.
    */
   readonly ownMachine: boolean;
 }
@@ -70,7 +70,7 @@ export function readHost(root = '/'): Host {
     thp: /\[(always|madvise)\]/.test(text('/sys/kernel/mm/transparent_hugepage/enabled')),
     memlockBytes: memlock === 'unlimited' ? null : BigInt(memlock ?? 0),
     capIpcLock: ((BigInt(`0x${capabilities}`) >> CAP_IPC_LOCK) & 1n) === 1n,
-    ownMachine: text('/proc/cmdline').trim().split(/\s+/).includes(OWN_MACHINE),
+    ownMachine: text('/proc/cmdline').trim().split(/\s+/).includes(OWN_MACHINE) && access(at(ENTRY_LIMIT)) === 'usable',
   };
 }
 

@@ -9,6 +9,7 @@ import { Interrupts } from '../../src/console/interrupts.ts';
 import { stdout } from '../../src/console/output.ts';
 import { variantNamed } from '../../src/run/variant-named.ts';
 import { conform, describeDifference, recordedVariant } from '../../src/study/conform/conform.ts';
+import { Likeness } from '../../src/study/conform/likeness.ts';
 import { transcriptFiles } from '../../src/transcript/files.ts';
 import { parseSequence, parseTranscript, type Transcript } from '../../src/transcript/transcript.ts';
 
@@ -64,6 +65,25 @@ test('held against another variant, the recordings differ where the kernels do',
   assert.notEqual(conform(transcript(`${at}/zero-page-ro-type1v2.jsonl`), variantNamed('6.12')), null);
   assert.notEqual(conform(transcript(`${at}/exec-map-first-type1v2.jsonl`), variantNamed('G')), null);
   assert.equal(conform(transcript(`${at}/exec-map-first-type1v2.jsonl`), variantNamed('H')), null);
+});
+
+test('a kernel behaves like the variants that differ nowhere, or else like the nearest', () => {
+  const likeness = new Likeness();
+  const at = `${RECORDED}/6.12/directed`;
+  likeness.add(transcript(`${at}/zero-page-ro-type1v2.jsonl`));
+  likeness.add(transcript(`${at}/exec-map-first-type1v2.jsonl`));
+  const { header } = transcript(`${at}/zero-page-ro-type1v2.jsonl`);
+  assert.equal(likeness.describe().split(' ')[0], header.kernel);
+  const patched = (vmlck: number): Transcript =>
+    parseTranscript(
+      text({ ...HEADER, kernel: '6.99.1-patched' }, { ...MAP, result: { ...MAP.result, vmlck_kb: { main: vmlck } } }),
+      'x',
+    );
+  const odd = new Likeness();
+  odd.add(patched(16));
+  assert.match(odd.describe(), /^6\.99\.1-patched behaves like A, B, .*H, .* in 1 sequence\n$/);
+  odd.add(patched(12));
+  assert.match(odd.describe(), /^6\.99\.1-patched behaves like no variant; A, B, .* in 1 of 2 sequences\n$/);
 });
 
 test('each kind of difference is found, and the first one is told with its place', () => {
@@ -205,7 +225,7 @@ test('the command: exit 0 when all agree, 1 when one differs', async (t) => {
   t.mock.method(stdout, 'raw', (chunk: string) => void out.push(chunk));
   const paths = [`${RECORDED}/6.1/directed`];
   assert.equal(await command.run({ paths }, { variant: undefined }, new Interrupts()), EXIT.ok);
-  assert.deepEqual(out, ['83 passed, 0 failed\n']);
+  assert.deepEqual(out, ['6.1.0-56-amd64 behaves like 6.1 in all 83 sequences\n83 passed, 0 failed\n']);
   out.length = 0;
   assert.equal(
     await command.run({ paths: [`${paths[0]}/zero-page-ro-type1v2.jsonl`] }, { variant: 'H' }, new Interrupts()),

@@ -72,6 +72,15 @@ test('a host is what its files say', () => {
   assert.equal(groups.get(12)?.devices.length, 2);
 });
 
+test('a machine is one of its own when its command line says so, and its parameters may be set', () => {
+  put('/proc/cmdline', 'quiet pinstorm.own_machine=1 panic=-1\n');
+  assert.ok(readHost(root).ownMachine);
+  rmSync(join(root, '/sys/module/vfio_iommu_type1'), { recursive: true });
+  assert.ok(!readHost(root).ownMachine);
+  put('/proc/cmdline', 'pinstorm.own_machine=10\n');
+  assert.ok(!readHost(root).ownMachine);
+});
+
 test('a group whose device is bound to vfio-pci may be used, beside bridges and free devices', () => {
   device(12, '0000:03:00.1', null);
   const { groups, bufferBytes } = claimOf();

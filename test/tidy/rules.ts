@@ -265,10 +265,12 @@ export const noAny: Rule = (sources) =>
 
 const TEST_FUNCTION = /^(test|it|describe|suite|t)$/;
 const LEFT_OUT = /^(only|skip|todo)$/;
+/** Needs more than programs: a machine that can boot others. A variable turns what it leaves out into a failure. */
+const MAY_LEAVE_OUT = 'test/kernel/machine.test.ts';
 
 export const noTestLeftOut: Rule = (sources) =>
   sources
-    .filter((s) => s.path.startsWith('test/'))
+    .filter((s) => s.path.startsWith('test/') && s.path !== MAY_LEAVE_OUT)
     .flatMap((source) => {
       const fix = 'run every test always: mend the test, or say on its first line what it needs (see test/run)';
       return source.nodes.flatMap((node) => {

@@ -6,8 +6,9 @@ export const command = defineCommand({
   description:
     'Replays sequences of VFIO operations that were recorded on real kernels, and compares the model with the ' +
     'kernel after every operation: error, unmapped size, VmLck of every process, free mapping slots. For each ' +
-    'transcript that differs, it prints the first difference. Each transcript is compared with the variant of the ' +
-    'kernel it was recorded on.',
+    'transcript that differs, it prints the first difference: what comes later may follow from it. Each transcript is ' +
+    'compared with the variant of the kernel it was recorded on. Then it says which variants answer as each kernel ' +
+    'did, in all of its transcripts, so that a patched kernel is found out.',
   arguments: { paths: several('transcripts, - for standard input, or directories of them (*.jsonl)', ['recordings']) },
   options: {
     variant: text({
@@ -26,21 +27,25 @@ export const command = defineCommand({
   exits: [EXIT.failed],
   async run({ paths }, { variant }) {
     const { conform, describeDifference } = await import('../../study/conform/conform.ts');
+    const { Likeness } = await import('../../study/conform/likeness.ts');
     const { variantNamed } = await import('../../run/variant-named.ts');
     const { TRANSCRIPT, transcriptFiles } = await import('../../transcript/files.ts');
     const { parseTranscript } = await import('../../transcript/transcript.ts');
     const { readInput } = await import('../../console/input.ts');
     const chosen = variant === undefined ? null : variantNamed(variant);
     const files = transcriptFiles(paths);
+    const likeness = new Likeness();
     let failed = 0;
     for (const { path } of files) {
       const input = await readInput(path, TRANSCRIPT);
-      const difference = conform(parseTranscript(input.text, input.name), chosen);
+      const transcript = parseTranscript(input.text, input.name);
+      if (chosen === null) likeness.add(transcript);
+      const difference = conform(transcript, chosen);
       if (difference === null) continue;
       failed += 1;
       print(`${describeDifference(input.name, difference)}\n`);
     }
-    print(`${files.length - failed} passed, ${failed} failed\n`);
+    print(`${likeness.describe()}${files.length - failed} passed, ${failed} failed\n`);
     return failed === 0 ? EXIT.ok : EXIT.failed;
   },
 });
