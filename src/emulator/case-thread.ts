@@ -9,7 +9,7 @@ import { statsLayout } from '../engine/stats-layout.ts';
 import { CaseChances, PARK_NS, PARKED_MAX_NS } from '../engine/virtual/case-virtual.ts';
 import { WallActor, type WallShared } from '../engine/wall/wall-actor.ts';
 import { WallControl } from '../engine/wall/wall-control.ts';
-import { WallLoop } from '../engine/wall/wall-loop.ts';
+import { type Granularity, WallLoop } from '../engine/wall/wall-loop.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space/address-space.ts';
 import { Arena, type Capacity, type Ref } from '../model/arena.ts';
@@ -46,9 +46,9 @@ export interface CaseThreadDone {
 class CaseActor extends WallActor {
   chances: CaseChances | null = null;
 
-  override at(step: number): boolean {
+  override at(step: number, object: Ref): boolean {
     this.spend(this.chances?.stepNs() ?? 0);
-    return super.at(step);
+    return super.at(step, object);
   }
 
   override inject(site: FaultSite): boolean {
@@ -74,10 +74,16 @@ const shared: WallShared = {
   oracle,
   addressSpace: new AddressSpace(arena, variant.gup),
   costNs: stepCosts(DEFAULT_PROFILE.costNs),
+  wakeUpNs: 0,
+  spinNs: 0,
   pace: 1,
+  clockMs: () => performance.now(),
   epochMs: 0,
   onMark: () => {},
 };
+/** Nobody orders actors of different threads by their model time, so each keeps close to the clock. */
+const CLOSE: Granularity = { aheadNs: 5_000, sliceNs: 50_000 };
+
 const world: CaseWorld<CaseActor> = {
   plan,
   built,
@@ -91,7 +97,7 @@ port.on('message', ({ seed, gate: everybody }: CaseThreadGo) => {
   const standing = standingAtStart();
   const failures: [InvariantName | 'kernel-bug', string][] = [];
   oracle.onViolation = (v) => failures.push([v.invariant, v.detail]);
-  const loop = new WallLoop(shared, () => {});
+  const loop = new WallLoop(shared, () => {}, CLOSE);
   // What was posted for an actor of the execution before is of no use.
   loop.collect();
   const { actor, task } = built[id] as BuiltActor;

@@ -11,7 +11,7 @@ import { Execution } from '../engine/explore/execution.ts';
 import { outcomeText } from '../engine/explore/outcome.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import type { CaseExecution } from '../engine/virtual/case-virtual.ts';
-import { type DeferredUpdate, WallControl } from '../engine/wall/wall-control.ts';
+import { type RingUpdate, WallControl } from '../engine/wall/wall-control.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import type { Variant } from '../model/env.ts';
 import { ACTOR } from '../model/layout.ts';
@@ -72,11 +72,14 @@ class CaseThreads {
       oracle,
       addressSpace: x.addressSpace,
       costNs: new Float64Array(256),
+      wakeUpNs: 0,
+      spinNs: 0,
       pace: 1,
+      clockMs: () => performance.now(),
       epochMs: performance.now(),
       onMark: () => {},
     };
-    this.#kworkers = new KWorkers(shared, KWORKERS);
+    this.#kworkers = new KWorkers(shared, KWORKERS, null);
     for (const [id, { actor }] of x.built.entries()) arena.set(actor, ACTOR.thread, id);
     this.#template = arena.i32.slice();
     const start = new SharedArrayBuffer(4);
@@ -138,7 +141,7 @@ class CaseThreads {
   }
 
   #drain(): void {
-    const updates: DeferredUpdate[] = [];
+    const updates: RingUpdate[] = [];
     this.#control.drain(RING_CELLS, updates);
     for (const update of updates) {
       this.#pending += 1;

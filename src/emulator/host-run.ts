@@ -9,7 +9,7 @@ import { MarkTally } from '../engine/mark-tally.ts';
 import type { GuestPlan } from '../engine/plan.ts';
 import { machineCost, stepCosts } from '../engine/profile.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
-import { WORK_MAX_ACTIVE } from '../engine/virtual/workqueue.ts';
+import { WORK_MAX_ACTIVE } from '../engine/workqueue.ts';
 import { exactCosts } from '../engine/virtual/step-costs.ts';
 import { VirtualActor, VirtualHost } from '../engine/virtual/virtual-actor.ts';
 import { encodeSnapshot, Snapshot } from '../metrics/snapshot.ts';

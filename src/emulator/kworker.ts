@@ -1,7 +1,8 @@
 /**
- * The node's kworkers: deferred updates applied on the main thread. Each is an actor of the model that runs
- * vfio_lock_acct_bg; where the lock is free that is one synchronous call, otherwise it waits in the lock's queue like
- * any other actor and goes on when its mailbox rings.
+ * The node's kworkers: each is an actor of the model that runs vfio_lock_acct_bg. At a pace it does so on the thread of
+ * the guest, in the guest's model time. At pace 0, where there is none, it runs on the main thread and races with the
+ * guest: where the lock is free that is one synchronous call, otherwise it waits in the lock's queue like any other
+ * actor and goes on when its mailbox rings.
  */
 import { newActor } from '../engine/guest.ts';
 import { WallActor, type WallShared } from '../engine/wall/wall-actor.ts';
@@ -9,20 +10,20 @@ import type { DeferredUpdate } from '../engine/wall/wall-control.ts';
 import { DEFERRED_LOCK_WAIT, DEFERRED_SETTLE } from '../metrics/ops.ts';
 import type { Ref } from '../model/arena.ts';
 import type { Path } from '../model/env.ts';
+import { ACTOR } from '../model/layout.ts';
 import { vfioLockAcctBg } from '../model/paths/work.ts';
 
 interface Running {
-  readonly worker: WallActor;
-  readonly path: Path<void>;
   readonly update: DeferredUpdate;
-  readonly startNs: number;
   readonly done: () => void;
+  /** What it does on the main thread; null for one on the thread of a guest. */
+  readonly here: { readonly worker: WallActor; readonly path: Path<void>; readonly startNs: number } | null;
 }
 
 const nowNs = (): number => Number(process.hrtime.bigint());
 
 export class KWorkers {
-  readonly #idle: WallActor[] = [];
+  readonly #idle: Ref[] = [];
   readonly #running = new Map<Ref, Running>();
   readonly #waiting: (() => void)[] = [];
   #closed = false;
@@ -30,31 +31,44 @@ export class KWorkers {
   constructor(
     private readonly shared: WallShared,
     workers: number,
+    /** Has the actor `worker` apply the update on the thread of its guest, which calls `applied`; null: main thread. */
+    private readonly hand: ((worker: Ref, update: DeferredUpdate) => void) | null,
   ) {
-    for (let i = 0; i < workers; i += 1) {
-      const actor = newActor(shared.arena, 0, shared.thread);
-      const worker = new WallActor(shared, actor, 0, -1, 0, 0, null);
-      worker.horizonNs = Infinity;
-      this.#idle.push(worker);
-    }
+    for (let i = 0; i < workers; i += 1) this.#idle.push(newActor(shared.arena, 0, shared.thread));
     void this.#listen();
   }
 
   /** Applies an update. Undefined when it was done at once, otherwise a promise. */
   apply(update: DeferredUpdate): void | Promise<void> {
-    const worker = this.#idle.pop();
-    if (worker === undefined) {
+    const ref = this.#idle.pop();
+    if (ref === undefined) {
       return new Promise<void>((resolve) => this.#waiting.push(resolve)).then(() => this.apply(update));
     }
+    if (this.hand !== null) {
+      this.hand(ref, update);
+      return new Promise<void>((done) => this.#running.set(ref, { update, done, here: null }));
+    }
     const startNs = nowNs();
+    const worker = new WallActor(this.shared, ref, 0, -1, 0, 0, null);
+    worker.horizonNs = Infinity;
+    worker.localNs = worker.clockNs();
     const path = vfioLockAcctBg(worker, update.mm, update.npage);
     if (path.next().done === true) {
-      this.#settled(worker, update, startNs);
+      this.#appliedHere(ref, update, startNs);
       return;
     }
     return new Promise<void>((done) => {
-      this.#running.set(worker.actor, { worker, path, update, startNs, done });
+      this.#running.set(ref, { update, done, here: { worker, path, startNs } });
     });
+  }
+
+  /** The update of a worker that was handed over has been applied. */
+  applied(ref: Ref): void {
+    const running = this.#running.get(ref);
+    if (running === undefined) return;
+    this.#running.delete(ref);
+    this.#settled(ref, running.update);
+    running.done();
   }
 
   close(): void {
@@ -62,11 +76,15 @@ export class KWorkers {
     this.shared.control.ring(this.shared.thread);
   }
 
-  #settled(worker: WallActor, update: DeferredUpdate, startNs: number): void {
+  #appliedHere(ref: Ref, update: DeferredUpdate, startNs: number): void {
+    this.shared.stats.record(DEFERRED_LOCK_WAIT, nowNs() - startNs, 1);
+    this.#settled(ref, update);
+  }
+
+  #settled(ref: Ref, update: DeferredUpdate): void {
     const now = nowNs();
     this.shared.stats.record(DEFERRED_SETTLE, now - update.queuedAtNs, 1);
-    this.shared.stats.record(DEFERRED_LOCK_WAIT, now - startNs, 1);
-    this.#idle.push(worker);
+    this.#idle.push(ref);
     this.#waiting.shift()?.();
   }
 
@@ -81,11 +99,12 @@ export class KWorkers {
 
   #resume(ref: Ref): void {
     const running = this.#running.get(ref);
-    if (running === undefined || !running.worker.blocked) return;
-    running.worker.blocked = false;
-    if (running.path.next().done !== true) return;
+    if (running === undefined || running.here === null) return;
+    const { update, done, here } = running;
+    here.worker.localNs = Math.max(here.worker.localNs, this.shared.arena.get(ref, ACTOR.wokenAt));
+    if (here.path.next().done !== true) return;
     this.#running.delete(ref);
-    this.#settled(running.worker, running.update, running.startNs);
-    running.done();
+    this.#appliedHere(ref, update, here.startNs);
+    done();
   }
 }

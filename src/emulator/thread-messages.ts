@@ -33,7 +33,17 @@ export type ToThread =
       readonly bufferPages: number;
       readonly actors: readonly { readonly index: number; readonly actor: Ref; readonly task: Ref }[];
     }
-  | { readonly type: 'exit'; readonly guest: number; readonly actors: readonly Ref[] };
+  | { readonly type: 'exit'; readonly guest: number; readonly actors: readonly Ref[] }
+  /** The actor `worker`, a kworker, is to apply a deferred update of the guest. */
+  | {
+      readonly type: 'work';
+      readonly guest: number;
+      /** Whose trylock failed. */
+      readonly from: Ref;
+      readonly worker: Ref;
+      readonly mm: Ref;
+      readonly npage: number;
+    };
 
 export type ViolationCounts = { readonly [K in InvariantName]?: number };
 
@@ -51,5 +61,6 @@ export type FromThread =
       readonly violations: ViolationCounts;
     }
   | { readonly type: 'exited'; readonly guest: number; readonly actor: Ref; readonly violations: ViolationCounts }
+  | { readonly type: 'worked'; readonly worker: Ref }
   | ({ readonly type: 'mark' } & Mark)
   | { readonly type: 'violation'; readonly violation: Violation };

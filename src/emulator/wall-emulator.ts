@@ -3,14 +3,13 @@
  * deferred updates, and judges the accounting of each guest when it is at rest.
  */
 import { performance } from 'node:perf_hooks';
-import { MessageChannel, type MessagePort } from 'node:worker_threads';
-import { Piscina } from 'piscina';
 import { type GuestEnd, type GuestStates, GuestLives, type LifeDriver, LiveGuest } from '../engine/guest-life.ts';
 import { buildGuest, type BuiltGuest } from '../engine/guest.ts';
 import type { GuestPlan, RunPlan } from '../engine/plan.ts';
+import { machineCost } from '../engine/profile.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import type { WallShared } from '../engine/wall/wall-actor.ts';
-import { type DeferredUpdate, WallControl } from '../engine/wall/wall-control.ts';
+import { type DeferredUpdate, type RingUpdate, WallControl } from '../engine/wall/wall-control.ts';
 import { Snapshot } from '../metrics/snapshot.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space/address-space.ts';
@@ -21,9 +20,10 @@ import { lockedVm } from '../model/locked-vm.ts';
 import { Oracle } from '../model/oracle.ts';
 import { KWORKERS, planCapacity, refuseTooLarge } from './capacity.ts';
 import type { AccountingReport, Emulator, EmulatorOptions, GuestOutcome, Mark } from './emulator.ts';
+import { DriverThreads } from './driver-threads.ts';
 import { IdSet } from './id-set.ts';
 import { KWorkers } from './kworker.ts';
-import type { FromThread, ThreadTask, ToThread } from './thread-messages.ts';
+import type { FromThread } from './thread-messages.ts';
 import { Turns } from './turns.ts';
 import { ViolationLog } from './violation-log.ts';
 
@@ -50,7 +50,6 @@ class WallGuest extends LiveGuest {
 
 export class WallEmulator implements Emulator {
   readonly threads: number;
-  readonly pool: Piscina;
   /** Called for each mark of a guest. */
   onMark: (mark: Mark) => void = () => {};
   readonly #plan: RunPlan;
@@ -58,17 +57,20 @@ export class WallEmulator implements Emulator {
   readonly #addressSpace: AddressSpace;
   readonly #control: WallControl;
   readonly #blocks: StatsBlock[];
-  readonly #ports: MessagePort[] = [];
-  readonly #tasks: Promise<unknown>[] = [];
-  readonly #ready: Promise<void>;
+  readonly #threads: DriverThreads;
   readonly #oracle: Oracle;
+  /** What the kworkers of the main thread share. */
+  readonly #shared: WallShared;
   readonly #kworkers: KWorkers;
   readonly #lives: GuestLives<WallGuest>;
   readonly #appliedIds = new IdSet(1);
   readonly #violations = new ViolationLog();
   /** Deferred updates not yet applied or discarded, per guest. */
   readonly #pendingByMm = new Map<Ref, number>();
-  #nextThread = 0;
+  /** The actor that each of them comes from, by operation id. */
+  readonly #queuedBy = new Map<number, Ref>();
+  /** Actors of guests under way, by thread. */
+  readonly #load: number[];
   /** Guests at rest that wait for the ring, in the order in which they came to rest. */
   #behindRing: WallGuest[] = [];
   /** Guests are built, judged and taken down in turns: thousands may begin or end at once. */
@@ -77,7 +79,7 @@ export class WallEmulator implements Emulator {
   /** Resolves when all threads are warm. Rejects when one dies before. */
   static async create(options: EmulatorOptions): Promise<WallEmulator> {
     const emulator = new WallEmulator(options);
-    await Promise.race([emulator.#ready, emulator.failure]);
+    await Promise.race([emulator.#threads.ready, emulator.failure]);
     return emulator;
   }
 
@@ -99,38 +101,26 @@ export class WallEmulator implements Emulator {
       this.#violations.keep(v);
     };
     this.#lives = new GuestLives(this.#arena, this.#oracle, this.#driver());
-    this.#kworkers = new KWorkers(this.#mainShared(variant), KWORKERS);
-    this.pool = new Piscina({
-      filename: new URL('./wall-thread.js', import.meta.url).href,
-      name: 'run',
-      minThreads: threads,
-      maxThreads: threads,
-      concurrentTasksPerWorker: 1,
-      maxQueue: threads,
-      atomics: 'disabled',
-    });
+    this.#shared = this.#mainShared(variant);
+    this.#kworkers = new KWorkers(
+      this.#shared,
+      KWORKERS,
+      plan.pace === 0 ? null : (ref, update) => this.#work(ref, update),
+    );
+    this.#load = Array.from({ length: threads }, () => 0);
     const { guests: _guests, ...head } = plan;
-    let warm = 0;
-    let allWarm = (): void => {};
-    this.#ready = new Promise((resolve) => (allWarm = resolve));
-    for (let thread = 0; thread < threads; thread += 1) {
-      const { port1, port2 } = new MessageChannel();
-      port1.on('message', (m: FromThread) => {
-        if (m.type !== 'ready') this.#receive(m);
-        else if ((warm += 1) === threads) allWarm();
-      });
-      this.#ports.push(port1);
-      const task: ThreadTask = {
-        thread,
+    this.#threads = new DriverThreads(
+      threads,
+      this.#control,
+      (thread) => ({
         plan: head,
         arena: this.#arena.buffer as SharedArrayBuffer,
         capacity,
         control: { buffer: this.#control.buffer, threads: threads + 1, ringCells: RING_CELLS },
         stats: { buffer: stats, byteOffset: thread * layout.bytes },
-        port: port2,
-      };
-      this.#tasks.push(this.pool.run(task, { transferList: [port2] }));
-    }
+      }),
+      (message) => this.#receive(message),
+    );
   }
 
   #mainShared(variant: ReturnType<typeof resolveVariant>): WallShared {
@@ -143,7 +133,10 @@ export class WallEmulator implements Emulator {
       oracle: this.#oracle,
       addressSpace: this.#addressSpace,
       costNs: new Float64Array(256),
-      pace: 1,
+      wakeUpNs: machineCost(this.#plan.profile.costNs, 'wake_up'),
+      spinNs: 0,
+      pace: this.#plan.pace,
+      clockMs: () => performance.now(),
       epochMs: performance.now(),
       onMark: () => {},
     };
@@ -151,7 +144,7 @@ export class WallEmulator implements Emulator {
 
   /** Rejects when a driver thread dies. */
   get failure(): Promise<unknown> {
-    return Promise.race(this.#tasks);
+    return this.#threads.failure;
   }
 
   startGuest(plan: GuestPlan, incarnation: number, startAtMs: number): Promise<GuestOutcome> {
@@ -167,15 +160,16 @@ export class WallEmulator implements Emulator {
   }
 
   #build(plan: GuestPlan, incarnation: number, startAtMs: number, resolve: (outcome: GuestOutcome) => void): void {
-    // Actors of one guest sit on different threads, so that they really contend.
-    const first = this.#nextThread;
-    this.#nextThread = (this.#nextThread + 1) % this.threads;
-    const built = buildGuest(this.#arena, this.#addressSpace, plan, (i) => (first + i) % this.threads);
+    // At a pace one thread orders the actors of a guest by their model time. At pace 0 there is none, and they race.
+    const first = this.#load.indexOf(Math.min(...this.#load));
+    const spread = this.#plan.pace === 0;
+    const built = buildGuest(this.#arena, this.#addressSpace, plan, (i) => (spread ? first + i : first) % this.threads);
     // Guests that begin later than planned may go on past the planned end of the run: their own duration is the limit
     // then.
     const asPlanned = incarnation === 1 && plan.startNs === this.#plan.guests[plan.index]?.startNs;
     const runEndNs = asPlanned ? this.#plan.durationNs : null;
     const runStartMs = performance.now() + startAtMs - Number(process.hrtime.bigint()) / 1e6;
+    this.#shared.epochMs = runStartMs;
     const guest = new WallGuest(this.#arena, plan, built, incarnation, runStartMs, resolve);
     this.#lives.begin(guest);
     const byThread = new Map<number, { index: number; actor: Ref; task: Ref }[]>();
@@ -184,9 +178,10 @@ export class WallEmulator implements Emulator {
       const list = byThread.get(thread) ?? [];
       list.push({ index, actor, task });
       byThread.set(thread, list);
+      (this.#load[thread] as number) += 1;
     });
     for (const [thread, actors] of byThread) {
-      this.#send(thread, {
+      this.#threads.send(thread, {
         type: 'start',
         guest: plan,
         incarnation,
@@ -200,14 +195,13 @@ export class WallEmulator implements Emulator {
     }
   }
 
-  #send(thread: number, message: ToThread): void {
-    this.#ports[thread]?.postMessage(message);
-    this.#control.announceMessage(thread);
-  }
-
   #receive(message: Exclude<FromThread, { type: 'ready' }>): void {
     if (message.type === 'mark') {
       this.onMark(message);
+      return;
+    }
+    if (message.type === 'worked') {
+      this.#kworkers.applied(message.worker);
       return;
     }
     if (message.type === 'violation') {
@@ -223,6 +217,15 @@ export class WallEmulator implements Emulator {
       guest.error ??= message.error;
     }
     this.#lives.actorEnded(guest, this.#nowNs(guest));
+  }
+
+  #work(worker: Ref, { guest, mm, npage, opId }: DeferredUpdate): void {
+    const actor = this.#lives.live.get(guest)?.built.actors[0]?.actor;
+    if (actor === undefined) throw new Error(`an update of guest ${guest}, which is gone`);
+    const thread = this.#arena.get(actor, ACTOR.thread);
+    this.#arena.set(worker, ACTOR.thread, thread);
+    const from = this.#queuedBy.get(opId) ?? 0;
+    this.#threads.send(thread, { type: 'work', guest, from, worker, mm, npage });
   }
 
   /** Since the start of the guest's run. */
@@ -255,7 +258,7 @@ export class WallEmulator implements Emulator {
       const thread = this.#arena.get(actor, ACTOR.thread);
       byThread.set(thread, [...(byThread.get(thread) ?? []), actor]);
     }
-    for (const [thread, actors] of byThread) this.#send(thread, { type: 'exit', guest: plan.index, actors });
+    for (const [thread, actors] of byThread) this.#threads.send(thread, { type: 'exit', guest: plan.index, actors });
   }
 
   /** Updates in the ring are of unknown owners: those that were there when the guest came to rest may be its own. */
@@ -265,6 +268,7 @@ export class WallEmulator implements Emulator {
 
   #tell(guest: WallGuest, state: GuestEnd, endNs: number): void {
     for (const mm of guest.built.mms) this.#pendingByMm.delete(mm);
+    for (const { actor } of guest.built.actors) (this.#load[this.#arena.get(actor, ACTOR.thread)] as number) -= 1;
     guest.resolve({
       guest: guest.plan.index,
       incarnation: guest.incarnation,
@@ -283,11 +287,13 @@ export class WallEmulator implements Emulator {
   }
 
   drainDeferred(max: number, out: DeferredUpdate[]): number {
-    const from = out.length;
-    const n = this.#control.drain(max, out);
-    for (let i = from; i < out.length; i += 1) {
-      const { mm } = out[i] as DeferredUpdate;
+    const taken: RingUpdate[] = [];
+    const n = this.#control.drain(max, taken);
+    for (const update of taken) {
+      const { mm, opId, from } = update;
       this.#pendingByMm.set(mm, (this.#pendingByMm.get(mm) ?? 0) + 1);
+      this.#queuedBy.set(opId, from);
+      out.push(update);
     }
     const { drained } = this.#control;
     const waiting = this.#behindRing.findIndex(({ handedOver }) => handedOver > drained);
@@ -341,6 +347,7 @@ export class WallEmulator implements Emulator {
   }
 
   #settledOne(update: DeferredUpdate): void {
+    this.#queuedBy.delete(update.opId);
     const left = (this.#pendingByMm.get(update.mm) ?? 1) - 1;
     this.#pendingByMm.set(update.mm, left);
     const guest = left > 0 ? undefined : this.#lives.settling(update.mm);
@@ -387,8 +394,6 @@ export class WallEmulator implements Emulator {
     this.#control.setStop(2);
     this.#control.nudge();
     this.#kworkers.close();
-    await Promise.allSettled(this.#tasks);
-    for (const port of this.#ports) port.close();
-    await this.pool.destroy();
+    await this.#threads.close();
   }
 }

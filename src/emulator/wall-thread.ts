@@ -2,11 +2,12 @@
 import { performance } from 'node:perf_hooks';
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { actorFaults } from '../engine/actor-faults.ts';
-import { stepCosts } from '../engine/profile.ts';
+import { machineCost, stepCosts } from '../engine/profile.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { WallActor, type WallShared } from '../engine/wall/wall-actor.ts';
 import { WallControl } from '../engine/wall/wall-control.ts';
 import { WallLoop } from '../engine/wall/wall-loop.ts';
+import { DEFERRED_LOCK_WAIT } from '../metrics/ops.ts';
 import { StatsBlock } from '../metrics/stats.ts';
 import { AddressSpace } from '../model/address-space/address-space.ts';
 import { Arena, type Ref } from '../model/arena.ts';
@@ -14,6 +15,7 @@ import type { FaultSite, Path } from '../model/env.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
 import { type InvariantName, INVARIANTS, Oracle } from '../model/oracle.ts';
 import { doExit } from '../model/paths/exit.ts';
+import { vfioLockAcctBg } from '../model/paths/work.ts';
 import { actorPath, faultRates, nothing } from './actor-path.ts';
 import type { FromThread, ThreadTask, ToThread } from './thread-messages.ts';
 import { warmUp } from './warm-up.ts';
@@ -39,6 +41,8 @@ class DriverThread {
   readonly #shared: WallShared;
   readonly #loop: WallLoop;
   readonly #rates: ReadonlyMap<FaultSite, number>;
+  /** Kworkers at work. */
+  readonly #working = new Set<Ref>();
   /** Actors that exit, those whose workload has ended, and the first error of each workload. */
   readonly #exiting = new Set<Ref>();
   readonly #parked = new Map<Ref, WallActor>();
@@ -65,7 +69,10 @@ class DriverThread {
       oracle,
       addressSpace: new AddressSpace(arena, variant.gup),
       costNs: plan.pace === 0 ? stepCosts(zeroCosts(plan.profile.costNs)) : stepCosts(plan.profile.costNs),
+      wakeUpNs: machineCost(plan.profile.costNs, 'wake_up'),
+      spinNs: machineCost(plan.profile.costNs, 'spin_handover'),
       pace: plan.pace,
+      clockMs: () => performance.now(),
       epochMs: performance.now(),
       onMark: (guest, incarnation, label, value) => this.#send({ type: 'mark', guest, incarnation, label, value }),
     };
@@ -109,6 +116,10 @@ class DriverThread {
   /** The path of an actor has ended: its workload, or its exit. */
   #ended(actor: WallActor): void {
     const { guest, actor: ref, tally } = actor;
+    if (this.#working.delete(ref)) {
+      this.#send({ type: 'worked', worker: ref });
+      return;
+    }
     if (this.#exiting.delete(ref)) {
       // A wake-up that came late must be out of the mailbox before the main thread frees the actor.
       this.#loop.collect();
@@ -134,7 +145,22 @@ class DriverThread {
 
   #handle(message: ToThread): void {
     if (message.type === 'start') this.#start(message);
+    else if (message.type === 'work') this.#work(message);
     else for (const ref of message.actors) this.#exit(ref);
+  }
+
+  #work({ guest, from, worker, mm, npage }: Extract<ToThread, { type: 'work' }>): void {
+    this.#working.add(worker);
+    this.#loop.queueWork(guest, from, () => {
+      const thread = new WallActor(this.#shared, worker, 0, guest, 0, 0, null);
+      return { thread, path: this.#apply(thread, mm, npage) };
+    });
+  }
+
+  *#apply(kworker: WallActor, mm: Ref, npage: number): Path<void> {
+    const startNs = kworker.localNs;
+    yield* vfioLockAcctBg(kworker, mm, npage);
+    this.#shared.stats.record(DEFERRED_LOCK_WAIT, kworker.localNs - startNs, 1);
   }
 
   #exit(ref: Ref): void {
@@ -155,7 +181,7 @@ class DriverThread {
       const driver = new WallActor(shared, actor, task, guest.index, incarnation, guestMm, faults);
       const work = actorPath(driver, guest, index, runEndNs, message);
       if (work === null) this.#loop.add(driver, nothing(), 0);
-      else this.#loop.add(driver, this.#guarded(driver, work.path), Math.max(work.startNs, driver.clockNs()));
+      else this.#loop.add(driver, this.#guarded(driver, work.path), work.startNs);
     }
   }
 }

@@ -7,7 +7,7 @@ import { Actor } from '../engine/actor.ts';
 import { buildGuest } from '../engine/guest.ts';
 import type { ActorPlan, GuestPlan } from '../engine/plan.ts';
 import { WallActor, type WallShared } from '../engine/wall/wall-actor.ts';
-import { type DeferredUpdate, WallControl } from '../engine/wall/wall-control.ts';
+import { type RingUpdate, WallControl } from '../engine/wall/wall-control.ts';
 import { WallLoop } from '../engine/wall/wall-loop.ts';
 import { arrivalOf } from '../guest/arrival/arrival.ts';
 import { WORKLOADS } from '../guest/workload/index.ts';
@@ -91,7 +91,7 @@ export function warmUp(shared: WallShared): void {
     if (workload !== undefined) loop.add(driver, workload.run(work, actorPlan.options), 0);
   });
   // Nobody applies the deferred updates: they leave the ring so that no actor waits for room.
-  const sink: DeferredUpdate[] = [];
+  const sink: RingUpdate[] = [];
   while (loop.actors > 0 && loop.turn() === 0) {
     control.drain(RING_CELLS, sink);
     sink.length = 0;

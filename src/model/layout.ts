@@ -353,6 +353,7 @@ export const ACTOR = struct('actor', [
   ['wakeNext', 'i32', "actor ref behind this one in its thread's mailbox", 'atomic'],
   ['wakePending', 'i32', 'bool: in the mailbox', 'atomic'],
   ['waitSince', 'f64', 'ns, when the current wait began', 'driver of the actor'],
+  ['wokenAt', 'f64', 'ns, when another thread last woke it', 'driver of the waker'],
 ]);
 
 export const STRUCTS = {

@@ -60,3 +60,39 @@ it('guests wait for their updates in the ring, and deferred_settle is measured f
     await emulator.close();
   }
 });
+
+it('at pace 0 the threads of one guest race for its lock, and its account is exact', async () => {
+  const text = `
+name: race
+variant: D
+pace: 0
+expect: [wrap, over-penalty]
+guests:
+  - class: raced
+    count: 1
+    containers: 2
+    cap_ipc_lock: true
+    memory: { size: 16MiB, backing: anon4k }
+    actors:
+      - { name: one, workload: map-unmap, options: { pages: 512 pages, container: 0 }, iterations: 200 }
+      - { name: two, workload: map-unmap, options: { pages: 512 pages, container: 1 }, iterations: 200 }
+`;
+  const plan = planRun(validateScenario('race.yaml', text, REGISTRY), REGISTRY);
+  const emulator = await WallEmulator.create({ plan, threads: 2 });
+  try {
+    const updates: DeferredUpdate[] = [];
+    emulator.onDeferred(() => {
+      while (emulator.drainDeferred(1000, updates) > 0)
+        for (const update of updates.splice(0)) void emulator.applyDeferred(update);
+    });
+    const [guest] = plan.guests;
+    assert.ok(guest !== undefined);
+    const outcome = await emulator.startGuest(guest, 1, monotonicMs());
+    assert.deepEqual([outcome.state, outcome.operations, outcome.lockedVmAfterPages], ['completed', 800, '0']);
+    const { violations } = await emulator.quiesce();
+    const unexpected = violations.filter(({ invariant }) => invariant !== 'wrap' && invariant !== 'over-penalty');
+    assert.deepEqual(unexpected, []);
+  } finally {
+    await emulator.close();
+  }
+});

@@ -30,7 +30,7 @@ ${[0, 1]
       - name: mapper-${container}
         task: thread
         workload: map-unmap
-        options: { pages: 64 pages, slots: 4, container: ${container} }
+        options: { pages: ${64 - 16 * container} pages, slots: 4, container: ${container} }
         arrival: { kind: closed, think: 1ms }`,
   )
   .join('')}

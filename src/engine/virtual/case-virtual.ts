@@ -16,7 +16,7 @@ import type { Execution, Failure } from '../explore/execution.ts';
 import { outcomeText } from '../explore/outcome.ts';
 import { DEFAULT_PROFILE, machineCost, stepCosts } from '../profile.ts';
 import { statsLayout } from '../stats-layout.ts';
-import { WORK_MAX_ACTIVE } from './workqueue.ts';
+import { WORK_MAX_ACTIVE } from '../workqueue.ts';
 import { exactCosts } from './step-costs.ts';
 import { VirtualActor, VirtualHost } from './virtual-actor.ts';
 

@@ -7,8 +7,8 @@
  * differs: one run queue for all CPUs, round robin, where the kernel has one per CPU and balances them; a long step
  * (clearing a huge page) can be interrupted at any point.
  */
-import { type HostThread, ThreadState } from './host-thread.ts';
-import type { Spinners } from './spinners.ts';
+import { type Spinners, ThreadState } from '../spinners.ts';
+import type { HostThread } from './host-thread.ts';
 import type { Timeline } from './timeline.ts';
 
 interface Cpu {
@@ -19,14 +19,14 @@ interface Cpu {
 
 export class Cpus {
   readonly #timeline: Timeline;
-  readonly #spinners: Spinners;
+  readonly #spinners: Spinners<HostThread>;
   readonly #sliceNs: number;
   readonly #cpus: Cpu[];
   readonly #idle: number[] = [];
   readonly #ready: HostThread[] = [];
   #readyHead = 0;
 
-  constructor(timeline: Timeline, spinners: Spinners, count: number, sliceNs: number) {
+  constructor(timeline: Timeline, spinners: Spinners<HostThread>, count: number, sliceNs: number) {
     this.#timeline = timeline;
     this.#spinners = spinners;
     this.#sliceNs = sliceNs;

@@ -1,13 +1,8 @@
 import type { Ref } from '../../model/arena.ts';
 import type { Path } from '../../model/env.ts';
+import { Ask, type SpinThread, ThreadState } from '../spinners.ts';
 import type { EventKey } from './event-queue.ts';
 
-export const ThreadState = { Ready: 0, Running: 1, Spinning: 2, Blocked: 3, Waking: 4, Done: 5 } as const;
-export type ThreadState = (typeof ThreadState)[keyof typeof ThreadState];
-
-/** What a thread's path asked for before it yielded. */
-export const Ask = { Time: 0, Block: 1, Sleep: 2, Spin: 3, Chunks: 4 } as const;
-export type Ask = (typeof Ask)[keyof typeof Ask];
 export const NO_EVENT = -1;
 
 /** The threads of one guest, as the host sees them: nobody else touches its address spaces. */
@@ -22,7 +17,7 @@ export interface ThreadGroup {
 }
 
 /** One thread of execution as the host schedules it. */
-export class HostThread {
+export class HostThread implements SpinThread {
   /** Its own time, ns since the start of the run. */
   localNs = 0;
   /** The next event of anybody else: at this instant it must yield. */

@@ -7,13 +7,13 @@
  */
 import type { Path } from '../../model/env.ts';
 import type { HostOptions } from '../host-options.ts';
+import { Ask, Spinners, ThreadState } from '../spinners.ts';
+import { Workqueue } from '../workqueue.ts';
 import { Cpus } from './cpus.ts';
 import { slotOf, SLOTS_MAX } from './event-queue.ts';
-import { Ask, HostThread, type ThreadGroup, ThreadState } from './host-thread.ts';
+import { HostThread, type ThreadGroup } from './host-thread.ts';
 import { LockLines } from './lock-lines.ts';
-import { Spinners } from './spinners.ts';
 import { Timeline } from './timeline.ts';
-import { Workqueue } from './workqueue.ts';
 
 /**
  * `HostOptions.halt` is asked once in so many events and steps that share something, less one: some tens of
@@ -30,8 +30,8 @@ export const HOST_THREADS_MAX = SLOTS_MAX - 2 ** 15;
 export class Host {
   /** The cache lines of lock words. */
   readonly lines: LockLines;
-  readonly spinners: Spinners;
-  readonly workqueue: Workqueue;
+  readonly spinners: Spinners<HostThread>;
+  readonly workqueue: Workqueue<HostThread>;
   readonly #timeline = new Timeline();
   readonly #cpus: Cpus;
   #memoryFreeNs = 0;

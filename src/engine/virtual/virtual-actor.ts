@@ -19,9 +19,10 @@ import { ActorTally } from '../actor-tally.ts';
 import { newActor } from '../guest.ts';
 import type { HostOptions } from '../host-options.ts';
 import { APERTURE_48BIT } from '../machine.ts';
+import { Ask } from '../spinners.ts';
 import { ChunkLoops } from './chunk-loops.ts';
 import { DeferredUpdates } from './deferred-updates.ts';
-import { Ask, HostThread } from './host-thread.ts';
+import { HostThread } from './host-thread.ts';
 import { Host } from './host.ts';
 import { clearedPages, exact, Shares, shares } from './step-costs.ts';
 
@@ -89,8 +90,9 @@ export class VirtualHost {
     this.deferred.queued(mm);
     const group = this.#group(this.options.arena.get(mm, MM.guest));
     group.queuedWork += 1;
+    // A pool of its own for each CPU; where there are as many as threads, for each thread.
     this.host.workqueue.queue(
-      from,
+      this.options.host.cpus === null ? from.slot : from.cpu,
       () => {
         group.queuedWork -= 1;
         const worker =

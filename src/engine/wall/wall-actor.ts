@@ -1,18 +1,35 @@
-import { performance } from 'node:perf_hooks';
 import type { StatsBlock } from '../../metrics/stats.ts';
 import type { AddressSpace } from '../../model/address-space/address-space.ts';
 import type { Arena, Ref } from '../../model/arena.ts';
-import type { Aperture, FaultSite, LockKind, Path, Variant } from '../../model/env.ts';
+import { type Aperture, type FaultSite, LockKind, type Path, type Variant } from '../../model/env.ts';
 import { ACTOR, MM } from '../../model/layout.ts';
 import type { Oracle } from '../../model/oracle.ts';
+import { S, STEP_NAMES } from '../../model/steps.ts';
 import type { Driver } from '../actor.ts';
 import type { ActorFaults } from '../actor-faults.ts';
 import { ActorTally } from '../actor-tally.ts';
 import { APERTURE_48BIT } from '../machine.ts';
+import { Ask, type SpinThread, ThreadState } from '../spinners.ts';
 import type { WallControl } from './wall-control.ts';
 
 /** How long an actor that found the hand-over ring full waits before it asks again, real ns. */
 const RING_RETRY_NS = 50_000;
+
+/** Steps whose order decides what the actors of a guest find at a lock. */
+const isLockStep = new Uint8Array(STEP_NAMES.length);
+for (const step of [
+  S.MutexLock,
+  S.MutexUnlock,
+  S.DownRead,
+  S.DownReadTrylock,
+  S.UpRead,
+  S.DownWrite,
+  S.DownWriteKillable,
+  S.DownWriteTrylock,
+  S.UpWrite,
+  S.DowngradeWrite,
+])
+  isLockStep[step] = 1;
 
 /** What the actors of a thread share. */
 export interface WallShared {
@@ -25,14 +42,26 @@ export interface WallShared {
   readonly addressSpace: AddressSpace;
   /** Cost per step id, ns. */
   readonly costNs: Float64Array;
+  /** From being woken to running again, and from the release of a lock to a spinning waiter's next try, model ns. */
+  readonly wakeUpNs: number;
+  readonly spinNs: number;
   readonly pace: number;
-  /** performance.now() of this thread at the start of the run, ms. */
+  /** This machine's clock, ms. */
+  readonly clockMs: () => number;
+  /** What it says at the start of the run. */
   epochMs: number;
   onMark(guest: number, incarnation: number, label: string, value: string): void;
 }
 
+/** The loop of an actor's thread, as the actor sees it. */
+interface Loop {
+  wake(actor: Ref, ns: number): boolean;
+  maySpin(actor: WallActor, mm: Ref, owner: Ref): boolean;
+  released(mm: Ref, ns: number): void;
+}
+
 /** An actor on the wall clock: the model's context and its workload's driver in one. */
-export class WallActor implements Driver {
+export class WallActor implements Driver, SpinThread {
   readonly arena: Arena;
   readonly variant: Variant;
   readonly oracle: Oracle;
@@ -45,9 +74,23 @@ export class WallActor implements Driver {
   readonly #stopWord: number;
   /** The actor's own time, model ns. */
   localNs = 0;
-  /** Beyond this it must yield. */
+  /** From this instant on it must yield before it touches a lock: another actor of its guest comes first. */
   horizonNs = 0;
-  blocked = false;
+  /** From this instant on it must yield before any step. */
+  limitNs = 0;
+  /** When it goes on; Infinity: when it is woken. */
+  dueNs = Infinity;
+  state: ThreadState = ThreadState.Blocked;
+  ask: Ask = Ask.Time;
+  ownedMm: Ref = 0;
+  needResched = false;
+  spinFirst = false;
+  /** Its own thread has woken it, and it has not gone on yet. */
+  wakePending = false;
+  /** Null for one that no loop runs. */
+  loop: Loop | null = null;
+  /** What the last announced step touches. */
+  #object: Ref = 0;
   path: Path<void> | null = null;
 
   constructor(
@@ -70,14 +113,16 @@ export class WallActor implements Driver {
     this.#stopWord = guestMm + MM.stop;
   }
 
-  at(step: number): boolean {
+  at(step: number, object: Ref): boolean {
+    this.#object = object;
     this.localNs += this.#costNs[step] as number;
-    return this.localNs > this.horizonNs;
+    return this.localNs >= this.horizonNs && (isLockStep[step] === 1 || this.localNs >= this.limitNs);
   }
 
-  atMany(step: number, _object: Ref, count: number): boolean {
+  atMany(step: number, object: Ref, count: number): boolean {
+    this.#object = object;
     this.localNs += (this.#costNs[step] as number) * count;
-    return this.localNs > this.horizonNs;
+    return this.localNs >= this.horizonNs && (isLockStep[step] === 1 || this.localNs >= this.limitNs);
   }
 
   aheadNs(): number {
@@ -106,53 +151,71 @@ export class WallActor implements Driver {
 
   /** Model ns since the start of the run, on the real clock. */
   clockNs(): number {
-    const realNs = (performance.now() - this.shared.epochMs) * 1e6;
+    const realNs = (this.shared.clockMs() - this.shared.epochMs) * 1e6;
     return this.#real ? realNs : realNs * this.shared.pace;
   }
 
-  spin(): boolean {
-    // A spinner would burn the thread its owner may need.
-    return false;
+  spin(mm: Ref): boolean {
+    if (this.loop?.maySpin(this, mm, this.arena.get(mm, MM.semOwner) as Ref) !== true) return false;
+    this.#wait();
+    return true;
   }
 
   get disturbances(): number {
     return this.tally.disturbances;
   }
 
-  block(_kind: LockKind): void {
-    this.blocked = true;
+  block(): void {
+    this.ask = Ask.Block;
+    this.#wait();
+  }
+
+  #wait(): void {
     this.tally.disturbances += 1;
-    if (!this.tally.waiting) this.tally.waits(this.startNs());
+    if (!this.tally.waiting) this.tally.waits(this.#lockNs());
   }
 
   unblock(kind: LockKind): void {
-    if (!this.tally.waiting) return;
-    this.blocked = false;
-    const nowNs = this.clockNs();
-    this.tally.waited(kind, nowNs);
-    if (nowNs > this.localNs) this.localNs = nowNs;
+    if (this.tally.waiting) this.tally.waited(kind, this.#lockNs());
+  }
+
+  /** Waits for locks are on the actor's own clock; at pace 0 that is the real one, and never runs back. */
+  #lockNs(): number {
+    if (this.#real) this.localNs = this.startNs();
+    return this.localNs;
   }
 
   acquired(kind: LockKind): void {
     this.tally.acquired(kind, this.localNs);
+    if (kind !== LockKind.MmapWrite) return;
+    this.ownedMm = this.#object;
+    this.spinFirst = false;
   }
 
   releasing(kind: LockKind): void {
     this.tally.released(kind, this.localNs);
+    if (kind !== LockKind.MmapWrite) return;
+    this.ownedMm = 0;
+    this.loop?.released(this.#object, this.localNs);
   }
 
   wake(actor: Ref): void {
+    const atNs = this.localNs + this.shared.wakeUpNs;
+    if (this.loop?.wake(actor, atNs) === true) return;
+    this.arena.set(actor, ACTOR.wokenAt, atNs);
     this.shared.control.post(this.arena, this.arena.get(actor, ACTOR.thread), actor);
   }
 
   handoffDue(actor: Ref): boolean {
-    return this.tally.handoffDue(actor, this.clockNs());
+    return this.tally.handoffDue(actor, this.#lockNs());
   }
 
   defer(mm: Ref, npage: number): boolean {
     // One clock for all threads of the process.
     const queuedAtNs = Number(process.hrtime.bigint());
-    if (this.shared.control.push(mm, this.arena.get(mm, MM.guest), this.incarnation, npage, queuedAtNs)) return true;
+    const guest = this.arena.get(mm, MM.guest);
+    const { incarnation, actor: from } = this;
+    if (this.shared.control.push({ mm, guest, incarnation, npage, queuedAtNs, from })) return true;
     this.localNs = Math.max(this.localNs, this.clockNs()) + RING_RETRY_NS * (this.shared.pace || 1);
     return false;
   }

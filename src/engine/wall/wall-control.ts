@@ -16,7 +16,7 @@ const BELL = 1;
 const SLEEPING = 2;
 const MESSAGES = 3;
 
-// Ring cell (8-byte words): sequence u64, mm, guest, incarnation, npage, queued at.
+// Ring cell (8-byte words): sequence u64, mm, guest, incarnation, npage, queued at, from.
 const CELL = 8;
 
 /** A failed trylock on its way to a job. */
@@ -31,6 +31,12 @@ export interface DeferredUpdate {
   readonly npage: number;
   /** Monotonic ns of this process. */
   readonly queuedAtNs: number;
+}
+
+/** The same as it comes out of the ring. */
+export interface RingUpdate extends DeferredUpdate {
+  /** ACTOR ref: whose trylock failed. */
+  readonly from: Ref;
 }
 
 export class WallControl {
@@ -157,7 +163,7 @@ export class WallControl {
   // ---- the hand-over ring: many producers, one consumer (bounded queue after D. Vyukov)
 
   /** False when the ring is full. */
-  push(mm: Ref, guest: number, incarnation: number, npage: number, queuedAtNs: number): boolean {
+  push({ mm, guest, incarnation, npage, queuedAtNs, from }: Omit<RingUpdate, 'opId'>): boolean {
     const u = this.#u64;
     let position = Atomics.load(u, this.#enqueue);
     for (;;) {
@@ -171,6 +177,7 @@ export class WallControl {
           this.#f64[cell + 3] = incarnation;
           this.#f64[cell + 4] = npage;
           this.#f64[cell + 5] = queuedAtNs;
+          this.#f64[cell + 6] = from;
           Atomics.store(u, cell, position + 1n);
           break;
         }
@@ -189,7 +196,7 @@ export class WallControl {
   }
 
   /** Moves at most `max` updates out of the ring. Only the main thread calls it. */
-  drain(max: number, out: DeferredUpdate[]): number {
+  drain(max: number, out: RingUpdate[]): number {
     const u = this.#u64;
     let position = Atomics.load(u, this.#dequeue);
     let n = 0;
@@ -203,6 +210,7 @@ export class WallControl {
         incarnation: this.#f64[cell + 3] as number,
         npage: this.#f64[cell + 4] as number,
         queuedAtNs: this.#f64[cell + 5] as number,
+        from: this.#f64[cell + 6] as number,
       });
       Atomics.store(u, cell, position + BigInt(this.ringCells));
       position += 1n;

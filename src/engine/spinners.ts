@@ -1,22 +1,47 @@
 /** Threads that spin for mmap_sem while its writer has a CPU: the optimistic spinning of kernel/locking/rwsem.c. */
-import type { Ref } from '../../model/arena.ts';
-import { Ask, type HostThread, ThreadState } from './host-thread.ts';
-import type { Timeline } from './timeline.ts';
+import type { Ref } from '../model/arena.ts';
 
-export class Spinners {
-  readonly #timeline: Timeline;
+export const ThreadState = { Ready: 0, Running: 1, Spinning: 2, Blocked: 3, Waking: 4, Done: 5 } as const;
+export type ThreadState = (typeof ThreadState)[keyof typeof ThreadState];
+
+/** What a thread's path asked for before it yielded. */
+export const Ask = { Time: 0, Block: 1, Sleep: 2, Spin: 3, Chunks: 4 } as const;
+export type Ask = (typeof Ask)[keyof typeof Ask];
+
+/** A thread that may spin, as its spinners see it. */
+export interface SpinThread {
+  state: ThreadState;
+  ask: Ask;
+  /** The address space it holds mmap_sem of for write, 0 none: others may spin on it. */
+  readonly ownedMm: Ref;
+  /** It has been told to stop spinning: somebody else needs the CPU. */
+  needResched: boolean;
+  /** It was at the head of the spinners and goes back there. */
+  spinFirst: boolean;
+}
+
+/** When threads go on. */
+export interface Schedule<T> {
+  /** Up to when things have happened, ns. */
+  readonly nowNs: number;
+  /** The thread goes on at `ns`. */
+  schedule(thread: T, ns: number): void;
+}
+
+export class Spinners<T extends SpinThread> {
+  readonly #schedule: Schedule<T>;
   readonly #spinNs: number;
   /** By address space, the first in line first. */
-  readonly #byMm = new Map<Ref, HostThread[]>();
+  readonly #byMm = new Map<Ref, T[]>();
 
   /** @param spinNs from the release of a lock to a spinning waiter's next try. */
-  constructor(timeline: Timeline, spinNs: number) {
-    this.#timeline = timeline;
+  constructor(schedule: Schedule<T>, spinNs: number) {
+    this.#schedule = schedule;
     this.#spinNs = spinNs;
   }
 
   /** Whether `thread` may spin for mmap_sem of `mm`, whose writer is `owner`: only while that one has a CPU itself. */
-  maySpin(thread: HostThread, mm: Ref, owner: HostThread | undefined): boolean {
+  maySpin(thread: T, mm: Ref, owner: T | undefined): boolean {
     const running =
       owner !== undefined && (owner.state === ThreadState.Running || owner.state === ThreadState.Spinning);
     if (!running || thread.needResched) {
@@ -40,22 +65,22 @@ export class Spinners {
     if (first === undefined) return;
     first.spinFirst = true;
     first.state = ThreadState.Running;
-    this.#timeline.schedule(first, ns + this.#spinNs);
+    this.#schedule.schedule(first, ns + this.#spinNs);
   }
 
   /** The thread has lost its CPU: who spins for the lock it holds sees that. */
-  ownerLeft(thread: HostThread): void {
+  ownerLeft(thread: T): void {
     if (thread.ownedMm !== 0) this.#wake(thread.ownedMm);
   }
 
   /** The thread is to look at the lock again at `ns`. */
-  stop(thread: HostThread, ns: number): void {
+  stop(thread: T, ns: number): void {
     for (const list of this.#byMm.values()) {
       const at = list.indexOf(thread);
       if (at >= 0) list.splice(at, 1);
     }
     thread.state = ThreadState.Running;
-    this.#timeline.schedule(thread, ns);
+    this.#schedule.schedule(thread, ns);
   }
 
   #wake(mm: Ref): void {
@@ -63,7 +88,7 @@ export class Spinners {
     if (list === undefined || list.length === 0) return;
     for (const thread of list) {
       thread.state = ThreadState.Running;
-      this.#timeline.schedule(thread, this.#timeline.nowNs);
+      this.#schedule.schedule(thread, this.#schedule.nowNs);
     }
     list.length = 0;
   }
