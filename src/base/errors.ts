@@ -2,6 +2,8 @@
  * What the program tells its caller: exit statuses, and the one kind of error that is meant for users.
  */
 
+import { oneLine } from './printable.ts';
+
 /** Exit statuses of every command. Scripts rely on them: a number, once given a meaning, never gets another. */
 export const EXIT = {
   /** All good. */
@@ -51,11 +53,14 @@ export class UserError extends Error {
   readonly exitCode: number;
   readonly hint: string | null;
 
-  /** @param hint null only where the message itself says how to fix it, or where there is nothing to fix. */
-  constructor(exitCode: number, message: string, hint: string | null) {
-    super(message);
+  /**
+   * @param message a list where it has several lines: a name from elsewhere cannot begin a line of its own.
+   * @param hint null only where the message itself says how to fix it, or where there is nothing to fix.
+   */
+  constructor(exitCode: number, message: string | readonly string[], hint: string | null) {
+    super(typeof message === 'string' ? oneLine(message) : message.map(oneLine).join('\n'));
     this.exitCode = exitCode;
-    this.hint = hint;
+    this.hint = hint === null ? null : oneLine(hint);
   }
 }
 

@@ -25,6 +25,14 @@ export const escaped = (text: string, colors = false): string =>
     return color === undefined ? escape(found) : `${escape(color.charAt(0))}${color.slice(1)}`;
   });
 
+/** A copy of plain data, each text of it (keys, too) escaped. */
+export function withoutEscapes<T>(data: T): T {
+  if (typeof data === 'string') return escaped(data) as T;
+  if (typeof data !== 'object' || data === null) return data;
+  if (Array.isArray(data)) return data.map(withoutEscapes) as T;
+  return Object.fromEntries(Object.entries(data).map(([key, own]) => [escaped(key), withoutEscapes(own)])) as T;
+}
+
 const WORD_MAX = 200;
 const LINE_MAX = 400;
 

@@ -5,6 +5,7 @@
 import { Argument, Command as Commander, CommanderError, Option } from 'commander';
 import { EXIT, EXIT_MEANING, type ExitCode, UserError, withoutPasswords } from '../base/errors.ts';
 import { machineFailure } from '../base/machine-failure.ts';
+import { oneLine } from '../base/printable.ts';
 import { nearest } from '../base/suggest.ts';
 import { UnitTextError } from '../base/units-text.ts';
 import { VERSION } from '../base/version.ts';
@@ -170,7 +171,7 @@ async function warnOfVariables(command: AnyCommand, env: Environment): Promise<v
   for (const name of unknown()) {
     const near = nearest(name, known);
     const guess = near === null ? '' : `; did you mean ${near}?`;
-    say(`pinstorm: warning: no command reads the variable ${name}${guess}\n`);
+    say(`pinstorm: warning: no command reads the variable ${oneLine(name)}${guess}\n`);
   }
 }
 

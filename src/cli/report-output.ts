@@ -1,7 +1,7 @@
 /** What `pinstorm report` prints and writes. */
 import { join } from 'node:path';
 import { EXIT, UserError } from '../base/errors.ts';
-import { print, say, stdout } from '../console/output.ts';
+import { print, printPainted, say, stdout } from '../console/output.ts';
 import { readContents } from '../report/contents.ts';
 import { intervalsCsv } from '../report/csv.ts';
 import { readExperiment } from '../report/experiment.ts';
@@ -36,17 +36,18 @@ export function writeReport(directory: string, format: Format | undefined, out: 
   switch (format) {
     case undefined:
       if (out === undefined) {
-        print(renderSummary(loadRun(directory), styleFor(stdout, process.env)));
+        printPainted(renderSummary(loadRun(directory), styleFor(stdout, process.env)));
         // The summary is there: a directory one may only read is no reason to fail.
         const failure = failureOf(() => writeHtml(directory, join(directory, 'report.html')));
         if (failure !== null && failure.exitCode !== EXIT.invalid) throw failure;
         say(`pinstorm: ${failure?.message ?? `report ${join(directory, 'report.html')}`}\n`);
       } else {
-        put(out, renderSummary(loadRun(directory), styleFor({}, {})));
+        write(out, renderSummary(loadRun(directory), styleFor({}, {})));
       }
       break;
     case 'text':
-      put(out, renderSummary(loadRun(directory), styleFor(out === undefined ? stdout : {}, process.env)));
+      if (out === undefined) printPainted(renderSummary(loadRun(directory), styleFor(stdout, process.env)));
+      else write(out, renderSummary(loadRun(directory), styleFor({}, process.env)));
       break;
     case 'json':
       put(out, `${JSON.stringify(loadRun(directory), null, 2)}\n`);

@@ -7,6 +7,7 @@ import { Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { EXIT, UserError } from '../base/errors.ts';
+import { oneLine } from '../base/printable.ts';
 import { nearest } from '../base/suggest.ts';
 import { MAX_SOURCE_BYTES, type ParsedSource, parseSource } from '../scenario/source.ts';
 import { locateInput, shippedNames } from './shipped.ts';
@@ -46,7 +47,8 @@ export async function readInput(
   file: string,
   kind: InputKind,
 ): Promise<{ readonly name: string; readonly text: string }> {
-  const { path, name } = file === '-' ? { path: file, name: STDIN_NAME } : locateInput(file);
+  const found = file === '-' ? { path: file, name: STDIN_NAME } : locateInput(file);
+  const [path, name] = [found.path, oneLine(found.name)];
   const refuse: Refuse = (why, hint) => new UserError(EXIT.invalid, `${name}: ${why}`, hint);
   let bytes: Buffer | null;
   try {

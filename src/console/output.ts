@@ -43,9 +43,9 @@ export class Output {
     return this.#stream.columns;
   }
 
-  /** Text for people or a program. */
-  write(text: string): void {
-    this.raw(escaped(text, this.isTTY));
+  /** Text for people or a program. @param painted it holds colours of ours, and none from elsewhere. */
+  write(text: string, painted = false): void {
+    this.raw(escaped(text, painted && this.isTTY));
   }
 
   /**
@@ -108,6 +108,9 @@ export const stderr = new Output(process.stderr, 2);
 
 /** Prints results. */
 export const print = (text: string): void => stdout.write(text);
+
+/** Prints a summary, whose texts from elsewhere are clean. */
+export const printPainted = (summary: string): void => stdout.write(summary, true);
 
 /** Tells the user something beside the results. */
 export const say = (text: string): void => stderr.write(bounded(text));

@@ -35,6 +35,11 @@ const SUM_NS = 0;
 const MAX_NS = 1;
 const BUCKETS = 2;
 
+/** Statistics lack a counter that a threshold or a report needs. */
+export class UnknownCounterError extends Error {
+  override readonly name = 'UnknownCounterError';
+}
+
 /** What all blocks of a run agree on. Build one per process from the same plan. */
 export class StatsLayout {
   readonly counterNames: readonly string[];
@@ -85,10 +90,10 @@ export class StatsLayout {
     return this.edgesNs.length + 1;
   }
 
-  /** The index of a counter by name. @throws {Error} for an unknown one. */
+  /** The index of a counter by name. @throws UnknownCounterError */
   counter(name: string): number {
     const index = this.counterNames.indexOf(name);
-    if (index < 0) throw new Error(`no counter named ${name}`);
+    if (index < 0) throw new UnknownCounterError(`no counter named ${name}`);
     return index;
   }
 }

@@ -38,7 +38,7 @@ export function intervalsCsv({ slots }: ChartData): string {
  * nothing that a terminal obeys when the file is shown there.
  */
 function quoted(name: string): string {
-  const text = escaped(name);
+  const text = escaped(name).replaceAll(/\s+/g, ' ');
   const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

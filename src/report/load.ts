@@ -10,8 +10,8 @@ import type { HdrScale } from '../metrics/hdr.ts';
 import { addTo } from '../metrics/cells.ts';
 import { seriesInfo, SERIES_BY_NAME, type SeriesId } from '../metrics/ops.ts';
 import { Snapshot } from '../metrics/snapshot.ts';
-import { OWN_COUNTERS, StatsLayout } from '../metrics/stats.ts';
-import { parseThreshold } from '../metrics/threshold.ts';
+import { OWN_COUNTERS, StatsLayout, UnknownCounterError } from '../metrics/stats.ts';
+import { parseThreshold, ThresholdError } from '../metrics/threshold.ts';
 import { buildResults } from './build.ts';
 import { RESULTS_VERSION, RunResults, Violation } from './results.ts';
 import { ThresholdJudge } from './threshold-judge.ts';
@@ -31,7 +31,12 @@ export function loadRun(directory: string): RunResults {
   if (finished !== null) return parse(directory, 'results.json', finished, RunResults, RESULTS_VERSION);
   const record = read(directory, 'run.json');
   if (record === null) throw invalid(`${directory} is not a run directory: it has no run.json`, 'try runs/latest');
-  return rebuild(directory, parse(directory, 'run.json', record, RunRecord, RUN_DIRECTORY_VERSION));
+  try {
+    return rebuild(directory, parse(directory, 'run.json', record, RunRecord, RUN_DIRECTORY_VERSION));
+  } catch (error) {
+    if (!(error instanceof ThresholdError || error instanceof UnknownCounterError)) throw error;
+    throw invalid(`${join(directory, 'run.json')}: ${error.message}`, CHANGED_HINT);
+  }
 }
 
 /** A run that has not ended, to go on with: its record and what was written so far. */
@@ -262,10 +267,7 @@ export function parse<S extends z.ZodType>(
   const checked = schema.safeParse(data);
   if (checked.success) return checked.data;
   const [issue] = checked.error.issues;
-  throw invalid(
-    `${path}: ${issue?.path.join('.') || 'the file'}: not what a run writes there`,
-    'it was changed after the run',
-  );
+  throw invalid(`${path}: ${issue?.path.join('.') || 'the file'}: not what a run writes there`, CHANGED_HINT);
 }
 
 /**
@@ -294,4 +296,5 @@ export function lines<S extends z.ZodType>(
   return rows;
 }
 
+const CHANGED_HINT = 'it was changed after the run';
 const invalid = (message: string, hint: string): UserError => new UserError(EXIT.invalid, message, hint);

@@ -83,7 +83,7 @@ export class StatusLine {
       this.#draw(line);
     } else if (nowMs - this.#lastPlainMs >= PLAIN_EVERY_MS) {
       this.#lastPlainMs = nowMs;
-      this.#stream.raw(`${line}\n`);
+      this.#stream.raw(`${oneLine(line)}\n`);
     }
   }
 

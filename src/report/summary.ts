@@ -1,5 +1,6 @@
 /** The end-of-run summary, in k6's order, at most 80 columns: a pure function of the results. */
 import { isDeepStrictEqual } from 'node:util';
+import { withoutEscapes } from '../base/printable.ts';
 import { clip, duration, paint, percent, quantity, whole, wrap, type Style } from './format.ts';
 import type { Quantiles, RunResults, ThresholdResult, WorkerFigures } from './results.ts';
 import { stateOf, type ThresholdState } from './thresholds.ts';
@@ -10,7 +11,9 @@ const LABEL = 30;
 const CELL = 8;
 const HISTORY_LINES = 12;
 
-export function renderSummary(results: RunResults, style: Style): string {
+export function renderSummary(given: RunResults, style: Style): string {
+  // The colours are ours alone.
+  const results = withoutEscapes(given);
   const out = new Lines(style);
   const { run } = results;
   const clock = run.driver === 'virtual' ? 'simulated' : run.pace === 1 ? 'real time' : `pace ${run.pace}`;

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { UserError } from '../base/errors.ts';
-import { print, stdout } from '../console/output.ts';
+import { print, printPainted, stdout } from '../console/output.ts';
 import { readContents } from '../report/contents.ts';
 import { styleFor } from '../report/format.ts';
 import { renderReport } from '../report/html/report.ts';
@@ -19,7 +19,8 @@ export function finishReport(directory: string): { readonly written: string; rea
 
 /** Prints the results of a run: the summary, or all of them. */
 export function printResults(results: RunResults, json: boolean): void {
-  print(json ? `${JSON.stringify(results, null, 2)}\n` : renderSummary(results, styleFor(stdout, process.env)));
+  if (json) print(`${JSON.stringify(results, null, 2)}\n`);
+  else printPainted(renderSummary(results, styleFor(stdout, process.env)));
 }
 
 /** Writes the HTML report of a run directory. @throws UserError */

@@ -48,9 +48,6 @@ export function scenarioError(faults: readonly Fault[], source: SourceText, what
   const shown = sorted.slice(0, MAX_SHOWN).map((fault) => faultText(fault, source));
   if (sorted.length > MAX_SHOWN) shown.push(`${sorted.length - MAX_SHOWN} more faults`);
   const count = sorted.length === 1 ? '1 fault' : `${sorted.length} faults`;
-  return new UserError(
-    EXIT.invalid,
-    `${oneLine(source.file)} is not a valid ${what}: ${count}\n${shown.join('\n')}`,
-    null,
-  );
+  const head = `${source.file} is not a valid ${what}: ${count}`;
+  return new UserError(EXIT.invalid, [head, ...shown.flatMap((text) => text.split('\n'))], null);
 }

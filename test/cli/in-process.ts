@@ -16,17 +16,25 @@ export interface Ended {
 let last: Promise<unknown> = Promise.resolve();
 
 /**
- * Runs `pinstorm ARGS` in an environment of `env`, PATH and TMPDIR alone. @returns the exit status and what a pipe
- * would have received.
+ * Runs `pinstorm ARGS` in an environment of `env`, PATH and TMPDIR alone. @returns the exit status and what a pipe, or
+ * a terminal, would have received.
  */
-export function pinstorm(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {
-  const ended = last.then(() => runAlone(args, env));
+export function pinstorm(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  terminal = false,
+): Promise<Ended> {
+  const ended = last.then(() => runAlone(args, env, terminal));
   last = ended.catch(() => {});
   return ended;
 }
 
-async function runAlone(args: readonly string[], env: Readonly<Record<string, string>>): Promise<Ended> {
-  const [out, err] = [collect(stdout), collect(stderr)];
+async function runAlone(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  terminal: boolean,
+): Promise<Ended> {
+  const [out, err] = [collect(stdout, terminal), collect(stderr, terminal)];
   const { argv, env: before } = process;
   process.argv = [argv[0] ?? '', 'dist/src/cli/main.js', ...args];
   const { PATH, TMPDIR = tmpdir() } = before;
@@ -42,19 +50,19 @@ async function runAlone(args: readonly string[], env: Readonly<Record<string, st
   }
 }
 
-/** Takes all that goes to `output` until released. It looks like a pipe, also when the test runs on a terminal. */
-function collect(output: Output): { text(): string; release(): void } {
+/** Takes all that goes to `output` until released. It looks like a pipe or a terminal, wherever the test runs. */
+function collect(output: Output, terminal: boolean): { text(): string; release(): void } {
   let text = '';
-  const asPipe = {
+  const looks = {
     raw: { configurable: true, value: (more: string) => void (text += more) },
-    isTTY: { configurable: true, value: false },
+    isTTY: { configurable: true, value: terminal },
     columns: { configurable: true, value: undefined },
   };
-  Object.defineProperties(output, asPipe);
+  Object.defineProperties(output, looks);
   return {
     text: () => text,
     release: () => {
-      for (const name of Object.keys(asPipe)) Reflect.deleteProperty(output, name);
+      for (const name of Object.keys(looks)) Reflect.deleteProperty(output, name);
     },
   };
 }

@@ -50,7 +50,7 @@ export const command = defineCommand({
     const texts = faulty.map((error) =>
       error.hint === null ? error.message : `${error.message}\n  fix: ${error.hint}`,
     );
-    throw new UserError(EXIT.invalid, texts.join('\n\n'), null);
+    throw new UserError(EXIT.invalid, texts.join('\n\n').split('\n'), null);
   },
 });
 

@@ -1,5 +1,6 @@
 /** `pinstorm conform`: which transcripts to replay, against which variant, and what to say about them. */
 import { EXIT, UserError } from '../../base/errors.ts';
+import { oneLine } from '../../base/printable.ts';
 import type { Variant } from '../../model/env.ts';
 import { resolveVariant, UnknownVariantError } from '../../model/kernels/index.ts';
 import { type Difference, replay } from './replay.ts';
@@ -32,7 +33,7 @@ export function describeDifference(file: string, difference: Difference): string
   const width = Math.max(...differences.map((d) => d.field.length));
   const rows = differences.map(
     ({ field, expected, got }) =>
-      `  ${field.padEnd(width)}  expected ${expected}\n  ${' '.repeat(width)}  got      ${got}\n`,
+      `  ${field.padEnd(width)}  expected ${oneLine(expected)}\n  ${' '.repeat(width)}  got      ${oneLine(got)}\n`,
   );
   return `${file}:${operation.line}: ${operation.action.op} by ${operation.actor} differs\n  ${operation.text}\n${rows.join('')}`;
 }
