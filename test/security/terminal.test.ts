@@ -1,3 +1,4 @@
+/* oxlint-disable no-control-regex -- they are what this is about */
 /**
  * Whatever a user, a file, a run directory or a transcript brings in: nothing that a terminal obeys comes out, on a
  * terminal or into a pipe, and no text can begin a line of its own.
@@ -22,10 +23,10 @@ const YAML = JSON.stringify(HOSTILE).replaceAll(
 );
 /** File names hold no NUL. */
 const NAME = HOSTILE.replaceAll(/[\u0000\/]/g, '');
-// oxlint-disable-next-line no-control-regex
+
 const OBEYED = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
 /** What summaries are painted with; the colours of HOSTILE do not count as ours. */
-const OURS = /\u001b\[(?:0|1|2|31|32|33|36)m/g; // oxlint-disable-line no-control-regex
+const OURS = /\u001b\[(?:0|1|2|31|32|33|36)m/g;
 
 const GUESTS = `guests:
   - class: small
@@ -57,10 +58,10 @@ async function harmless(
     status = ended.status;
     assert.notEqual(status, 70, ended.err);
     for (const text of [ended.out, ended.err]) {
-      const bare = terminal ? text.replaceAll(/\r|\u001b\[K/g, '').replaceAll(OURS, '') : text; // oxlint-disable-line no-control-regex
+      const bare = terminal ? text.replaceAll(/\r|\u001b\[K/g, '').replaceAll(OURS, '') : text;
       const where = `pinstorm ${JSON.stringify(args)}${terminal ? ' on a terminal' : ''}`;
       assert.doesNotMatch(bare.replaceAll('\r\n', '\n'), OBEYED, where);
-      assert.doesNotMatch(text, /\u001b\[32mPASS/, where); // oxlint-disable-line no-control-regex
+      assert.doesNotMatch(text, /\u001b\[32mPASS/, where);
       assert.doesNotMatch(bare, /^FORGED/m, where);
     }
   }
@@ -185,9 +186,7 @@ describe('what a terminal obeys never reaches one', () => {
     }
     writeFileSync('rows.yaml', `rows: [{ id: ${YAML}, ${YAML}: 1 }]\n`);
     assert.equal(await harmless(['calibrate', 'rows.yaml']), 104);
-    const [recording = ''] = readdirSync(join(home, 'recordings/6.12/directed')).filter((name) =>
-      name.endsWith('.jsonl'),
-    );
+    const recording = readdirSync(join(home, 'recordings/6.12/directed')).find((name) => name.endsWith('.jsonl')) ?? '';
     const lines = readFileSync(join(home, 'recordings/6.12/directed', recording), 'utf8')
       .trimEnd()
       .split('\n');
