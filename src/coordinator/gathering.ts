@@ -43,7 +43,7 @@ export class Gathering {
     return new UserError(
       EXIT.inconclusive,
       `${present.length} of ${minWorkers} workers came within ${gatherMs / 1000} s, with room for ${room} of ${plan.guests.length} guests`,
-      this.slices.roomHint,
+      this.slices.roomHint(present),
     );
   }
 }

@@ -1,7 +1,8 @@
 /** The guests of a run as jobs: cut into slices, each claimed by one worker, handed out by capacity. */
 import type { Redis } from 'ioredis';
+import type { RunPlan } from '../engine/plan.ts';
 import type { RunKeys } from '../wire/keys.ts';
-import { sliceGuests } from '../wire/plan-slices.ts';
+import { planSlices, sliceGuests } from '../wire/plan-slices.ts';
 import type { JobProducer } from '../wire/queue.ts';
 import type { Lead } from './lead.ts';
 import { type Holding, holdings, reclaim, type Reclaimed } from './reclaim.ts';
@@ -32,9 +33,9 @@ export class Slices {
   }
 
   /** What to do where workers have too little room. */
-  get roomHint(): string {
+  roomHint(workers: readonly WorkerState[]): string {
     const alone = sliceGuests(this.slices.reduce((sum, { length }) => sum + length, 0));
-    return this.size > alone
+    return this.size > alone && this.room(workers) === 0
       ? `give one worker a --capacity of ${this.size}: so many guests share the quota of one uid`
       : 'start more workers, or give them more --capacity';
   }
@@ -97,4 +98,10 @@ export class Slices {
       }),
     );
   }
+}
+
+/** The capacity with which one worker has room for all slices. */
+export function capacityForAll(plan: Pick<RunPlan, 'guests' | 'variant'>): number {
+  const slices = planSlices(plan);
+  return slices.length * slices.reduce((most, { length }) => Math.max(most, length), 1);
 }

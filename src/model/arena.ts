@@ -192,6 +192,9 @@ export const ARENA_WORDS_MAX = 2 ** 31 - 1;
 /** Words of an arena of that capacity, also where there can be none. */
 export const arenaWords = (capacity: Capacity): number => place(capacity).words;
 
+/** The next multiple of 16 words, a line of the cache, also beyond 2^31. */
+const aligned = (at: number): number => Math.ceil(at / 16) * 16;
+
 function place(capacity: Capacity): {
   base: Record<StructName, number>;
   pool: Record<StructName, number>;
@@ -204,11 +207,11 @@ function place(capacity: Capacity): {
     pool[kind] = at;
     at += POOL_WORDS;
   }
-  at = (at + 15) & ~15;
+  at = aligned(at);
   for (const kind of STRUCT_NAMES) {
     base[kind] = at;
     at += capacity[kind] * STRUCTS[kind].WORDS;
-    at = (at + 15) & ~15;
+    at = aligned(at);
   }
   return { base, pool, words: at };
 }

@@ -14,6 +14,7 @@ import type { CoordinatorOptions } from '../coordinator/coordinator-api.ts';
 import { Coordinator } from '../coordinator/coordinator.ts';
 import { removeEnded } from '../coordinator/remains.ts';
 import { otherPlan } from '../coordinator/resume.ts';
+import { capacityForAll } from '../coordinator/slices.ts';
 import { refuseTooLarge } from '../emulator/capacity.ts';
 import type { RunPlan } from '../engine/plan.ts';
 import { resolveVariant } from '../model/kernels/index.ts';
@@ -153,7 +154,7 @@ async function conduct(options: LiveRunOptions, parts: LiveParts, interrupts: In
     status.message(`pinstorm: run ${runId}; should this process die, the same command with --resume ${runId} goes on`);
   }
   const fleet = new LiveFleet(coordinator, fleetOptions);
-  fleet.start(redis, { runId, capacity: Math.max(1, plan.guests.length) }, interrupts, (line) => {
+  fleet.start(redis, { runId, capacity: capacityForAll(plan) }, interrupts, (line) => {
     // What a worker says before its end is repeated with its loss; the rest helps to find a bug.
     if (process.env['PINSTORM_DEBUG']) status.message(line);
   });

@@ -64,6 +64,7 @@ export const REGISTRY: Registry = {
   ]),
   ops: OPS.filter((op) => op !== 'null'),
   limits: (variant) => resolveVariant(variant).iommufd?.account !== 'none',
+  limitsUsers: (variant) => resolveVariant(variant).iommufd?.account === 'creator',
   defers: (variant) => resolveVariant(variant).deferring,
   checkThreshold(metric, expression, stages) {
     const threshold = parseThreshold(metric, expression, MODEL_COUNTERS, stages);

@@ -6,7 +6,7 @@ import type { Registry } from './registry.ts';
 
 const COLUMNS = 80;
 
-type Warned = Pick<Registry, 'workloads' | 'limits' | 'checkThreshold'>;
+type Warned = Pick<Registry, 'workloads' | 'limits' | 'limitsUsers' | 'checkThreshold'>;
 
 /** Guests of one class, summed up. */
 interface ClassSummary {
@@ -43,9 +43,25 @@ export function planText(plan: RunPlan, description: string, registry: Warned): 
     `locked at peak if every map succeeds: ${peakPages} pages (${roundedBytes(peakPages * PAGE_BYTES)})`,
     '',
     ...table(classes),
+    ...sharedQuotas(plan, registry).flatMap((text) => ['', ...wrap(text, '')]),
     ...memlockWarnings(plan, registry).flatMap((text) => ['', ...wrap(`warning: ${text}`, '')]),
   ];
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
+}
+
+/** The users whose guests share a quota, which is why these guests are not spread over workers. */
+function sharedQuotas({ variant, guests }: RunPlan, registry: Warned): string[] {
+  if (!registry.limitsUsers(variant)) return [];
+  const byUid = new Map<number, number>();
+  for (const { uid } of guests) if (uid !== undefined) byUid.set(uid, (byUid.get(uid) ?? 0) + 1);
+  const shared = [...byUid].filter(([, count]) => count > 1);
+  const [first] = shared;
+  if (first === undefined) return [];
+  const who =
+    shared.length > 1
+      ? `Guests of one uid (${shared.length} have several)`
+      : `The ${first[1]} guests of uid ${first[0]}`;
+  return [`${who} share one quota: they run on one worker, whatever --workers says.`];
 }
 
 /**

@@ -54,6 +54,8 @@ export interface Registry {
   checkThreshold(metric: string, expression: string, stages: readonly string[]): ThresholdInfo;
   /** Whether a variant holds anybody to RLIMIT_MEMLOCK. */
   limits(variant: string): boolean;
+  /** Whether a variant holds users to it: the guests of one share a quota. */
+  limitsUsers(variant: string): boolean;
   /** Whether a variant ever tries a lock, and defers an update when it fails. */
   defers(variant: string): boolean;
 }

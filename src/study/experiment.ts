@@ -15,6 +15,7 @@ import { resolveVariant } from '../model/kernels/index.ts';
 import { type Failure, failureSentences, type Setting } from '../report/experiment.ts';
 import { duration, quantity } from '../report/format.ts';
 import type { RunResults } from '../report/results.ts';
+import type { Threshold } from '../metrics/threshold.ts';
 import { ThresholdJudge } from '../report/threshold-judge.ts';
 import { REGISTRY } from '../run/registry.ts';
 import { scenarioOf } from '../run/scenario-file.ts';
@@ -82,14 +83,22 @@ const reasonsOf = (runs: readonly RunResults[]): string[] => [
 ];
 
 /**
- * The results of one run of an experiment. Of its thresholds only those of op_errors over the whole run are judged: an
+ * The results of one run of an experiment. Of its thresholds only those of op_errors are judged: an
  * error that nobody expects spoils the figures, while a latency beyond its threshold is what an experiment looks for.
  */
 function resultsOf(plan: RunPlan, hosts: readonly HostResult[]): RunResults {
-  const judged = thresholdsOf(plan).filter(
-    ({ metric, stage, windowNs }) => metric.startsWith('op_errors') && stage === null && windowNs === null,
-  );
-  return virtualResults(plan, hosts, new ThresholdJudge(judged));
+  return virtualResults(plan, hosts, new ThresholdJudge(errorThresholds(plan)));
+}
+
+const errorThresholds = (plan: RunPlan): Threshold[] =>
+  thresholdsOf(plan).filter(({ metric }) => metric.startsWith('op_errors'));
+
+/** An experiment keeps no intervals, so that no window and no stage can be judged. @throws UserError 104 for such. */
+function refuseUnjudged(plan: RunPlan): void {
+  const part = errorThresholds(plan).find(({ stage, windowNs }) => stage !== null || windowNs !== null);
+  if (part === undefined) return;
+  const what = `${part.metric}: ${part.expression} cannot be judged here: an experiment judges errors over whole runs`;
+  throw new UserError(EXIT.invalid, what, 'take "over" and "during" out, or the thresholds: --set thresholds={}');
 }
 
 /** Figures of a run worth comparing. */
@@ -188,6 +197,7 @@ export async function runCells(
 ): Promise<CellResults[]> {
   const planned = cells.map((cell) => plansOf(scenarioOf(source, [...overrides, ...cell.overrides]), wanted));
   const plans = planned.map((cell) => cell.plans);
+  for (const [first] of plans) if (first !== undefined) refuseUnjudged(first);
   const random = planned.map((cell) => cell.random);
   const repeat = random.includes(true) ? wanted : 1;
   // Repetition by repetition, so that what is complete when the user stops is complete for all cells.

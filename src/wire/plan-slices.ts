@@ -26,7 +26,8 @@ export function planSlices(plan: Pick<RunPlan, 'guests' | 'variant'>): readonly 
       if (shared && guest.uid !== undefined) byUid.set(guest.uid, group);
     }
   });
-  const size = sliceGuests(plan.guests.length);
+  // A worker has room for slices of the largest size, so that smaller ones would waste it.
+  const size = groups.reduce((most, { length }) => Math.max(most, length), sliceGuests(plan.guests.length));
   const slices: number[][] = [];
   for (const group of groups) {
     const last = slices.at(-1);

@@ -9,6 +9,11 @@ import { pinstorm } from './in-process.ts';
 const BOOT = 'scenarios/boot-storm.yaml';
 const threshold = (metric: string, expression: string): string => `thresholds={'${metric}': '${expression}'}`;
 
+/** 10 000 guests of 4096 mappings each. */
+const HUGE =
+  'guests=[{ class: g, count: 10000, memory: { size: 64MiB, backing: anon4k }, ' +
+  'actors: [{ name: m, workload: map-unmap, options: { pages: 1, slots: 4096 } }] }]';
+
 const ROWS: readonly (readonly [why: string, args: readonly string[], message: RegExp])[] = [
   [
     'a ratio of trylocks under a variant that has none',
@@ -31,6 +36,29 @@ const ROWS: readonly (readonly [why: string, args: readonly string[], message: R
     /no actor of this scenario performs detach/,
   ],
   [
+    'errors of a window, which an experiment cannot judge',
+    ['compare', BOOT, '--variants', 'D,E', '--set', threshold('op_errors{op:map}', 'rate < 1% over 5s')],
+    /op_errors\{op:map\}: rate < 1% over 5s cannot be judged here: an experiment judges errors over whole runs/,
+  ],
+  [
+    'errors of a stage, which an experiment cannot judge',
+    [
+      ...['compare', BOOT, '--variants', 'D,E', '--set', 'stages=[{ name: boot, duration: 5s }]'],
+      ...['--set', threshold('op_errors', 'rate < 1% during boot')],
+    ],
+    /op_errors: rate < 1% during boot cannot be judged here/,
+  ],
+  [
+    'more structures than 31 bits index, on one host',
+    ['simulate', BOOT, '--set', HUGE],
+    /10000 guests need \d.* and 8\.0GiB is all that can be had\nhint: use more emulated hosts/,
+  ],
+  [
+    'more structures than 31 bits index, live',
+    ['run', BOOT, '--set', HUGE],
+    /10000 guests need \d.* and 8\.0GiB is all that can be had\nhint: use fewer guests/,
+  ],
+  [
     'an expectation of a variant that does not exist',
     ['plan', BOOT, '--set', 'expect={Q: [wrap]}'],
     /unknown variant 'Q'/,
@@ -42,7 +70,9 @@ describe('what can never be measured', () => {
     it(`is refused: ${why}`, async () => {
       const out = mkdtempSync(join(tmpdir(), 'pin-test-'));
       try {
-        const { status, err } = await pinstorm(args[0] === 'simulate' ? [...args, '--out', out] : args);
+        const { status, err } = await pinstorm(
+          args[0] === 'simulate' || args[0] === 'run' ? [...args, '--out', out] : args,
+        );
         assert.equal(status, 104, err);
         assert.match(err, message);
         assert.equal(err.match(/error:/g)?.length, 1, err);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import fc from 'fast-check';
 import type { WorkerState } from '../../src/coordinator/run-state.ts';
-import { Slices } from '../../src/coordinator/slices.ts';
+import { capacityForAll, Slices } from '../../src/coordinator/slices.ts';
 import { planSlices, sliceGuests } from '../../src/wire/plan-slices.ts';
 
 const planOf = (uids: readonly (number | undefined)[], variant = 'D') =>
@@ -45,6 +45,16 @@ it('capacities below the size of a slice hold nothing', () => {
   assert.equal(shares['w0'], slices.count);
 });
 
+it('a worker of the run itself has room for all guests', () => {
+  const odd = Array.from({ length: 1025 });
+  for (const uids of [[], [7], [7, 7, 7, 7, 1, 2, 3, 4, 5], [1, 7, 7, 7, 2], odd] as (number | undefined)[][]) {
+    const plan = { variant: 'I', guests: uids.map((uid) => ({ uid })) as never };
+    const slices = new Slices({} as never, {} as never, () => ({}) as never, planSlices(plan), {} as never);
+    assert.ok(slices.room(workers([capacityForAll(plan)])) >= slices.count, `${uids.length} guests`);
+    assert.ok(capacityForAll(plan) < 2 * Math.max(1, uids.length) + slices.size);
+  }
+});
+
 it('a slice is open until its last guest has ended', () => {
   const slices = slicesOf(1024);
   const ended = new Set(Array.from({ length: 1023 }, (_, guest) => guest));
@@ -84,6 +94,7 @@ it('guests of one uid need one worker with room for all of them', () => {
   const slices = new Slices({} as never, {} as never, () => ({}) as never, planOf([7, 7, 7, 8], 'I'), {} as never);
   assert.deepEqual([slices.count, slices.size], [2, 3]);
   assert.equal(slices.room(workers([2, 2])), 0);
-  assert.match(slices.roomHint, /capacity of 3: so many guests share the quota of one uid/);
+  assert.match(slices.roomHint(workers([2, 2])), /capacity of 3: so many guests share the quota of one uid/);
   assert.equal(slices.room(workers([3, 4])), 2);
+  assert.match(slices.roomHint(workers([4])), /start more workers/);
 });

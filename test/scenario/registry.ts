@@ -45,6 +45,7 @@ export const REGISTRY: Registry = {
   ]),
   ops: ['map', 'unmap', 'fault', 'mlock'],
   limits: () => true,
+  limitsUsers: () => false,
   defers: (variant) => variant !== 'E',
   checkThreshold(metric, expression, stages) {
     const fail = (part: string, message: string, hint: string): never => {

@@ -22,7 +22,7 @@ const YAML = JSON.stringify(HOSTILE).replaceAll(
   (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
 );
 /** File names hold no NUL. */
-const NAME = HOSTILE.replaceAll(/[\u0000\/]/g, '');
+const NAME = HOSTILE.replaceAll(/[\u0000/]/g, '');
 
 const OBEYED = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
 /** What summaries are painted with; the colours of HOSTILE do not count as ours. */

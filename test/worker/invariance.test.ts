@@ -70,3 +70,49 @@ it('1, 2 and 7 workers do the same operations, and their figures add up', async 
     }
   });
 });
+
+/** The quota holds two of four guests; which two depends on who comes first. The others have a quota each. */
+const ONE_USER = `
+name: one-user
+variant: I
+guests:
+  - class: vm
+    count: 4
+    uid: 107
+    duration: 1s
+    memory: { size: 1GiB, backing: hugetlb1g }
+    memlock: 2560MiB
+    actors: [{ name: boot, workload: boot, iterations: 1 }, { name: idle, workload: 'null', arrival: { kind: constant, rate: 10/s } }]
+  - class: lone
+    count: 5
+    duration: 1s
+    memory: { size: 1GiB, backing: hugetlb1g }
+    memlock: 1536MiB
+    actors: [{ name: boot, workload: boot, iterations: 1 }, { name: idle, workload: 'null', arrival: { kind: constant, rate: 10/s } }]
+`;
+
+it('the guests of one uid share one quota on 1, 2 and 3 workers as in simulated time', async () => {
+  await inDirectory(ONE_USER, async (directory) => {
+    const verdictOf = async (...args: string[]): Promise<unknown> => {
+      const { code, stdout, stderr } = await new LiveRun(directory, [...args, '--json', '--out', args.join('')]).ended;
+      assert.equal(code, EXIT.threshold, stderr);
+      const { verdict, latency } = JSON.parse(stdout) as RunResults;
+      const maps = latency.filter(({ op }) => op === 'map');
+      return [verdict.verdict, verdict.reasons, maps.map(({ outcome, actual }) => [outcome, actual?.count])];
+    };
+    const simulated = await verdictOf('simulate', 'scenario.yaml');
+    for (const workers of ['1', '2', '3']) {
+      const live = await verdictOf('run', 'scenario.yaml', '--workers', workers, '--threads', '2');
+      assert.deepEqual(live, simulated, `${workers} workers`);
+      const out = join(directory, `runscenario.yaml--workers${workers}--threads2`);
+      const rows = readFileSync(join(out, 'latest', 'guests.jsonl'), 'utf8')
+        .trimEnd()
+        .split('\n');
+      const guests = rows.map((row) => JSON.parse(row) as GuestRow);
+      const on = (kind: string): number =>
+        new Set(guests.filter((guest) => guest.class === kind).map(({ worker }) => worker)).size;
+      assert.equal(on('vm'), 1, 'the guests of one uid run on one worker');
+      assert.ok(on('vm') <= on('lone') && on('lone') <= Number(workers));
+    }
+  });
+});
