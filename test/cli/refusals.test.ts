@@ -9,6 +9,7 @@ import { pinstorm } from './in-process.ts';
 const BOOT = 'scenarios/boot-storm.yaml';
 const threshold = (metric: string, expression: string): string => `thresholds={'${metric}': '${expression}'}`;
 
+const STAGE = 'stages=[{ name: boot, duration: 5s }]';
 /** 10 000 guests of 4096 mappings each. */
 const HUGE =
   'guests=[{ class: g, count: 10000, memory: { size: 64MiB, backing: anon4k }, ' +
@@ -42,10 +43,7 @@ const ROWS: readonly (readonly [why: string, args: readonly string[], message: R
   ],
   [
     'errors of a stage, which an experiment cannot judge',
-    [
-      ...['compare', BOOT, '--variants', 'D,E', '--set', 'stages=[{ name: boot, duration: 5s }]'],
-      ...['--set', threshold('op_errors', 'rate < 1% during boot')],
-    ],
+    ['compare', BOOT, '--variants', 'D,E', '--set', STAGE, '--set', threshold('op_errors', 'rate < 1% during boot')],
     /op_errors: rate < 1% during boot cannot be judged here/,
   ],
   [
