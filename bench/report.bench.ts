@@ -20,7 +20,7 @@ import {
   SCHEDULE_LAG,
 } from '../src/metrics/ops.ts';
 import { Snapshot } from '../src/metrics/snapshot.ts';
-import { writeReport } from '../src/cli/report-output.ts';
+import { writeReport } from '../src/study/report-output.ts';
 import { buildResults } from '../src/report/build.ts';
 import { RunDirectory } from '../src/report/run-dir.ts';
 import { failing, layout, RECORD } from '../test/report/sample.ts';

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Registry } from 'prom-client';
-import { EXIT, UserError } from '../base/errors.ts';
+import { listenError } from '../base/listen-error.ts';
 import type { MetricSources } from './exposition.ts';
 
 export interface MetricsServer {
@@ -30,7 +30,9 @@ export async function serveMetrics(
   });
   server.maxConnections = 64;
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(listenError(error, { host, port }, '--metrics-port')),
+    );
     server.listen(port, host, resolve);
   });
   const { port: taken } = server.address() as AddressInfo;
@@ -51,21 +53,6 @@ const isLoopback = (host: string): boolean => host === 'localhost' || host === '
 function misdirected(response: ServerResponse, host: string): void {
   response.writeHead(421, { 'content-type': 'text/plain' });
   response.end(`these are the metrics of ${host}: ask for that, or listen on another address with --metrics-host\n`);
-}
-
-function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
-  const fix = 'choose another with --metrics-port N, or 0 for any free one';
-  switch (error.code ?? '') {
-    case 'EADDRINUSE':
-      return new UserError(EXIT.invalid, `port ${port} on ${host} is in use by another program`, fix);
-    case 'EACCES':
-      return new UserError(EXIT.invalid, `no permission to listen on port ${port}`, fix);
-    case 'EADDRNOTAVAIL':
-    case 'ENOTFOUND':
-      return new UserError(EXIT.invalid, `${host} is not an address of this machine`, 'use 127.0.0.1 or 0.0.0.0');
-    default:
-      return error;
-  }
 }
 
 async function answer(registry: Registry, request: IncomingMessage, response: ServerResponse): Promise<void> {

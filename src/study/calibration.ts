@@ -5,7 +5,6 @@
  * so that rows of nanoseconds and of minutes weigh the same and costs stay positive. A weak pull towards the profile's
  * present value decides what the rows leave open.
  */
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Matrix, solve } from 'ml-matrix';
 import { stringify } from 'yaml';
@@ -14,7 +13,8 @@ import { EXIT, UserError } from '../base/errors.ts';
 import { readSource } from '../console/input.ts';
 import { stderr } from '../console/output.ts';
 import { ROOT } from '../console/shipped.ts';
-import { openHostPool } from '../emulator/host-pool.ts';
+import { simulateAll } from '../emulator/host-pool.ts';
+import type { HostResult, HostTask } from '../emulator/host-result.ts';
 import type { RunPlan } from '../engine/plan.ts';
 import { statsLayout } from '../engine/stats-layout.ts';
 import { actualSeries, Op, Outcome } from '../metrics/ops.ts';
@@ -127,7 +127,6 @@ interface Asked {
 /** Simulates rows on threads; a plan is made once, however often its costs change. */
 export class Simulator {
   readonly #plans = new Map<string, RunPlan>();
-  readonly #pool = openHostPool(availableParallelism());
   #simulated = 0;
 
   constructor(readonly rows: readonly Row[]) {}
@@ -143,9 +142,8 @@ export class Simulator {
     );
   }
 
-  close(): Promise<void> {
+  close(): void {
     stderr.wipe();
-    return this.#pool.close();
   }
 
   async #time(row: Row, costs: Readonly<Record<string, number>>): Promise<number> {
@@ -153,7 +151,8 @@ export class Simulator {
     if (plan === undefined) this.#plans.set(row.id, (plan = planOf(row)));
     const { guests, ...head } = plan;
     const costNs = { ...plan.profile.costNs, ...costs };
-    const result = await this.#pool.run({ plan: { ...head, profile: { ...plan.profile, costNs } }, guests });
+    const task: HostTask = { plan: { ...head, profile: { ...plan.profile, costNs } }, guests };
+    const [result] = (await simulateAll([task])) as [HostResult];
     this.#simulated += 1;
     stderr.draw(`${this.#simulated} rows simulated`);
     if (result.error !== null || result.marks.some(({ label }) => label.includes('failed'))) {
@@ -190,7 +189,7 @@ export async function reproduce(
   try {
     values = await simulator.values(rows.map((row) => ({ row, costs: costs[row.profile] })));
   } finally {
-    await simulator.close();
+    simulator.close();
   }
   return rows.map((row, i) => {
     const simulated = values[i] as number;
@@ -277,7 +276,7 @@ export async function calibrate(
   try {
     for (const { profile, primitives } of fits) costs[profile] = await fitProfile(simulator, profile, primitives);
   } finally {
-    await simulator.close();
+    simulator.close();
   }
   const rows = file.rows.filter((row) => profiles.includes(row.profile));
   return { costs, table: await reproduce(rows, costs) };

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
-import { cellText, contextsTable } from '../../src/cli/contexts-table.ts';
+import { cellText, contextsTable } from '../../src/study/contexts/table.ts';
 import { type Cell, judgeAll } from '../../src/study/contexts/judge.ts';
 import type { Whose } from '../../src/study/contexts/scene.ts';
 import { CONTEXTS, STRATEGIES } from '../../src/study/contexts/strategies.ts';

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
-import { historyText } from '../../src/cli/history-table.ts';
+import { historyText } from '../../src/study/history-text.ts';
 import { decodeToken } from '../../src/engine/explore/codec.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
 import { historyFiles, reportOf, type Row, runRow, tokenOf } from '../../src/run/known-defects.ts';

@@ -1,5 +1,5 @@
 /** docs/history, made from the cases and from what explore finds. */
-import { historyText } from '../../src/cli/history-table.ts';
+import { historyText } from '../../src/study/history-text.ts';
 import type { Variant } from '../../src/model/env.ts';
 import type { Report } from '../../src/run/explore-program.ts';
 import type { Row } from '../../src/run/known-defects.ts';

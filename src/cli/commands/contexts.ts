@@ -28,7 +28,7 @@ export const command = defineCommand({
       print(`${JSON.stringify({ strategies, contexts, cells }, null, 2)}\n`);
       return EXIT.ok;
     }
-    const { contextsTable } = await import('../contexts-table.ts');
+    const { contextsTable } = await import('../../study/contexts/table.ts');
     print(contextsTable(cells));
     return EXIT.ok;
   },

@@ -1,14 +1,7 @@
-import { performance } from 'node:perf_hooks';
 import { EXIT } from '../../base/errors.ts';
 import { SEED_MAX } from '../../base/prng.ts';
 import { stopOnInterrupt } from '../../console/interrupts.ts';
 import { print, say } from '../../console/output.ts';
-import { unhurried } from '../../console/unhurried.ts';
-import type { Execution } from '../../engine/explore/execution.ts';
-import type { SearchResult } from '../../engine/explore/search.ts';
-import type { Statistics } from '../../engine/explore/statistics.ts';
-import type { Strategy } from '../../engine/explore/strategy.ts';
-import type { Report } from '../../run/explore-program.ts';
 import { choice, defineCommand, flag, integer, required, text } from '../command.ts';
 
 const STRATEGIES = ['dfs', 'random', 'pct'] as const;
@@ -92,41 +85,24 @@ export const command = defineCommand({
         interrupts,
       );
     }
-    const { loadProgram, makerOf, reportFailure, reportText } = await import('../../run/explore-program.ts');
-    const { variantNamed } = await import('../../run/variant-named.ts');
-    const { searching } = await import('../../engine/explore/search.ts');
+    const [{ loadProgram, reportText }, { variantNamed }, { describe, explored, exploredJson, exploredText }] =
+      await Promise.all([
+        import('../../run/explore-program.ts'),
+        import('../../run/variant-named.ts'),
+        import('../../study/explore.ts'),
+      ]);
     const program = await loadProgram(file);
     const variant = variantNamed(options.variant ?? program.plan.variant);
-    const expected = new Set<string>(program.plan.expect[variant.id] ?? []);
-    const x = makerOf(program, variant)(program.plan);
-    const { strategy, statistics } = await strategyOf(options);
     for (const note of program.notes) say(`${program.file}: ${note}\n`);
-    const start = performance.now();
     const stop = stopOnInterrupt(interrupts);
-    const how = options.strategy === 'dfs' ? 'dfs' : `${options.strategy}, seed ${options.seed}`;
-    say(`exploring ${program.plan.name} on variant ${variant.id}: ${how}\n`);
-    const result = await unhurried(
-      searching(x, strategy, {
-        stop: () => stop.isSet,
-        maxSteps: options.maxSteps,
-        maxSchedules: options.maxSchedules ?? MAX_SCHEDULES[options.strategy],
-        expected,
-        states: options.strategy === 'dfs',
-      }),
-    );
-    const seconds = (performance.now() - start) / 1000;
-    const reports: (Report & { readonly expected: boolean; readonly schedules: number })[] = [];
-    for (const found of result.failures.values()) {
-      reports.push({
-        expected: expected.has(found.failure.kind),
-        schedules: found.schedules,
-        ...(await reportFailure(program, variant, found, options.maxSteps)),
-      });
-    }
+    say(`exploring ${program.plan.name} on variant ${variant.id}: ${describe(options)}\n`);
+    const how = { ...options, maxSchedules: options.maxSchedules ?? MAX_SCHEDULES[options.strategy] };
+    const found = await explored(program, variant, how, stop);
+    const { result, reports } = found;
     if (options.json) {
-      print(`${JSON.stringify(document(x, options, strategy, result, statistics, reports, seconds))}\n`);
+      print(exploredJson(found));
     } else {
-      print(summary(x, options, strategy, result, statistics, seconds));
+      print(exploredText(found));
       for (const r of reports.filter((known) => known.expected)) {
         print(`expected: ${r.kind}, first in execution ${r.schedules}: ${r.detail}\n  pinstorm replay ${r.token}\n`);
       }
@@ -136,89 +112,3 @@ export const command = defineCommand({
     return stop.isSet ? EXIT.stopped : EXIT.ok;
   },
 });
-
-interface Chosen {
-  readonly strategy: (typeof STRATEGIES)[number];
-  readonly preemptions: number | undefined;
-  readonly depth: number;
-  readonly seed: number;
-  readonly full: boolean;
-  readonly checkDeterminism: boolean;
-}
-
-async function strategyOf(o: Chosen): Promise<{ strategy: Strategy; statistics: Statistics }> {
-  const { DfsStrategy } = await import('../../engine/explore/dfs.ts');
-  const { RandomStrategy } = await import('../../engine/explore/random.ts');
-  const { PctStrategy } = await import('../../engine/explore/pct.ts');
-  const { DeterminismCheck } = await import('../../engine/explore/determinism-check.ts');
-  const { Statistics: Counted } = await import('../../engine/explore/statistics.ts');
-  const make = {
-    dfs: () => new DfsStrategy({ reduction: !o.full, preemptions: o.preemptions ?? null }),
-    random: () => new RandomStrategy(o.seed),
-    pct: () => new PctStrategy(o.seed, o.depth),
-  };
-  const statistics = new Counted(make[o.strategy]());
-  return { strategy: o.checkDeterminism ? new DeterminismCheck(statistics) : statistics, statistics };
-}
-
-const verdictText = (r: SearchResult): string => {
-  if (r.verdict === 'violated') return 'violated';
-  return r.verdict === 'exhausted' ? 'exhausted' : `bounded by ${r.bound}`;
-};
-
-function summary(
-  x: Execution,
-  o: Chosen,
-  strategy: Strategy,
-  r: SearchResult,
-  statistics: Statistics,
-  seconds: number,
-): string {
-  const { steps, preemptions, actors, preemptedAt } = statistics.summary();
-  const range = ({ min, max }: { min: number; max: number }): string => (min === max ? `${min}` : `${min} to ${max}`);
-  const how = o.strategy === 'dfs' ? 'dfs' : `${o.strategy}, seed ${o.seed}`;
-  const lines = [
-    `${x.plan.name}: variant ${x.variant.id} (${x.variant.kernels}), ${how}`,
-    `verdict: ${verdictText(r)}: ${r.interleavings} interleavings${r.states === null ? '' : `, ${r.states} states`}`,
-    `work: ${r.steps} steps, ${r.redundant} executions given up as redundant, ${seconds.toFixed(2)} s`,
-    `executions: ${range(steps)} steps, ${range(preemptions)} preemptions, ${range(actors)} actors`,
-  ];
-  if (preemptedAt.length > 0)
-    lines.push(`preempted most at: ${preemptedAt.map((p) => `${p.fn} (${p.times})`).join(', ')}`);
-  const promise = strategy.promise?.() ?? '';
-  if (promise !== '') lines.push(promise);
-  if (o.checkDeterminism) lines.push('every schedule was executed twice, alike');
-  const shown = [...r.outcomes].toSorted(([a], [b]) => (a < b ? -1 : 1));
-  if (shown.length > 0) lines.push('outcomes:');
-  for (const [outcome, times] of shown.slice(0, 20)) lines.push(`  ${String(times).padStart(8)}  ${outcome}`);
-  if (shown.length > 20) lines.push(`  and ${shown.length - 20} more`);
-  return `${lines.join('\n')}\n`;
-}
-
-function document(
-  x: Execution,
-  o: Chosen,
-  strategy: Strategy,
-  r: SearchResult,
-  statistics: Statistics,
-  reports: readonly (Report & { readonly expected: boolean; readonly schedules: number })[],
-  seconds: number,
-): object {
-  return {
-    case: x.plan.name,
-    variant: x.variant.id,
-    strategy: o.strategy,
-    seed: o.strategy === 'dfs' ? null : o.seed,
-    verdict: r.verdict,
-    bound: r.bound,
-    interleavings: r.interleavings,
-    redundant: r.redundant,
-    states: r.states,
-    steps: r.steps,
-    seconds,
-    promise: strategy.promise?.() ?? null,
-    statistics: statistics.summary(),
-    outcomes: Object.fromEntries(r.outcomes),
-    failures: reports,
-  };
-}

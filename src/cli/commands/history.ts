@@ -19,7 +19,7 @@ export const command = defineCommand({
   exits: [EXIT.failed],
   async run(_, { json }) {
     const { historyFiles, runRow, tokenOf } = await import('../../run/known-defects.ts');
-    const { historyText } = await import('../history-table.ts');
+    const { historyText } = await import('../../study/history-text.ts');
     const { VARIANTS } = await import('../../model/kernels/index.ts');
     const rows: Row[] = [];
     const files = historyFiles();

@@ -31,7 +31,7 @@ export const command = defineCommand({
   ],
   exits: [],
   async run({ directory }, { format, out, json }) {
-    const { writeReport } = await import('../report-output.ts');
+    const { writeReport } = await import('../../study/report-output.ts');
     if (json && format !== undefined && format !== 'json')
       throw new UserError(EXIT.invalid, `--json and --format ${format} contradict each other`, 'leave one of them out');
     writeReport(directory, json ? 'json' : format, out);

@@ -1,6 +1,5 @@
 import { availableParallelism } from 'node:os';
 import { defineCommand, flag, integer, scenarioFile, text } from '../command.ts';
-import { caseFromScenarioOptions } from '../case-file.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 import { LIVE_EXITS, LIVE_OPTIONS, LOSS_OPTIONS, REDIS_OPTIONS } from '../live-options.ts';
 
@@ -39,7 +38,10 @@ export const command = defineCommand({
       import('../../scenario/case.ts'),
     ]);
     const parsed = await readSource(scenario);
-    if (isCase(parsed.root)) return caseFromScenarioOptions(parsed, 'wall', options, interrupts);
+    if (isCase(parsed.root)) {
+      const { caseFromScenarioOptions } = await import('../../run/case-run.ts');
+      return caseFromScenarioOptions(parsed, 'wall', options, interrupts);
+    }
     const [{ scenarioOf }, { planRun }, { REGISTRY }, { liveRun }] = await Promise.all([
       import('../../run/scenario-file.ts'),
       import('../../scenario/plan.ts'),

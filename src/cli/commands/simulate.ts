@@ -1,7 +1,6 @@
 import { EXIT } from '../../base/errors.ts';
 import { parseDuration } from '../../base/units-text.ts';
 import { defineCommand, flag, integer, notAsExpected, scenarioFile, text, value } from '../command.ts';
-import { caseFromScenarioOptions } from '../case-file.ts';
 import { overridesOf, SCENARIO_OPTIONS } from '../scenario-options.ts';
 
 export const command = defineCommand({
@@ -48,7 +47,10 @@ export const command = defineCommand({
       import('../../scenario/case.ts'),
     ]);
     const parsed = await readSource(scenario);
-    if (isCase(parsed.root)) return caseFromScenarioOptions(parsed, 'virtual', options, interrupts);
+    if (isCase(parsed.root)) {
+      const { caseFromScenarioOptions } = await import('../../run/case-run.ts');
+      return caseFromScenarioOptions(parsed, 'virtual', options, interrupts);
+    }
     const [{ scenarioOf }, { planRun }, { REGISTRY }, { simulateRun }] = await Promise.all([
       import('../../run/scenario-file.ts'),
       import('../../scenario/plan.ts'),

@@ -38,19 +38,10 @@ export const command = defineCommand({
     if (options.redis === undefined) {
       throw new UserError(EXIT.invalid, '--redis is missing', 'give the address the coordinator uses');
     }
-    const [
-      { checkRedis },
-      { parseRedisUrl, redisFailure },
-      { runWorker },
-      { awaitRun },
-      { awaitExperiment, runExperiment },
-      { isKeyPart },
-    ] = await Promise.all([
+    const [{ checkRedis }, { parseRedisUrl }, { takePart }, { isKeyPart }] = await Promise.all([
       import('../../coordinator/redis-check.ts'),
       import('../../wire/redis.ts'),
-      import('../../worker/worker.ts'),
-      import('../../worker/find-run.ts'),
-      import('../../worker/experiment-node.ts'),
+      import('../../worker/take-part.ts'),
       import('../../wire/queue.ts'),
     ]);
     // The process that started this one is gone: nobody waits for an orderly end.
@@ -68,41 +59,13 @@ export const command = defineCommand({
     const ended = new AbortController();
     // The first asks it to leave the run in order.
     interrupts.onFirst(() => ended.abort());
-    const work = async (): Promise<typeof EXIT.ok | typeof EXIT.stopped> => {
-      try {
-        const threads = options.threads ?? Math.max(2, availableParallelism() - 1);
-        const tell = (line: string): void => (options.supervised ? undefined : say(`pinstorm: ${line}\n`));
-        if (options.run === undefined) {
-          const start = `pinstorm coordinator FILE --redis ${target.label}`;
-          tell(`worker ${workerId} waits at ${target.label} for a run or an experiment; start a run with ${start}`);
-        }
-        // Whichever comes first, a run or an experiment.
-        const found = new AbortController();
-        const signal = AbortSignal.any([ended.signal, found.signal]);
-        const taken =
-          options.run === undefined
-            ? await Promise.race([
-                awaitRun(target, signal).then((run) => ({ run })),
-                awaitExperiment(target, signal).then((experiment) => ({ experiment })),
-              ])
-            : { run: options.run };
-        found.abort();
-        if ('experiment' in taken) {
-          tell(`simulating for experiment ${taken.experiment}`);
-          await runExperiment(target, taken.experiment, threads, ended.signal);
-          return ended.signal.aborted ? EXIT.stopped : EXIT.ok;
-        }
-        const runId = taken.run;
-        const expected = options.supervised;
-        tell(`taking guests of run ${runId}, on ${threads} threads`);
-        await runWorker({ ...options, target, runId, expected, workerId, threads, leave: ended.signal });
-        tell(`done with run ${runId}`);
-      } catch (error) {
-        if (!ended.signal.aborted) throw redisFailure(target, error) ?? error;
-      }
-      return ended.signal.aborted ? EXIT.stopped : EXIT.ok;
-    };
-    return Promise.race([orphaned, work()]);
+    const tell = (line: string): void => (options.supervised ? undefined : say(`pinstorm: ${line}\n`));
+    const threads = options.threads ?? Math.max(2, availableParallelism() - 1);
+    const part = takePart(
+      { ...options, target, expected: options.supervised, workerId, threads, leave: ended.signal },
+      tell,
+    );
+    return Promise.race([orphaned, part.then(() => (ended.signal.aborted ? EXIT.stopped : EXIT.ok))]);
   },
 });
 

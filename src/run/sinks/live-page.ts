@@ -6,7 +6,7 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { EXIT, UserError } from '../../base/errors.ts';
+import { listenError } from '../../base/listen-error.ts';
 import type { HdrScale } from '../../metrics/hdr.ts';
 import type { WorkerHealth } from '../../metrics/run-metrics.ts';
 import { verdictSentence } from '../../report/advice.ts';
@@ -63,7 +63,9 @@ export class LivePage implements RunSink {
   static async open(options: LivePageOptions): Promise<LivePage> {
     const server = createServer();
     await new Promise<void>((resolve, reject) => {
-      server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, options.port)));
+      server.once('error', (error: NodeJS.ErrnoException) =>
+        reject(listenError(error, { port: options.port }, '--ui-port')),
+      );
       server.listen(options.port, HOST, resolve);
     });
     return new LivePage(options, server);
@@ -234,10 +236,3 @@ const HEADERS = {
   'referrer-policy': 'no-referrer',
   'cross-origin-resource-policy': 'same-origin',
 };
-
-function listenError(error: NodeJS.ErrnoException, port: number): Error {
-  const fix = 'choose another with --ui-port N, or 0 for any free one';
-  if (error.code === 'EADDRINUSE') return new UserError(EXIT.invalid, `port ${port} is in use by another program`, fix);
-  if (error.code === 'EACCES') return new UserError(EXIT.invalid, `no permission to listen on port ${port}`, fix);
-  return error;
-}

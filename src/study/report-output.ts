@@ -12,7 +12,7 @@ import { loadRun } from '../report/load.ts';
 import { tryDirectory, writeResult as write } from '../report/place.ts';
 import { renderSummary } from '../report/summary.ts';
 import { failureOf, writeHtml } from '../run/finish-report.ts';
-import { writeExperimentHtml } from '../study/experiment-output.ts';
+import { writeExperimentHtml } from './experiment-output.ts';
 
 export type Format = 'text' | 'html' | 'json' | 'csv' | 'junit' | 'hgrm';
 

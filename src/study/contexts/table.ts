@@ -1,6 +1,6 @@
 /** The table of `pinstorm contexts`, 80 columns. */
-import type { Cell } from '../study/contexts/judge.ts';
-import { CONTEXTS, STRATEGIES } from '../study/contexts/strategies.ts';
+import type { Cell } from './judge.ts';
+import { CONTEXTS, STRATEGIES } from './strategies.ts';
 
 const LABEL_WIDTH = 24;
 const CELL_WIDTH = 7;
