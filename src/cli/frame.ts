@@ -215,7 +215,7 @@ function epilogue(command: AnyCommand): string {
   const examples = command.examples.map((e) => `  ${e.command}\n      ${e.what}`).join('\n');
   const [firstOption] = settable(command);
   const others = Object.entries(command.options).flatMap(([key, spec]) => (spec.commandLineOnly ? [key] : []));
-  const only = others.length === 0 ? '' : `Not so ${others.map(flagName).join(', ')}.\n`;
+  const only = others.length === 0 ? '' : `Only on the command line: ${others.map(flagName).join(', ')}.\n`;
   const variables =
     firstOption === undefined
       ? ''

@@ -3,13 +3,15 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { UserError } from '../../src/base/errors.ts';
+import type { Host } from '../../src/kernel/host.ts';
 import { checkPossible } from '../../src/kernel/possible.ts';
 import { type Place, record } from '../../src/kernel/recorder.ts';
 import { resolveVariant } from '../../src/model/kernels/index.ts';
 import { conform, recordedVariant } from '../../src/study/conform/conform.ts';
 import { transcriptFiles } from '../../src/transcript/files.ts';
-import { randomSequences } from '../../src/transcript/random.ts';
+import { type RandomBounds, randomSequences } from '../../src/transcript/random.ts';
 import { parseSequence, parseTranscript, type Sequence } from '../../src/transcript/transcript.ts';
+import { soaked } from '../soak.ts';
 import { claimed, OWN_MACHINE } from './claimed.ts';
 import { ModelLibc } from './model-libc.ts';
 
@@ -36,6 +38,8 @@ function recordOnModel(sequence: Sequence, kernel: string, ranges = APERTURE): R
   };
   return { text: record(sequence, place, libc), libc };
 }
+
+const boundsOf = (host: Host): RandomBounds => ({ ...host, dmaEntryLimit: 65535, bufferBytes: 64 * 2 ** 20 });
 
 const possible = (sequence: Sequence): boolean => {
   try {
@@ -65,19 +69,34 @@ test('every recording of one thread is recorded on the model as it was on the ke
 });
 
 test('random sequences can be recorded, and agree with the variant they were recorded on', () => {
+  const operations = soaked(500, 20_000);
   for (const kernel of ['5.4.0', '6.1.192', '6.12.1']) {
-    let operations = 0;
-    for (const [i, text] of randomSequences(2000, 7, {
-      ...claimed(OWN_MACHINE),
-      ...OWN_MACHINE,
-      dmaEntryLimit: 65535,
-    }).entries()) {
+    let recorded = 0;
+    for (const [i, text] of randomSequences(operations, 7, boundsOf(OWN_MACHINE)).entries()) {
       const sequence = parseSequence(text, `random-${i}`);
       checkPossible(sequence, claimed(OWN_MACHINE));
-      const recorded = parseTranscript(recordOnModel(sequence, kernel).text, `random-${i}`);
-      assert.equal(conform(recorded, null), null, `${kernel}, sequence ${i}:\n${text}`);
-      operations += recorded.operations.length;
+      const transcript = parseTranscript(recordOnModel(sequence, kernel).text, `random-${i}`);
+      assert.equal(conform(transcript, null), null, `${kernel}, sequence ${i}:\n${text}`);
+      recorded += transcript.operations.length;
     }
-    assert.equal(operations, 2000);
+    assert.equal(recorded, operations);
   }
+});
+
+test('random sequences follow from seed and bounds, and stay within what the host allows', () => {
+  const small: Host = {
+    ...OWN_MACHINE,
+    memlockBytes: 65_536n,
+    capIpcLock: false,
+    thp: false,
+    freeHugePages: 0,
+    ownMachine: false,
+  };
+  for (const host of [small, { ...small, memlockBytes: 0n }, { ...small, freeHugePages: 1, thp: true }])
+    for (const bufferBytes of [8192, 3 * 2 ** 20, 19 * 2 ** 20]) {
+      const texts = randomSequences(1000, 3, { ...boundsOf(host), bufferBytes });
+      assert.deepEqual(randomSequences(1000, 3, { ...boundsOf(host), bufferBytes }), texts);
+      assert.notDeepEqual(randomSequences(1000, 4, { ...boundsOf(host), bufferBytes }), texts);
+      for (const text of texts) checkPossible(parseSequence(text, text), { ...claimed(host, 1), bufferBytes });
+    }
 });
