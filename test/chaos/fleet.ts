@@ -9,37 +9,9 @@ import { EXIT } from '../../src/base/errors.ts';
 import type { RunResults } from '../../src/report/results.ts';
 import { runKeys } from '../../src/wire/keys.ts';
 import { until } from '../coordinator/until.ts';
-import { type Ended, inDirectory, LiveRun } from '../worker/live-run.ts';
+import { CONTENTION, type Ended, inDirectory, LiveRun } from '../worker/live-run.ts';
 import { Proxy } from './proxy.ts';
 import { Server } from './server.ts';
-
-/** Six guests whose two threads get in each other's way: updates are put off. Light enough for a busy machine. */
-export const FLEET_SCENARIO = (seconds: number, guests = 6): string => `
-name: fleet
-seed: 20170322
-variant: D
-pace: 1
-guests:
-  - class: busy
-    count: ${guests}
-    containers: 2
-    memory: { size: 16MiB, backing: anon4k }
-    cap_ipc_lock: true
-    start: { spread: 300ms }
-    duration: ${seconds}s
-    actors:
-${[0, 1]
-  .map(
-    (container) => `
-      - name: mapper-${container}
-        task: thread
-        workload: map-unmap
-        options: { pages: 256 pages, slots: 4, container: ${container} }
-        arrival: { kind: closed, think: 20ms }`,
-  )
-  .join('')}
-expect: [wrap]
-`;
 
 /** Short, so that tests need not wait for long. A busy machine must not make a healthy worker look silent. */
 export const LEASE_SECONDS = 10;
@@ -74,8 +46,8 @@ export class Fleet {
 
   /** Starts everything, hands it to `body`, and leaves nothing behind. */
   static async with(options: FleetOptions, body: (fleet: Fleet) => Promise<void>): Promise<void> {
-    const { seconds = 3, guests = 6, workers = 3, redisArgs = [], coordinator = [] } = options;
-    await inDirectory(FLEET_SCENARIO(seconds, guests), async (directory) => {
+    const { seconds = 3, guests = 6, workers = 2, redisArgs = [], coordinator = [] } = options;
+    await inDirectory(CONTENTION(seconds, guests), async (directory) => {
       const redis = await new Server(directory, redisArgs).start();
       const proxy = await Proxy.open(directory, redis.url);
       try {

@@ -31,7 +31,7 @@ export async function round(seed: number, number: number): Promise<Round> {
   const found: Round = { failure: failure.name, inconclusive: false, lost: 0, doubled: 0, wrong: [] };
   const workerEnv = { NODE_OPTIONS: `--import=${KILL_THREAD}` };
   try {
-    await Fleet.with({ seconds: 2, workerEnv }, async (fleet) => {
+    await Fleet.with({ workers: 3, seconds: 2, workerEnv }, async (fleet) => {
       await fleet.event('start');
       // The moment is part of the experiment; nothing is concluded from the time that passes.
       await pause(afterMs);

@@ -10,6 +10,8 @@ export interface Ended {
   readonly status: number;
   readonly out: string;
   readonly err: string;
+  /** Both, in the order in which they were written. */
+  readonly both: string;
 }
 
 /** Output, arguments and environment belong to the whole process: one command at a time. */
@@ -34,14 +36,16 @@ async function runAlone(
   env: Readonly<Record<string, string>>,
   terminal: boolean,
 ): Promise<Ended> {
-  const [out, err] = [collect(stdout, terminal), collect(stderr, terminal)];
+  let both = '';
+  const add = (more: string): void => void (both += more);
+  const [out, err] = [collect(stdout, terminal, add), collect(stderr, terminal, add)];
   const { argv, env: before } = process;
   process.argv = [argv[0] ?? '', 'dist/src/cli/main.js', ...args];
   const { PATH, TMPDIR = tmpdir() } = before;
   process.env = { PATH, TMPDIR, ...env };
   try {
     const status = await runCommandLine(args, process.env);
-    return { status, out: out.text(), err: err.text() };
+    return { status, out: out.text(), err: err.text(), both };
   } finally {
     process.argv = argv;
     process.env = before;
@@ -51,10 +55,14 @@ async function runAlone(
 }
 
 /** Takes all that goes to `output` until released. It looks like a pipe or a terminal, wherever the test runs. */
-function collect(output: Output, terminal: boolean): { text(): string; release(): void } {
+function collect(output: Output, terminal: boolean, add: (more: string) => void): { text(): string; release(): void } {
   let text = '';
+  const take = (more: string): void => {
+    text += more;
+    add(more);
+  };
   const looks = {
-    raw: { configurable: true, value: (more: string) => void (text += more) },
+    raw: { configurable: true, value: take },
     isTTY: { configurable: true, value: terminal },
     columns: { configurable: true, value: undefined },
   };

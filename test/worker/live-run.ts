@@ -1,4 +1,5 @@
 /** Starts pinstorm as a user would, in a temporary directory of its own, for tests of whole runs. */
+import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,15 +10,18 @@ import { until } from '../coordinator/until.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
-/** Guests whose two threads map and unmap through containers of their own: trylocks fail, updates are deferred. */
-export const CONTENTION = (seconds: number): string => `
+/**
+ * Guests whose two threads map and unmap through containers of their own: trylocks fail, updates are deferred. Light
+ * enough for a busy machine.
+ */
+export const CONTENTION = (seconds: number, guests = 6): string => `
 name: contention
 seed: 20170322
 variant: D
 pace: 1
 guests:
   - class: busy
-    count: 6
+    count: ${guests}
     containers: 2
     memory: { size: 16MiB, backing: anon4k }
     cap_ipc_lock: true
@@ -30,8 +34,8 @@ ${[0, 1]
       - name: mapper-${container}
         task: thread
         workload: map-unmap
-        options: { pages: ${64 - 16 * container} pages, slots: 4, container: ${container} }
-        arrival: { kind: closed, think: 1ms }`,
+        options: { pages: ${256 - 64 * container} pages, slots: 4, container: ${container} }
+        arrival: { kind: closed, think: 20ms }`,
   )
   .join('')}
 # Deferred updates may pass each other, so locked_vm can dip below zero on the way.
@@ -134,4 +138,13 @@ export async function inDirectory(scenario: string, body: (directory: string) =>
 /** What the run left in its run directory. */
 export function resultsOf(directory: string): RunResults {
   return JSON.parse(readFileSync(join(directory, 'runs', 'latest', 'results.json'), 'utf8')) as RunResults;
+}
+
+/** Tests that are about deferred updates wait for `loaded()` first: then there were some. */
+export function assertExact({ accounting, coverage }: RunResults, stopped = false): void {
+  assert.equal(accounting.balance, 'exact');
+  assert.equal(accounting.deferred.applied, accounting.deferred.queued);
+  const { guestsPlanned, guestsFinished, guestsStopped = 0 } = coverage;
+  assert.equal(guestsFinished + guestsStopped, guestsPlanned);
+  assert.equal(guestsStopped > 0, stopped);
 }
