@@ -34,8 +34,8 @@ ${[0, 1]
       - name: mapper-${container}
         task: thread
         workload: map-unmap
-        options: { pages: ${256 - 64 * container} pages, slots: 4, container: ${container} }
-        arrival: { kind: closed, think: 20ms }`,
+        options: { pages: 64 pages, slots: 4, container: ${container} }
+        arrival: { kind: burst, operations: 4, every: 50ms }`,
   )
   .join('')}
 # Deferred updates may pass each other, so locked_vm can dip below zero on the way.
