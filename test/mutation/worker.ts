@@ -1,6 +1,6 @@
 import type { Mutation } from './mutation.ts';
 
-/** Planted bugs of src/worker, and of src/metrics. */
+/** Planted bugs of src/worker, src/metrics and the wall driver. */
 export const WORKER_MUTATIONS: readonly Mutation[] = [
   {
     rule: 'a latency is rounded down',
@@ -8,6 +8,20 @@ export const WORKER_MUTATIONS: readonly Mutation[] = [
     from: 'Math.floor(latencyNs)',
     to: 'Math.ceil(latencyNs)',
     tests: ['metrics/stats.test.js'],
+  },
+  {
+    rule: 'an actor touches no lock after the next one of its guest goes on',
+    file: 'engine/wall/wall-loop.js',
+    from: 'Math.min(actor.limitNs, this.#nextOf(actor.guest, actor))',
+    to: 'actor.limitNs',
+    tests: ['engine/wall.test.js'],
+  },
+  {
+    rule: 'a waiter is woken in the model time of the release',
+    file: 'engine/wall/wall-loop.js',
+    from: 'Math.max(actor.localNs, ns)',
+    to: 'Math.max(ns, this.#clock())',
+    tests: ['engine/wall.test.js'],
   },
   {
     rule: 'a guest is judged only when none of its updates is in the ring',
