@@ -14,7 +14,7 @@ export interface RecordOptions {
   readonly limitMs: number;
   /** Called with each recording as it is made. */
   recorded(index: number, text: string): void;
-  /** The script of the child, its node and arguments; tests say another. */
+  /** The script of the child; tests say another. */
   readonly script?: string;
 }
 

@@ -99,7 +99,8 @@ function checkAll(planned: readonly Planned[], allowed: Claim): void {
   });
   const [first] = refusals;
   if (first === undefined) return;
-  const count = planned.length === 1 ? '' : ` (${planned.length - refusals.length} of ${planned.length} files can be)`;
+  const count =
+    planned.length === 1 ? '' : ` (${planned.length - refusals.length} of ${planned.length} files can be recorded)`;
   throw new UserError(first.exitCode, first.message, `${first.hint}${count}`);
 }
 

@@ -1,7 +1,7 @@
 /**
- * Does the steps of a sequence on the running kernel, one after the other, and writes down what it answered. One thread
- * of one process; the rules of recording are those of test recordings everywhere: the buffer starts at 2^40, populating
- * it ignores errors, `open` answers EALREADY while container or group are still open.
+ * Does the steps of a sequence on the running kernel, one after the other, and writes down what it answered, with one
+ * thread of one process. It keeps the rules of all recordings: the buffer starts at 2^40, populating it ignores errors,
+ * `open` answers EALREADY while container or group are still open.
  */
 import { EALREADY, EBADF, EBUSY } from '../base/errno.ts';
 import { EXIT, UserError } from '../base/errors.ts';

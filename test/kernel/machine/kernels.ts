@@ -13,15 +13,22 @@ export const KERNELS: readonly { readonly series: string; readonly meta: string 
   { series: '6.12', meta: 'linux-image-6.12-cloud-amd64' },
 ];
 
+/** A package that cannot be had here; the message says how. */
+export class NotHereError extends Error {
+  override readonly name = 'NotHereError';
+}
+
+/** @throws NotHereError */
 export function kernelOf(meta: string): Unpacked {
   const listed = spawnSync('apt-cache', ['depends', '--important', meta], { encoding: 'utf8' });
   const name = /Depends: (linux-image-\S+)/.exec(listed.stdout ?? '')?.[1];
-  if (name === undefined) throw new Error(`apt knows no package ${meta}`);
+  if (name === undefined) throw new NotHereError(`apt knows no package ${meta}: sudo apt-get update`);
   const folder = unpacked(name);
   const release = name.slice('linux-image-'.length);
   return { vmlinuz: join(folder, 'boot', `vmlinuz-${release}`), modules: join(folder, 'lib', 'modules', release) };
 }
 
+/** @throws NotHereError */
 export const busyboxFile = (): string => join(unpacked('busybox-static'), 'bin', 'busybox');
 
 function unpacked(name: string): string {
@@ -30,8 +37,9 @@ function unpacked(name: string): string {
   mkdirSync(CACHE, { recursive: true });
   const making = mkdtempSync(join(CACHE, '.making-'));
   try {
-    execFileSync('apt-get', ['download', '-qq', name], { cwd: making, stdio: ['ignore', 'ignore', 'pipe'] });
-    const archive = readdirSync(making).find((file) => file.endsWith('.deb')) ?? '';
+    const { stderr } = spawnSync('apt-get', ['download', '-qq', name], { cwd: making, encoding: 'utf8' });
+    const archive = readdirSync(making).find((file) => file.endsWith('.deb'));
+    if (archive === undefined) throw new NotHereError(`${name} cannot be fetched: ${stderr.trim().split('\n').at(-1)}`);
     execFileSync('dpkg-deb', ['-x', join(making, archive), join(making, 'x')]);
     renameSync(join(making, 'x'), folder);
   } finally {
