@@ -1,4 +1,5 @@
 /** Which variants answer as a kernel did, in everything that was recorded on it. */
+import { oneLine } from '../../base/printable.ts';
 import type { Variant } from '../../model/env.ts';
 import { VARIANTS } from '../../model/kernels/index.ts';
 import type { Transcript } from '../../transcript/transcript.ts';
@@ -23,7 +24,7 @@ export class Likeness {
 
   /** A line for each kernel. */
   describe(): string {
-    return [...this.#kernels].map(([release, kernel]) => `${release} behaves like ${like(kernel)}\n`).join('');
+    return [...this.#kernels].map(([release, kernel]) => `${oneLine(release)} behaves like ${like(kernel)}\n`).join('');
   }
 }
 
