@@ -26,7 +26,7 @@ const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
 test('--version prints the version of package.json', async () => {
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
-  assert.deepEqual(await pinstorm(['--version']), { status: 0, out: `${version}\n`, err: '' });
+  assert.deepEqual(await pinstorm(['--version']), { status: 0, out: `${version}\n`, err: '', both: `${version}\n` });
 });
 
 test('a process prints the same, and ends with the same status', async () => {

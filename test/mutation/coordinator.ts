@@ -28,8 +28,8 @@ export const COORDINATOR_MUTATIONS: readonly Mutation[] = [
   {
     rule: 'updates that waited on a lost worker are settled',
     file: 'coordinator/run-state.js',
-    from: 'allEnded(worker) ? applied : discarded] += pending;',
-    to: 'allEnded(worker) ? applied : discarded] += 0;',
+    from: 'allEnded(worker) ? applied : discarded, pending)',
+    to: 'allEnded(worker) ? applied : discarded, 0)',
     tests: STATE,
   },
   {

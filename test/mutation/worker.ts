@@ -76,7 +76,7 @@ export const WORKER_MUTATIONS: readonly Mutation[] = [
   {
     rule: 'a queue that Redis keeps refusing fails',
     file: 'wire/queue.js',
-    from: 'refusals.note(error);\n        if',
+    from: 'this.#refusals.note(error);\n            if',
     to: 'if',
     tests: ['worker/deferred.test.js'],
   },
