@@ -5,21 +5,22 @@ import { planHash } from '../../src/scenario/plan.ts';
 import { pinstorm } from './in-process.ts';
 
 test('validate: a line for each good file', async () => {
+  const { status, out, err } = await pinstorm([
+    'validate',
+    'scenarios/huge-guest.yaml',
+    './scenarios/huge-guest.yaml',
+    '--variant',
+    '4.8',
+    '--set',
+    'guests=50',
+  ]);
   assert.deepEqual(
-    await pinstorm([
-      'validate',
-      'scenarios/huge-guest.yaml',
-      './scenarios/huge-guest.yaml',
-      '--variant',
-      '4.8',
-      '--set',
-      'guests=50',
-    ]),
-    {
-      status: 0,
-      out: 'scenarios/huge-guest.yaml: OK, 50 guests, variant A\n./scenarios/huge-guest.yaml: OK, 50 guests, variant A\n',
-      err: '',
-    },
+    [status, out, err],
+    [
+      0,
+      'scenarios/huge-guest.yaml: OK, 50 guests, variant A\n./scenarios/huge-guest.yaml: OK, 50 guests, variant A\n',
+      '',
+    ],
   );
 });
 
