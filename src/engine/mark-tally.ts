@@ -1,4 +1,5 @@
 /** What guests marked, counted: the first distinct texts, with the guests that marked them and how often. */
+import { plural } from '../base/plural.ts';
 
 export interface MarkCount {
   readonly text: string;
@@ -37,7 +38,7 @@ export function markLines(tallies: readonly (readonly MarkCount[])[]): string[] 
   }
   return [...sums].map(([text, { guests, times }]) => {
     if (times === 1) return text;
-    const who = guests === 1 ? '1 guest' : `${guests} guests`;
+    const who = plural(guests, 'guest');
     return times === guests ? `${text} (${who})` : `${text} (${who}, ${times} times)`;
   });
 }

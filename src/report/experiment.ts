@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { EXIT, UserError } from '../base/errors.ts';
+import { plural } from '../base/plural.ts';
 import { VERSION } from '../base/version.ts';
 import { duration, quantity } from './format.ts';
 import { tryDirectory, writeResult } from './place.ts';
@@ -117,8 +118,6 @@ export const MIN_EFFECT = 0.01;
 
 export const ALIKE = 'All repetitions are alike: this scenario draws nothing.';
 
-const several = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
-
 /** What the figures rest on, part by part; what differs between cells is listed. */
 export function settingParts(
   cells: readonly (Pick<ExperimentCell, 'variant' | 'setting'> & { readonly seeds: readonly number[] })[],
@@ -129,7 +128,7 @@ export function settingParts(
     `profile ${each(({ setting: { profile } }) => `${profile.name} (${profile.calibrated ? 'calibrated' : 'not calibrated'})`)}`,
     each(
       ({ setting: { hosts, cpus } }) =>
-        `${several(hosts, 'host')} x ${cpus === null ? 'a CPU for each thread' : several(cpus, 'CPU')}`,
+        `${plural(hosts, 'host')} x ${cpus === null ? 'a CPU for each thread' : plural(cpus, 'CPU')}`,
     ),
     seeds.length < 2 ? `seed ${seeds.join('')}` : `seeds ${seeds[0]} to ${seeds.at(-1)}`,
     each(({ variant, setting }) => `${variant} = ${setting.kernels}`),

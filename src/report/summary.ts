@@ -1,5 +1,6 @@
 /** The end-of-run summary, in k6's order, at most 80 columns: a pure function of the results. */
 import { isDeepStrictEqual } from 'node:util';
+import { plural } from '../base/plural.ts';
 import { withoutEscapes } from '../base/printable.ts';
 import { clip, duration, paint, percent, quantity, whole, wrap, type Style } from './format.ts';
 import type { Quantiles, RunResults, ThresholdResult, WorkerFigures } from './results.ts';
@@ -255,7 +256,6 @@ function health(out: Lines, { run, health: h, counters, coverage: c }: RunResult
     'guests',
     `${whole(c.guestsFinished)} of ${whole(c.guestsPlanned)} finished${stopped}${failed}${lost}${again}`,
   );
-  const plural = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
   if (run.driver === 'virtual') {
     const cpus = h.cores === 0 ? 'unlimited CPUs' : `${plural(h.cores, 'CPU')} each`;
     out.row('emulated', `${plural(h.workers, 'host')}, ${cpus}`);

@@ -14,6 +14,7 @@
  * thresholds without samples; only guests *lost* are missing coverage.
  */
 import { EXIT, type ExitCode } from '../base/errors.ts';
+import { plural } from '../base/plural.ts';
 import { duration } from './format.ts';
 import type { Accounting, Coverage, Health, ThresholdResult, Verdict } from './results.ts';
 import { stateOf } from './thresholds.ts';
@@ -63,7 +64,7 @@ export function decide(input: VerdictInput): Verdict {
     const of = `${guestsLost} of ${guestsPlanned} guests`;
     against(
       EXIT.inconclusive,
-      `${of} were lost (${workersLost} worker${workersLost === 1 ? '' : 's'}): coverage ${percent(kept)} < ${percent(minShare)}`,
+      `${of} were lost (${plural(workersLost, 'worker')}): coverage ${percent(kept)} < ${percent(minShare)}`,
     );
   }
   if (guestsFailed > 0) against(EXIT.inconclusive, `${guestsFailed} guests ended with an unexpected error`);

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { EXIT, UserError } from '../base/errors.ts';
+import { plural } from '../base/plural.ts';
 import { stream } from '../base/prng.ts';
 import { readSource, STDIN_NAME } from '../console/input.ts';
 import { ROOT } from '../console/shipped.ts';
@@ -218,8 +219,6 @@ export async function reportFailure(
     chart: chart(trace),
   };
 }
-
-const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 /** The report as text, up to and with the line that replays it. */
 export function reportText(report: Report, variant: Variant): string {

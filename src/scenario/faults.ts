@@ -1,5 +1,6 @@
 /** How faults of a scenario are shown: file, line and column, the line itself with a caret, and the fix. */
 import { EXIT, UserError } from '../base/errors.ts';
+import { plural } from '../base/plural.ts';
 import { oneLine } from '../base/printable.ts';
 import type { Fault, Origin, SourceText } from './source.ts';
 
@@ -47,7 +48,6 @@ export function scenarioError(faults: readonly Fault[], source: SourceText, what
   const sorted = faults.toSorted((a, b) => offset(a.origin) - offset(b.origin));
   const shown = sorted.slice(0, MAX_SHOWN).map((fault) => faultText(fault, source));
   if (sorted.length > MAX_SHOWN) shown.push(`${sorted.length - MAX_SHOWN} more faults`);
-  const count = sorted.length === 1 ? '1 fault' : `${sorted.length} faults`;
-  const head = `${source.file} is not a valid ${what}: ${count}`;
+  const head = `${source.file} is not a valid ${what}: ${plural(sorted.length, 'fault')}`;
   return new UserError(EXIT.invalid, [head, ...shown.flatMap((text) => text.split('\n'))], null);
 }

@@ -1,4 +1,5 @@
 /** A plan as a table for people, at most 80 columns wide. */
+import { plural } from '../base/plural.ts';
 import { formatBytes, formatDuration, roundedBytes } from '../base/units-text.ts';
 import { asBytes, asNs, PAGE_BYTES } from '../base/units.ts';
 import type { GuestPlan, RunPlan } from '../engine/plan.ts';
@@ -203,7 +204,6 @@ function table(classes: readonly ClassSummary[]): string[] {
 const range = ([min, max]: readonly [number, number], text: (n: number) => string): string =>
   text(min) === text(max) ? text(min) : `${text(min)}..${text(max)}`;
 const clip = (text: string, width: number): string => (text.length > width ? `${text.slice(0, width - 2)}..` : text);
-const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 function wrap(text: string, indent: string): string[] {
   const lines: string[] = [];

@@ -1,4 +1,5 @@
 import { EXIT, UserError } from '../../base/errors.ts';
+import { plural } from '../../base/plural.ts';
 import { readSource } from '../../console/input.ts';
 import { print } from '../../console/output.ts';
 import { REGISTRY } from '../../run/registry.ts';
@@ -35,7 +36,7 @@ export const command = defineCommand({
         if (isCase(parsed.root)) {
           const { plan } = caseOf(parsed);
           const { length } = plan.actors;
-          print(`${name}: OK, a case of ${length} ${length === 1 ? 'actor' : 'actors'}, variant ${plan.variant}\n`);
+          print(`${name}: OK, a case of ${plural(length, 'actor')}, variant ${plan.variant}\n`);
           continue;
         }
         const resolved = scenarioOf(parsed, overridesOf(options));
@@ -56,7 +57,7 @@ export const command = defineCommand({
 
 function okLine(file: string, { scenario, variant }: ResolvedScenario): string {
   const guests = scenario.guests.reduce((sum, guest) => sum + guest.count, 0);
-  return `${file}: OK, ${guests} ${guests === 1 ? 'guest' : 'guests'}, variant ${variant}\n`;
+  return `${file}: OK, ${plural(guests, 'guest')}, variant ${variant}\n`;
 }
 
 function originTable(values: readonly ValueOrigin[]): string {

@@ -1,5 +1,6 @@
 /** The HTML report of a comparison or a sweep: what differs in words, plots side by side, every figure in a table. */
 import { basename } from 'node:path';
+import { plural } from '../../base/plural.ts';
 import {
   ALIKE,
   cellName,
@@ -63,7 +64,7 @@ export function renderExperiment(experiment: Experiment): string {
 const isRandom = (cells: readonly ExperimentCell[]): boolean => cells.some(({ setting }) => setting.random);
 
 const repetitionsOf = ([cell]: readonly ExperimentCell[]): string =>
-  `${cell?.seeds.length ?? 0} repetition${cell?.seeds.length === 1 ? '' : 's'} each`;
+  `${plural(cell?.seeds.length ?? 0, 'repetition')} each`;
 
 /** What differs, in words. */
 function verdictSection(experiment: Experiment, title: string): Markup {

@@ -1,3 +1,4 @@
+import { plural } from '../../base/plural.ts';
 import type { Progress, StatusLine } from '../../report/status-line.ts';
 import type { RunEvent, RunHappening, RunSink } from '../run-event.ts';
 
@@ -40,8 +41,6 @@ export class StatusSink implements RunSink {
     this.#line.message(`pinstorm: warning: latencies are not to be trusted: ${reason}; ${advice}`);
   }
 }
-
-const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 /** What the terminal is told of an event, if anything. */
 function said({ kind, fields }: RunHappening): string | undefined {

@@ -1,4 +1,5 @@
 /** Advice in words: the table, and why a limit is another one than the formula says. */
+import { plural } from '../../base/plural.ts';
 import { roundedBytes } from '../../base/units-text.ts';
 import { PAGE_BYTES } from '../../base/units.ts';
 import { resolveVariant } from '../../model/kernels/index.ts';
@@ -90,8 +91,6 @@ function differenceOf(cell: Advice, ok: (probe: Probe) => boolean): string | nul
   }
   return `${pages} less than the formula: not everything is locked at the same time, or some refusals are allowed.`;
 }
-
-const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 const kib = (pages: number): string => String((pages * PAGE_BYTES) / 1024);
 

@@ -1,4 +1,5 @@
 /** Which variants answer as a kernel did, in everything that was recorded on it. */
+import { plural } from '../../base/plural.ts';
 import { oneLine } from '../../base/printable.ts';
 import type { Variant } from '../../model/env.ts';
 import { VARIANTS } from '../../model/kernels/index.ts';
@@ -30,7 +31,7 @@ export class Likeness {
 
 function like({ transcripts, alike }: Kernel): string {
   const all = transcripts.length;
-  const of = `${all} ${all === 1 ? 'sequence' : 'sequences'}`;
+  const of = plural(all, 'sequence');
   if (alike.length > 0) return `${alike.map(({ id }) => id).join(', ')} in ${all === 1 ? '' : 'all '}${of}`;
   const counts = VARIANTS.map(({ id }, i) => {
     const same = transcripts.filter((transcript) => replay(transcript, VARIANTS[i] as Variant) === null);
