@@ -2,6 +2,8 @@
  * Error numbers as Linux x86-64 has them. Kernel paths return them negated, 0 for success, exactly as the kernel's
  * functions do, so that a path reads like its model; `errnoName` turns a result into the name users know.
  */
+import { constants } from 'node:os';
+
 export const EPERM = 1;
 export const ENOENT = 2;
 export const ESRCH = 3;
@@ -47,8 +49,11 @@ const NAMES: Readonly<Record<number, string>> = {
   [EALREADY]: 'EALREADY',
 };
 
+/** Those that no path of the model returns, as this host has them. */
+const HOST_NAMES = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+
 /** The symbolic name of a kernel return value: `OK` for 0 and above, `ENOMEM` for -12. */
 export function errnoName(ret: number): string {
   if (ret >= 0) return 'OK';
-  return NAMES[-ret] ?? `E${-ret}`;
+  return NAMES[-ret] ?? HOST_NAMES.get(-ret) ?? `E${-ret}`;
 }

@@ -25,5 +25,7 @@ export const asBytes = (n: number): Bytes => n as Bytes;
 export const bytesToPages = (bytes: Bytes): Pages => Math.floor(bytes / PAGE_BYTES) as Pages;
 export const pagesToBytes = (pages: Pages): Bytes => (pages * PAGE_BYTES) as Bytes;
 
+export const U64_MAX = 0xffff_ffff_ffff_ffffn;
+
 /** RLIM_INFINITY: no limit. Held in the arena as the largest unsigned 64-bit value, as in the kernel. */
-export const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
+export const RLIM_INFINITY = U64_MAX;

@@ -4,7 +4,6 @@
  * and test/kernel tries each on a real kernel.
  */
 import { createRequire } from 'node:module';
-import { constants } from 'node:os';
 import { EXIT, UserError } from '../base/errors.ts';
 
 /** Each call returns 0 or more, or minus the errno. Addresses and lengths are bytes. */
@@ -52,12 +51,6 @@ export const MAP_FIXED_NOREPLACE = 0x10_0000;
 
 export const ADVICE = { dontneed: 4, hugepage: 14, nohugepage: 15, populate_read: 22, populate_write: 23 } as const;
 export const MLOCK_ONFAULT = 1;
-
-/** The symbolic name of what a call returned, of any error there is: `OK` for 0 and above. */
-export function errnoName(ret: number): string {
-  if (ret >= 0) return 'OK';
-  return Object.entries(constants.errno).find(([, number]) => number === -ret)?.[0] ?? `E${-ret}`;
-}
 
 const LOCK_EX_NB = 2 | 4;
 const RLIMIT_MEMLOCK = 8;

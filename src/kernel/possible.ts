@@ -1,18 +1,14 @@
 /** Which sequences can be done from here: each step is looked at before anything is opened. */
 import { EXIT, UserError } from '../base/errors.ts';
-import { PAGE_BYTES, RLIM_INFINITY } from '../base/units.ts';
+import { PAGE_BYTES, RLIM_INFINITY, U64_MAX } from '../base/units.ts';
 import { roundedBytes } from '../base/units-text.ts';
-import type { Action, Piece, Sequence } from '../transcript/transcript.ts';
+import { type Action, addressInBuffer, BUFFER, type Piece, type Sequence } from '../transcript/transcript.ts';
 import type { Claim } from './safety.ts';
 
 const PAGE = BigInt(PAGE_BYTES);
 const HUGE = 2n * 1024n ** 2n;
 /** A MAP can be interrupted by SIGKILL alone, so none may take long. */
 const MAX_BUFFER_BYTES = 1024n ** 3n;
-const U64 = RLIM_INFINITY;
-
-/** Every buffer starts here, in each process. */
-export const BUFFER = 1n << 40n;
 /** Addresses of user space end here (x86-64 with four levels of page tables, less the last page). */
 const TASK_SIZE = (1n << 47n) - PAGE;
 
@@ -107,7 +103,7 @@ function checkAction(action: Action, sequence: Sequence, claim: Claim, refuse: R
     case 'setrlimit':
       return checkLimit(action.memlockBytes, claim, refuse);
     case 'map':
-      if (!isOurs(action.vaddr ?? (BUFFER + (action.offset ?? 0n)) & U64, 0n, buffer))
+      if (!isOurs(action.vaddr ?? addressInBuffer(action.offset ?? 0n), 0n, buffer))
         refuse('its address may be memory of pinstorm itself', 'say an offset in the buffer');
       return;
     case 'mmap':
@@ -129,11 +125,11 @@ function checkRange(
   buffer: Piece,
   refuse: Refuse,
 ): void {
-  const start = (BUFFER + offset) & U64;
+  const start = addressInBuffer(offset);
   const end = start + bytes;
   // mmap and munmap look at the length first. The others follow the areas from their start, unless the end wraps.
   const refused = (call === 'mmap' || call === 'munmap') && bytes > TASK_SIZE;
-  if (isOurs(start, 0n, buffer) && (refused || end + PAGE - 1n > U64 || isOurs(start, bytes, buffer))) return;
+  if (isOurs(start, 0n, buffer) && (refused || end + PAGE - 1n > U64_MAX || isOurs(start, bytes, buffer))) return;
   refuse(
     `offset ${offset} with ${bytes} bytes may reach memory of pinstorm itself`,
     `stay within twice the ${buffer.bytes} bytes of the buffer`,

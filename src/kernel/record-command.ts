@@ -1,11 +1,13 @@
 /** `pinstorm record`: from the files to the recordings. Everything is checked before anything is opened. */
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { EXIT, type ExitCode, UserError } from '../base/errors.ts';
+import { plural } from '../base/plural.ts';
 import { writeFailure } from '../base/write-failure.ts';
 import { readInput } from '../console/input.ts';
 import type { Interrupts } from '../console/interrupts.ts';
 import { print } from '../console/output.ts';
+import { makeDirectory, tryDirectory } from '../report/place.ts';
 import { TRANSCRIPT, transcriptFiles } from '../transcript/files.ts';
 import { randomSequences } from '../transcript/random.ts';
 import { parseSequence, type Sequence } from '../transcript/transcript.ts';
@@ -34,7 +36,7 @@ export async function recordCommand(asked: RecordRequest, interrupts: Interrupts
   const allowed = claim(readHost(), asked.request);
   const planned = asked.random === undefined ? await fromFiles(asked.paths) : drawn(asked.random, asked.seed, allowed);
   checkAll(planned, allowed);
-  const made = makeDirectory(asked.out);
+  const made = emptyDirectory(asked.out);
   let operations = 0;
   let files = 0;
   const recording = recordAll({
@@ -57,7 +59,7 @@ export async function recordCommand(asked: RecordRequest, interrupts: Interrupts
     throw error;
   }
   print(
-    `recorded ${files} ${files === 1 ? 'sequence' : 'sequences'} with ${operations} operations on ${allowed.host.release} in ${asked.out}\n` +
+    `recorded ${plural(files, 'sequence')} with ${operations} operations on ${allowed.host.release} in ${asked.out}\n` +
       `pinstorm conform ${asked.out} compares the model with them\n`,
   );
   return EXIT.ok;
@@ -105,22 +107,17 @@ function checkAll(planned: readonly Planned[], allowed: Claim): void {
 }
 
 /** Nothing is overwritten: the directory must be new, or empty. @returns whether it is new. @throws UserError */
-function makeDirectory(path: string): boolean {
-  let made: string | undefined;
-  let there: readonly string[];
-  try {
-    made = mkdirSync(path, { recursive: true });
-    there = readdirSync(path);
-  } catch (error) {
-    throw writeFailure(path, error, '--out DIR');
-  }
-  if (there.length > 0) throw new UserError(EXIT.invalid, `${path}: is not empty`, 'name a new directory with --out');
-  return made !== undefined;
+function emptyDirectory(path: string): boolean {
+  const made = !existsSync(path);
+  tryDirectory(path);
+  if (readdirSync(path).length > 0)
+    throw new UserError(EXIT.invalid, `${path}: is not empty`, 'name a new directory with --out');
+  return made;
 }
 
 function write(path: string, text: string): void {
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    makeDirectory(dirname(path));
     writeFileSync(path, text);
   } catch (error) {
     throw writeFailure(path, error, '--out DIR', EXIT.inconclusive);

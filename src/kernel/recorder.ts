@@ -3,13 +3,12 @@
  * thread of one process. It keeps the rules of all recordings: the buffer starts at 2^40, populating it ignores errors,
  * `open` answers EALREADY while container or group are still open.
  */
-import { EALREADY, EBADF, EBUSY } from '../base/errno.ts';
+import { EALREADY, EBADF, EBUSY, errnoName } from '../base/errno.ts';
 import { EXIT, UserError } from '../base/errors.ts';
-import { RLIM_INFINITY } from '../base/units.ts';
-import type { Action, Piece, Sequence } from '../transcript/transcript.ts';
+import { lineOf } from '../transcript/fields.ts';
+import { type Action, addressInBuffer, flagBits, type Piece, type Sequence } from '../transcript/transcript.ts';
 import {
   ADVICE,
-  errnoName,
   type Libc,
   MAP_ANONYMOUS,
   MAP_FIXED,
@@ -20,7 +19,7 @@ import {
   MLOCK_ONFAULT,
   PROT,
 } from './libc.ts';
-import { BUFFER, windowOf } from './possible.ts';
+import { windowOf } from './possible.ts';
 import { ProcessStatus } from './status.ts';
 import { Container, type IommuInfo, MAP_FLAGS, UNMAP_FLAGS } from './vfio.ts';
 
@@ -42,7 +41,6 @@ interface Answer {
 
 const CLOSED: { readonly number: number; readonly device: string } = { number: -1, device: '' };
 const ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
-const U64 = RLIM_INFINITY;
 
 /**
  * Records a sequence. What it mapped, opened and set is taken back at the end, also when it fails.
@@ -99,18 +97,19 @@ class Recorder {
   /** @returns the result, as JSON */
   step(action: Action): string {
     const { ret, sizeBytes } = this.#do(action);
-    const size = action.op === 'unmap' && ret >= 0 ? `"size":${sizeBytes},` : '';
-    const avail2 = this.sequence.start.containers === 2 ? `,"avail2":${this.#avail(1)}` : '';
-    return `{"errno":"${errnoName(ret)}",${size}"vmlck_kb":{"main":${this.#status.vmLckKb()}},"avail":${this.#avail(0)}${avail2}}`;
+    return lineOf({
+      errno: errnoName(ret),
+      size: action.op === 'unmap' && ret >= 0 ? sizeBytes : undefined,
+      vmlck_kb: { main: this.#status.vmLckKb() },
+      avail: this.#avail(0),
+      avail2: this.sequence.start.containers === 2 ? this.#avail(1) : undefined,
+    });
   }
 
   header(): string {
-    const { kernel } = this.place;
-    const ranges = (this.#info?.iovaRanges ?? []).map(([first, last]) => `[${first},${last}]`).join(',');
-    return (
-      `{"format":1,"kernel":${JSON.stringify(kernel)},${this.sequence.text.slice(1, -1)},` +
-      `"page_sizes":${this.#info?.pageSizes ?? 0n},"iova_ranges":[${ranges}]}`
-    );
+    const before = lineOf({ format: 1, kernel: this.place.kernel });
+    const behind = lineOf({ page_sizes: this.#info?.pageSizes ?? 0n, iova_ranges: this.#info?.iovaRanges ?? [] });
+    return `${before.slice(0, -1)},${this.sequence.text.slice(1, -1)},${behind.slice(1)}`;
   }
 
   end(): void {
@@ -171,7 +170,7 @@ class Recorder {
 
   #do(action: Action): Answer {
     const { libc } = this;
-    const at = 'offset' in action && action.offset !== undefined ? (BUFFER + action.offset) & U64 : 0n;
+    const at = 'offset' in action && action.offset !== undefined ? addressInBuffer(action.offset) : 0n;
     switch (action.op) {
       case 'map': {
         const { container, argsz, iova, bytes } = action;
@@ -232,7 +231,7 @@ class Recorder {
 
   #mmap(piece: Piece): number {
     const { libc } = this;
-    const at = (BUFFER + piece.offset) & U64;
+    const at = addressInBuffer(piece.offset);
     const { bytes } = piece;
     const prot = piece.prot === undefined ? PROT.rw : PROT[piece.prot];
     const anonymous = (as: number): number => libc.mmap(at, bytes, as, ANONYMOUS, -1, 0n);
@@ -275,7 +274,3 @@ class Recorder {
 
 const prots = (prot: keyof typeof PROT): number =>
   (prot.includes('r') ? MAP_FLAGS.r : 0) | (prot.includes('w') ? MAP_FLAGS.w : 0);
-
-/** As an unsigned 32-bit number. */
-const flagBits = (flags: readonly string[], names: Readonly<Record<string, number>>): number =>
-  flags.reduce((bits, flag) => (bits | (names[flag] ?? 1 << Number(flag.slice('bit'.length)))) >>> 0, 0);

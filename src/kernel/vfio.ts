@@ -2,6 +2,15 @@
  * VFIO type1 through ioctls, as include/uapi/linux/vfio.h defines them. Arguments are any 64-bit values, also those
  * that the kernel must refuse. Linux uapi, vfio.h, 6.1.
  */
+import {
+  MAP_ARGSZ,
+  MAP_FLAG_READ,
+  MAP_FLAG_VADDR,
+  MAP_FLAG_WRITE,
+  UNMAP_ARGSZ,
+  UNMAP_FLAG_ALL,
+  UNMAP_FLAG_VADDR,
+} from '../model/ioctl-args.ts';
 import type { Libc } from './libc.ts';
 import { O_RDWR } from './libc.ts';
 
@@ -18,11 +27,9 @@ export const VFIO = {
 /** What VFIO_SET_IOMMU is given. */
 export const IOMMU_TYPE = { type1: 1, type1v2: 3 } as const;
 
-export const MAP_FLAGS = { r: 1, w: 2, VADDR: 4 } as const;
-export const UNMAP_FLAGS = { ALL: 2, VADDR: 4 } as const;
+export const MAP_FLAGS = { r: MAP_FLAG_READ, w: MAP_FLAG_WRITE, VADDR: MAP_FLAG_VADDR } as const;
+export const UNMAP_FLAGS = { ALL: UNMAP_FLAG_ALL, VADDR: UNMAP_FLAG_VADDR } as const;
 
-const MAP_BYTES = 32;
-const UNMAP_BYTES = 24;
 const INFO_BYTES = 4096;
 const INFO_CAPS = 2;
 const CAP_IOVA_RANGE = 1;
@@ -70,8 +77,8 @@ export class Container {
   }
 
   map(a: { argsz?: number | undefined; flags: number; vaddr: bigint; iova: bigint; bytes: bigint }): number {
-    const { argument, view } = argumentOf(MAP_BYTES);
-    view.setUint32(0, a.argsz ?? MAP_BYTES, true);
+    const { argument, view } = argumentOf(MAP_ARGSZ);
+    view.setUint32(0, a.argsz ?? MAP_ARGSZ, true);
     view.setUint32(4, a.flags, true);
     view.setBigUint64(8, a.vaddr, true);
     view.setBigUint64(16, a.iova, true);
@@ -85,8 +92,8 @@ export class Container {
     readonly sizeBytes: bigint;
   } {
     // Behind it, because bit0 makes the kernel read the argument of a dirty bitmap as well.
-    const { argument, view } = argumentOf(2 * UNMAP_BYTES);
-    view.setUint32(0, a.argsz ?? UNMAP_BYTES, true);
+    const { argument, view } = argumentOf(2 * UNMAP_ARGSZ);
+    view.setUint32(0, a.argsz ?? UNMAP_ARGSZ, true);
     view.setUint32(4, a.flags, true);
     view.setBigUint64(8, a.iova, true);
     view.setBigUint64(16, a.bytes, true);

@@ -1,3 +1,5 @@
+import { U64_MAX } from '../base/units.ts';
+
 export const MAP_FLAG_READ = 1;
 export const MAP_FLAG_WRITE = 2;
 export const MAP_FLAG_VADDR = 4;
@@ -13,11 +15,10 @@ export interface MapArgs {
   readonly iova: bigint;
   readonly size: bigint;
 }
-export const U64 = 0xffff_ffff_ffff_ffffn;
 
 /** The last byte of a range, or null where the sum wraps past 2^64. */
 export function lastByte(start: bigint, size: bigint): bigint | null {
-  const last = (start + size - 1n) & U64;
+  const last = (start + size - 1n) & U64_MAX;
   return last < start ? null : last;
 }
 export const UNMAP_FLAG_GET_DIRTY_BITMAP = 1;

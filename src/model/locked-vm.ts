@@ -1,7 +1,7 @@
+import { U64_MAX } from '../base/units.ts';
 import type { Arena, Ref } from './arena.ts';
 import { MM, word64 } from './layout.ts';
 
-const MASK = 0xffff_ffff_ffff_ffffn;
 const WRAPPED = 1n << 63n;
 
 /** Pages charged, as the kernel stores them: unsigned 64 bit. */
@@ -16,12 +16,12 @@ export function addLockedVm(a: Arena, mm: Ref, npage: number): void {
 
 /** locked_vm as the atomic counter that variant J makes of it: the new value. */
 export function addLockedVmAtomic(a: Arena, mm: Ref, npage: number): bigint {
-  return (Atomics.add(a.u64, word64(mm, MM.lockedVm), BigInt.asUintN(64, BigInt(npage))) + BigInt(npage)) & MASK;
+  return (Atomics.add(a.u64, word64(mm, MM.lockedVm), BigInt.asUintN(64, BigInt(npage))) + BigInt(npage)) & U64_MAX;
 }
 
 /** locked_vm from `seen` to `seen` + npage, unless it is no longer `seen`. */
 export function compareExchangeLockedVm(a: Arena, mm: Ref, seen: bigint, npage: number): boolean {
-  const next = (seen + BigInt(npage)) & MASK;
+  const next = (seen + BigInt(npage)) & U64_MAX;
   return Atomics.compareExchange(a.u64, word64(mm, MM.lockedVm), seen, next) === seen;
 }
 
@@ -32,7 +32,7 @@ export function compareExchangeLockedVm(a: Arena, mm: Ref, seen: bigint, npage: 
 export function chargeRepeatedly(a: Arena, mm: Ref, pages: number, times: number, limitPages: bigint | null): number {
   for (let n = 0; n < times; n += 1) {
     if (limitPages !== null && exceeds(lockedVm(a, mm), pages, limitPages)) return n;
-    if (exceeds(addLockedVmAtomic(a, mm, pages), 0, limitPages ?? MASK)) {
+    if (exceeds(addLockedVmAtomic(a, mm, pages), 0, limitPages ?? U64_MAX)) {
       addLockedVmAtomic(a, mm, -pages);
       return n;
     }
@@ -42,7 +42,7 @@ export function chargeRepeatedly(a: Arena, mm: Ref, pages: number, times: number
 
 /** Whether V + n > L, in the kernel's unsigned arithmetic. */
 export function exceeds(lockedVmPages: bigint, npage: number, limitPages: bigint): boolean {
-  return ((lockedVmPages + BigInt(npage)) & MASK) > limitPages;
+  return ((lockedVmPages + BigInt(npage)) & U64_MAX) > limitPages;
 }
 
 /** A value that went below zero: no machine has 2^63 pages. */

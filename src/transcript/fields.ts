@@ -3,10 +3,9 @@
  * bigints and never pass through a double.
  */
 import { EXIT, UserError } from '../base/errors.ts';
+import { U64_MAX } from '../base/units.ts';
 
 export const FORMAT_HINT = 'recordings/README.md says how transcripts are made; a recording must not be edited';
-
-const U64_MAX = 0xffff_ffff_ffff_ffffn;
 
 /** Marks a number that JSON.parse was given as a string. No JSON text can contain this character unescaped. */
 const MARK = '\u0001';

@@ -3,7 +3,7 @@
  * limits, neighbours and overlaps of mappings, ends of the address space, the interrupt window. It is never recorded.
  */
 import { type Prng, stream } from '../base/prng.ts';
-import { PAGE_BYTES } from '../base/units.ts';
+import { PAGE_BYTES, U64_MAX } from '../base/units.ts';
 import { lineOf } from './fields.ts';
 
 /** What the place of recording allows. */
@@ -21,7 +21,6 @@ export interface RandomBounds {
 const PAGE = BigInt(PAGE_BYTES);
 const HUGE_PAGES = 512;
 const MIB = 1n << 20n;
-const U64 = 0xffff_ffff_ffff_ffffn;
 /** The interrupt window of x86. */
 const MSI = 0xfee0_0000n;
 /** Where the address space of many IOMMUs ends. */
@@ -199,7 +198,7 @@ class Generator {
       { bytes: bytes + odd },
       { iova: iova + odd },
       { offset: offset + odd },
-      { iova: U64 - PAGE + 1n, bytes: 2n * PAGE },
+      { iova: U64_MAX - PAGE + 1n, bytes: 2n * PAGE },
       { iova: MSI, bytes },
       { iova: MSI - PAGE, bytes: 2n * PAGE },
       { iova: this.#one(APERTURES) - PAGE, bytes: 2n * PAGE },
@@ -246,9 +245,9 @@ class Generator {
         { bytes: 0n },
         { bytes: bytes + odd },
         { iova: iova + odd },
-        { iova: U64 - PAGE + 1n, bytes: this.#one([PAGE, 2n * PAGE]) },
-        { iova: 0n, bytes: U64 - PAGE + 1n },
-        { iova: PAGE, bytes: U64 - PAGE + 1n },
+        { iova: U64_MAX - PAGE + 1n, bytes: this.#one([PAGE, 2n * PAGE]) },
+        { iova: 0n, bytes: U64_MAX - PAGE + 1n },
+        { iova: PAGE, bytes: U64_MAX - PAGE + 1n },
         { flags: [this.#one(['bit3', 'bit7', 'ALL'])] },
         { argsz: this.#one([0, 23, 4096]) },
       ]),
@@ -257,7 +256,7 @@ class Generator {
 
   #unmapped(args: Mapping & Fields): Fields {
     const all = (args['flags'] as readonly string[]).includes('ALL');
-    const end = all ? U64 : args.iova + args.bytes;
+    const end = all ? U64_MAX : args.iova + args.bytes;
     const gone = this.#mappings.filter((m) => m.iova >= args.iova && m.iova + m.bytes <= end);
     this.#mappings = this.#mappings.filter((m) => !gone.includes(m));
     for (const { bytes } of gone) this.#lockedPages -= Number(bytes / PAGE);

@@ -4,7 +4,14 @@
  * never pass through a double.
  */
 import { EXIT, UserError } from '../base/errors.ts';
+import { U64_MAX } from '../base/units.ts';
 import { Fields, FORMAT_HINT, unsigned } from './fields.ts';
+
+/** Where the buffer of each process starts. */
+export const BUFFER = 1n << 40n;
+
+/** The virtual address of a byte of the buffer; the sum wraps as the kernel's does. */
+export const addressInBuffer = (offset: bigint): bigint => (BUFFER + offset) & U64_MAX;
 
 export const PIECE_BACKINGS = ['anon4k', 'thp', 'hugetlb2m', 'memfd', 'hole', 'none', 'ro', 'bar'] as const;
 export const TOUCHES = ['none', 'read', 'write'] as const;
@@ -239,6 +246,9 @@ const flagsField = (f: Fields, names: readonly string[]): string[] =>
         return f.fail('flags', `${names.join(', ')} or bit0 to bit31`);
       })
     : [];
+/** Flags as an unsigned 32-bit number: by name, or by their bits. */
+export const flagBits = (flags: readonly string[], names: Readonly<Record<string, number>>): number =>
+  flags.reduce((bits, flag) => (bits | (names[flag] ?? 1 << Number(flag.slice('bit'.length)))) >>> 0, 0);
 const argszField = (f: Fields): number | undefined => (f.has('argsz') ? f.small('argsz') : undefined);
 
 const OPS = [

@@ -4,9 +4,9 @@ import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { errnoName } from '../../src/base/errno.ts';
 import {
   ADVICE,
-  errnoName,
   koffiLibc,
   MAP_ANONYMOUS,
   MAP_FIXED,

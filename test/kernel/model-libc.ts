@@ -3,7 +3,7 @@
  * behind them the paths of a variant. One process of one thread.
  */
 import { EBADF, EBUSY, EINVAL, ENOMEM, ENOTTY } from '../../src/base/errno.ts';
-import { RLIM_INFINITY } from '../../src/base/units.ts';
+import { U64_MAX } from '../../src/base/units.ts';
 import { Direct } from '../../src/engine/direct.ts';
 import { ADVICE, type Libc, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_HUGETLB } from '../../src/kernel/libc.ts';
 import { CONTAINER_NODE, IOMMU_TYPE, VFIO } from '../../src/kernel/vfio.ts';
@@ -29,10 +29,9 @@ import { sysMmap, sysMprotect, sysMunmap } from '../../src/model/paths/mmap.ts';
 import { processNew } from '../../src/model/paths/process.ts';
 import { vfioDmaDoUnmap } from '../../src/model/paths/unmap.ts';
 import { pageRange } from '../../src/study/conform/buffer.ts';
+import { BUFFER } from '../../src/transcript/transcript.ts';
 
-const U64 = RLIM_INFINITY;
 const PAGE = 4096n;
-const BUFFER = 1n << 40n;
 
 export interface ModelHost {
   readonly variant: Variant;
@@ -74,12 +73,12 @@ export class ModelLibc implements Libc {
   #nextFd = 3;
   #memfdPages = 0;
   dmaEntryLimit = 65535;
-  #limit = { soft: U64, hard: U64 };
+  #limit = { soft: U64_MAX, hard: U64_MAX };
 
   constructor(private readonly host: ModelHost) {
     this.#direct = new Direct(this.#arena, host.variant, { aperture: { ranges: host.iovaRanges } });
     const files = filesNew(this.#arena);
-    this.#task = processNew(this.#arena, { mm: mmNew(this.#arena, 0), files, memlockBytes: U64, capIpcLock: true });
+    this.#task = processNew(this.#arena, { mm: mmNew(this.#arena, 0), files, memlockBytes: U64_MAX, capIpcLock: true });
     this.#k = this.#direct.as(this.#task);
   }
 
@@ -107,7 +106,7 @@ export class ModelLibc implements Libc {
 
   readStart(fd: number, into: Uint8Array): number {
     if (this.#files.get(fd)?.kind !== 'status') return -EBADF;
-    const kb = (lockedVm(this.#arena, taskMm(this.#arena, this.#task)) << 2n) & U64;
+    const kb = (lockedVm(this.#arena, taskMm(this.#arena, this.#task)) << 2n) & U64_MAX;
     const text = `Name:\tnode\nVmLck:\t${String(kb).padStart(8)} kB\nVmPin:\t       0 kB\n`;
     return new TextEncoder().encodeInto(text, into).written;
   }
@@ -145,8 +144,8 @@ export class ModelLibc implements Libc {
   mmap(at: bigint, bytes: bigint, prot: number, flags: number, fd: number, offset: bigint): number {
     // Only asks whether the place is free.
     if (flags & MAP_FIXED_NOREPLACE) return 0;
-    const range = pageRange('mmap', (at - BUFFER) & U64, bytes);
-    if (range === -ENOMEM && flags & MAP_HUGETLB && bytes > U64 - PAGE + 1n) return -EINVAL;
+    const range = pageRange('mmap', (at - BUFFER) & U64_MAX, bytes);
+    if (range === -ENOMEM && flags & MAP_HUGETLB && bytes > U64_MAX - PAGE + 1n) return -EINVAL;
     if (typeof range === 'number') return range;
     const kind = this.#files.get(fd)?.kind;
     if ((flags & MAP_ANONYMOUS) === 0 && kind === undefined) return -EBADF;
@@ -281,7 +280,7 @@ export class ModelLibc implements Libc {
     bytes: bigint,
     then: (page: number, pages: number) => number,
   ): number {
-    const range = pageRange(call, (at - BUFFER) & U64, bytes);
+    const range = pageRange(call, (at - BUFFER) & U64_MAX, bytes);
     return typeof range === 'number' ? range : then(range.page, range.pages);
   }
 

@@ -33,8 +33,8 @@ export const MODEL_MUTATIONS: readonly Mutation[] = [
   {
     rule: 'a limit is reached only when it is exceeded',
     file: 'model/locked-vm.js',
-    from: 'return ((lockedVmPages + BigInt(npage)) & MASK) > limitPages;',
-    to: 'return ((lockedVmPages + BigInt(npage)) & MASK) >= limitPages;',
+    from: 'return ((lockedVmPages + BigInt(npage)) & U64_MAX) > limitPages;',
+    to: 'return ((lockedVmPages + BigInt(npage)) & U64_MAX) >= limitPages;',
     tests: ['model/accounting.test.js'],
   },
   {

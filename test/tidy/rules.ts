@@ -20,7 +20,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   report: ['base', 'metrics'],
   console: ['base', 'scenario/source.ts'],
   transcript: ['base', 'console'],
-  kernel: ['base', 'console', 'transcript'],
+  kernel: ['base', 'console', 'model/ioctl-args.ts', 'report/place.ts', 'transcript'],
   emulator: ['base', 'metrics', 'model', 'engine', 'guest'],
   wire: [
     'base',

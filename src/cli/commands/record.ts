@@ -1,4 +1,5 @@
 import { EXIT, UserError } from '../../base/errors.ts';
+import { SEED_MAX } from '../../base/prng.ts';
 import { parseBytes, parseDuration } from '../../base/units-text.ts';
 import { defineCommand, flag, integer, onCommandLine, repeated, severalOrNone, text, value } from '../command.ts';
 
@@ -26,7 +27,7 @@ export const command = defineCommand({
     ),
     out: text({ placeholder: 'dir', help: 'new directory for the recordings; required' }),
     random: integer({ placeholder: 'n', help: 'record n random operations', min: 1, max: 1_000_000 }),
-    seed: integer({ placeholder: 'n', help: 'seed of the random operations', min: 0, max: 2 ** 32 - 1, default: 1 }),
+    seed: integer({ placeholder: 'n', help: 'seed of the random operations', min: 0, max: SEED_MAX, default: 1 }),
     memory: onCommandLine(
       value({
         placeholder: 'size',

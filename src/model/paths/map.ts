@@ -3,17 +3,10 @@
  * Source: drivers/vfio/vfio_iommu_type1.c, 4.8 to 6.12; the checks in their order there and in the recordings.
  */
 import { EEXIST, EINVAL, ENOMEM, ENOSPC, EOVERFLOW } from '../../base/errno.ts';
+import { U64_MAX } from '../../base/units.ts';
 import type { Ref } from '../arena.ts';
 import { C, type Ctx, type Path } from '../env.ts';
-import {
-  lastByte,
-  MAP_ARGSZ,
-  MAP_FLAG_READ,
-  MAP_FLAG_VADDR,
-  MAP_FLAG_WRITE,
-  type MapArgs,
-  U64,
-} from '../ioctl-args.ts';
+import { lastByte, MAP_ARGSZ, MAP_FLAG_READ, MAP_FLAG_VADDR, MAP_FLAG_WRITE, type MapArgs } from '../ioctl-args.ts';
 import { CONTAINER, DMA } from '../layout.ts';
 import { setLedgerMm } from '../ledger.ts';
 import { hasCapIpcLock, memlockChanges, memlockPages, taskMm } from '../mm.ts';
@@ -59,7 +52,7 @@ function* mapLocked(k: Ctx, container: Ref, m: Checked): Path<number> {
   const v = k.variant;
   if (k.at(S.FindDma, container)) yield;
   // iova + size of exactly 2^64 is 0 in the kernel's lookup, which then finds nothing (up to 6.18).
-  const wraps = m.lastIova === U64 && !v.overflowErrors;
+  const wraps = m.lastIova === U64_MAX && !v.overflowErrors;
   const existing = wraps ? 0 : findDma(a, container, m.iovaPage, m.pages);
   if (m.setVaddr) return yield* updateVaddr(k, container, existing, m);
   if (existing !== 0) return -EEXIST;

@@ -7,6 +7,7 @@
  * hugetlb and device memory are never counted, yet their size is part of the test.
  */
 import { EINTR, EINVAL, ENOMEM, EPERM } from '../../base/errno.ts';
+import { U64_MAX } from '../../base/units.ts';
 import { FaultCost } from '../address-space/gup-runs.ts';
 import { Locked } from '../address-space/memory.ts';
 import type { Ref } from '../arena.ts';
@@ -19,12 +20,10 @@ import { downRead, downWriteKillable, upRead, upWrite } from '../rwsem.ts';
 import { S } from '../steps.ts';
 import { chargeFaults } from './pin.ts';
 
-const U64 = 0xffff_ffff_ffff_ffffn;
-
 /** The pages a byte range touches, with the kernel's wrap of PAGE_ALIGN; `wraps` where the end does. */
 function pagesOf(addressBytes: bigint, bytes: bigint): { page: number; pages: number; wraps: boolean } {
   const page = Number(addressBytes >> 12n);
-  const pages = Number(((bytes + (addressBytes & 0xfffn) + 0xfffn) & U64) >> 12n);
+  const pages = Number(((bytes + (addressBytes & 0xfffn) + 0xfffn) & U64_MAX) >> 12n);
   return { page, pages, wraps: page + pages >= 2 ** 52 };
 }
 

@@ -1,18 +1,15 @@
 /** The buffer at 2^40 that each process of a recording has, and the system calls that change it. */
 import { EBADF, EINVAL, ENOMEM } from '../../base/errno.ts';
-import { PAGE_BYTES } from '../../base/units.ts';
+import { PAGE_BYTES, U64_MAX } from '../../base/units.ts';
 import type { Direct } from '../../engine/direct.ts';
-import { BUFFER_PAGE } from '../../engine/machine.ts';
 import { Backing, PROT_NONE, PROT_READ, PROT_RW, PROT_WRITE } from '../../model/address-space/memory.ts';
 import type { Ctx, Path } from '../../model/env.ts';
 import { groupOf } from '../../model/paths/files.ts';
 import { madviseDontneed, madvisePopulate } from '../../model/paths/madvise.ts';
 import { sysMmap, sysMprotect, sysMunmap, TASK_PAGES } from '../../model/paths/mmap.ts';
-import type { Action, Header, Piece } from '../../transcript/transcript.ts';
+import { type Action, addressInBuffer, type Header, type Piece } from '../../transcript/transcript.ts';
 
-const U64 = 0xffff_ffff_ffff_ffffn;
 const PAGE = BigInt(PAGE_BYTES);
-const BUFFER = BigInt(BUFFER_PAGE) * PAGE;
 const TASK_SIZE = BigInt(TASK_PAGES) * PAGE;
 
 const PROT_BITS = { none: PROT_NONE, r: PROT_READ, w: PROT_WRITE, rw: PROT_RW } as const;
@@ -25,9 +22,6 @@ const BACKINGS = {
   none: [Backing.Anon, PROT_NONE],
   ro: [Backing.Anon, PROT_READ],
 } as const;
-
-/** The virtual address of a byte of the buffer. */
-export const addressInBuffer = (offset: bigint): bigint => (BUFFER + offset) & U64;
 
 export class Buffer {
   readonly #direct: Direct;
@@ -46,7 +40,7 @@ export class Buffer {
   mmap(k: Ctx, piece: Piece): number {
     const range = pageRange(piece.backing === 'hole' ? 'munmap' : 'mmap', piece.offset, piece.bytes);
     // The length of a hugetlb mapping is rounded up to a huge page before it is looked at.
-    if (range === -ENOMEM && piece.backing === 'hugetlb2m' && piece.bytes > U64 - PAGE + 1n) return -EINVAL;
+    if (range === -ENOMEM && piece.backing === 'hugetlb2m' && piece.bytes > U64_MAX - PAGE + 1n) return -EINVAL;
     if (typeof range === 'number') return range;
     const { page, pages } = range;
     const d = this.#direct;
@@ -107,8 +101,8 @@ export function pageRange(
   bytes: bigint,
 ): PageRange | number {
   const start = addressInBuffer(offset);
-  const length = (bytes + PAGE - 1n) & U64 & ~(PAGE - 1n);
-  const end = (start + length) & U64;
+  const length = (bytes + PAGE - 1n) & U64_MAX & ~(PAGE - 1n);
+  const end = (start + length) & U64_MAX;
   const range = { page: Number(start / PAGE), pages: Number(length / PAGE) };
   if (call === 'mmap') {
     if (bytes === 0n) return -EINVAL;

@@ -7,7 +7,7 @@
  */
 import { EALREADY, EBUSY, errnoName } from '../../base/errno.ts';
 import { EXIT, UserError } from '../../base/errors.ts';
-import { PAGE_BYTES } from '../../base/units.ts';
+import { PAGE_BYTES, U64_MAX } from '../../base/units.ts';
 import { Direct } from '../../engine/direct.ts';
 import type { Segment } from '../../model/address-space/memory.ts';
 import { Arena, type Capacity, type Ref } from '../../model/arena.ts';
@@ -29,8 +29,14 @@ import { vfioDmaDoMap } from '../../model/paths/map.ts';
 import { sysMlock, sysMunlock } from '../../model/paths/mlock.ts';
 import { cloneThread, fork, processNew } from '../../model/paths/process.ts';
 import { vfioDmaDoUnmap } from '../../model/paths/unmap.ts';
-import type { Action, Operation, Transcript } from '../../transcript/transcript.ts';
-import { addressInBuffer, Buffer } from './buffer.ts';
+import {
+  type Action,
+  addressInBuffer,
+  flagBits,
+  type Operation,
+  type Transcript,
+} from '../../transcript/transcript.ts';
+import { Buffer } from './buffer.ts';
 import { Processes, type Thread } from './processes.ts';
 
 /** The first operation of a transcript that the model answers differently. */
@@ -38,8 +44,6 @@ export interface Difference {
   readonly operation: Operation;
   readonly differences: readonly { readonly field: string; readonly expected: string; readonly got: string }[];
 }
-
-const U64 = 0xffff_ffff_ffff_ffffn;
 
 interface Answer {
   readonly ret: number;
@@ -148,7 +152,7 @@ class Machine {
     const vmlck = new Map(
       this.#processes.live.map((p) => {
         const mm = taskMm(a, (p.threads[0] as Thread).task);
-        return [p.name, (lockedVm(a, mm) << 2n) & U64] as const;
+        return [p.name, (lockedVm(a, mm) << 2n) & U64_MAX] as const;
       }),
     );
     check('vmlck_kb', showVmlck(result.vmlckKb), showVmlck(vmlck));
@@ -280,12 +284,6 @@ class Machine {
     }
     return null;
   }
-}
-
-function flagBits(flags: readonly string[], names: Readonly<Record<string, number>>): number {
-  let bits = 0;
-  for (const flag of flags) bits |= names[flag] ?? 1 << Number(flag.slice('bit'.length));
-  return bits;
 }
 
 const showSize = (bytes: bigint | undefined): string => (bytes === undefined ? 'none' : `${bytes}`);
