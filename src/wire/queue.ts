@@ -4,8 +4,8 @@
  * BullMQ delivers at least once: a job whose lock could not be renewed in time is handed out again. Handlers must be
  * idempotent. A job is never given up because it stalled, and its data is untrusted input to the handler.
  */
-import type { Redis } from 'ioredis';
 import { type Job, type JobJson, Queue, Worker } from './bullmq.ts';
+import type { Redis } from './ioredis.ts';
 import { isRefusal, openRedis, type RedisTarget } from './redis.ts';
 
 export interface QueueName {
@@ -77,7 +77,7 @@ export class Refusals {
       this.#firstMs = now;
     }
     this.#lastMs = now;
-    this.#count++;
+    this.#count += 1;
     if (this.#count < ROW_REFUSALS || now - this.#firstMs < ROW_MS) return;
     this.#count = Infinity;
     this.lasting(error);
@@ -228,10 +228,6 @@ class Consumer implements JobConsumer {
   lostLocks = 0;
   unreadable = 0;
   reopened = 0;
-  readonly #target: RedisTarget;
-  readonly #queue: QueueName;
-  readonly #options: ConsumerOptions;
-  readonly #handler: (id: string, data: unknown) => Promise<void>;
   readonly #refusals: Refusals;
   readonly #watch: NodeJS.Timeout;
   #connection: Redis;
@@ -242,17 +238,14 @@ class Consumer implements JobConsumer {
   /** The look at the queue that Redis has not answered yet. */
   #looking = false;
   #starved = 0;
+  #closed = false;
 
   constructor(
-    target: RedisTarget,
-    queue: QueueName,
-    options: ConsumerOptions,
-    handler: (id: string, data: unknown) => Promise<void>,
+    private readonly target: RedisTarget,
+    private readonly queue: QueueName,
+    private readonly options: ConsumerOptions,
+    private readonly handler: (id: string, data: unknown) => Promise<void>,
   ) {
-    this.#target = target;
-    this.#queue = queue;
-    this.#options = options;
-    this.#handler = handler;
     this.#refusals = new Refusals(options.onRefused);
     this.#connection = openRedis(target, 'endless');
     this.#bull = this.#open();
@@ -260,10 +253,10 @@ class Consumer implements JobConsumer {
   }
 
   #open(): LenientWorker {
-    const { concurrency, timing = DEFAULT_TIMING } = this.#options;
-    const bull = new LenientWorker(this.#queue.name, (job) => this.#handle(job), {
+    const { concurrency, timing = DEFAULT_TIMING } = this.options;
+    const bull = new LenientWorker(this.queue.name, (job) => this.#handle(job), {
       connection: this.#connection,
-      prefix: this.#queue.prefix,
+      prefix: this.queue.prefix,
       concurrency,
       lockDuration: timing.lockDurationMs,
       stalledInterval: timing.stalledIntervalMs,
@@ -289,7 +282,7 @@ class Consumer implements JobConsumer {
     this.#served = true;
     this.#handling += 1;
     try {
-      await this.#handler(job.id ?? '', job.data);
+      await this.handler(job.id ?? '', job.data);
     } finally {
       this.#handling -= 1;
     }
@@ -297,13 +290,14 @@ class Consumer implements JobConsumer {
 
   async #look(): Promise<void> {
     // A consumer whose hands are full, or that was handed something, is well.
-    const idle = !this.#served && this.#handling < this.#options.concurrency;
+    const idle = !this.#served && this.#handling < this.options.concurrency;
     this.#served = false;
     if (!idle) {
       this.#starved = 0;
     } else if (this.#looking || (await this.#unserved()) > 0) {
       this.#starved += 1;
-      if (this.#starved >= LOOKS) this.#reopen();
+      // The last look may end when the consumer has been closed.
+      if (this.#starved >= LOOKS && !this.#closed) this.#reopen();
     } else {
       this.#starved = 0;
     }
@@ -328,13 +322,14 @@ class Consumer implements JobConsumer {
     this.reopened += 1;
     this.#starved = 0;
     this.#looking = false;
-    this.#connection = openRedis(this.#target, 'endless');
+    this.#connection = openRedis(this.target, 'endless');
     this.#bull = this.#open();
     connection.disconnect();
     void bull.close(true).catch(() => {});
   }
 
   async close(force: boolean): Promise<void> {
+    this.#closed = true;
     clearInterval(this.#watch);
     await this.#bull.close(force).catch(() => {});
     this.#connection.disconnect();

@@ -165,7 +165,7 @@ export class DeferredPipeline {
   }
 
   #take(update: DeferredUpdate): void {
-    this.#queued++;
+    this.#queued += 1;
     if (update.opId > this.#lastOpId) this.#lastOpId = update.opId;
   }
 
@@ -176,7 +176,7 @@ export class DeferredPipeline {
     while (this.#outstanding.size < this.#jobsMax) {
       const before = this.#buffer.length;
       this.#emulator.drainDeferred(batch - before, this.#buffer);
-      for (let i = before; i < this.#buffer.length; i++) this.#take(this.#buffer[i] as DeferredUpdate);
+      for (let i = before; i < this.#buffer.length; i += 1) this.#take(this.#buffer[i] as DeferredUpdate);
       if (this.#buffer.length === 0) break;
       if (this.#buffer.length < batch && !flushNow && this.#draining === undefined) {
         this.#flush ??= setTimeout(() => {
@@ -189,7 +189,8 @@ export class DeferredPipeline {
       this.#flush = undefined;
       const updates = this.#buffer;
       this.#buffer = [];
-      const seq = ++this.#jobs;
+      this.#jobs += 1;
+      const seq = this.#jobs;
       const job: Outstanding = { data: encodeJob(updates), sentAtMs: performance.now(), left: updates.length };
       this.#outstanding.set(seq, job);
       void this.#send(seq, job);
@@ -217,7 +218,7 @@ export class DeferredPipeline {
     let oldest = true;
     for (const [seq, job] of this.#outstanding) {
       if (job.sentAtMs <= before) {
-        this.#resent++;
+        this.#resent += 1;
         const sent = this.#send(seq, job);
         if (oldest) void sent.then((taken) => this.#expectDelivery(taken));
       }
@@ -228,7 +229,7 @@ export class DeferredPipeline {
   /** Redis that takes the oldest job again and again and hands out none has lost the queue. */
   #expectDelivery(taken: boolean): void {
     if (!taken || this.#handling > 0) return;
-    this.#unheard++;
+    this.#unheard += 1;
     if (this.#unheard < this.#unheardMax) return;
     const seconds = Math.round((this.#unheard * this.#resendMs) / 1000);
     this.#fail(new Error(`Redis takes the deferred updates and has handed out none for ${seconds} s`));
@@ -242,11 +243,11 @@ export class DeferredPipeline {
 
   async #handle(jobId: string, data: unknown): Promise<void> {
     this.#unheard = 0;
-    this.#handling++;
+    this.#handling += 1;
     try {
       await this.#handleJob(jobId, data);
     } finally {
-      this.#handling--;
+      this.#handling -= 1;
     }
   }
 
@@ -254,7 +255,7 @@ export class DeferredPipeline {
     const seq = Number(/^d-(\d{1,15})$/.exec(jobId)?.[1] ?? NaN);
     const updates = decodeJob(data);
     if (updates === null || !(seq <= this.#jobs)) {
-      this.#refused++;
+      this.#refused += 1;
       return;
     }
     const job = this.#outstanding.get(seq);
@@ -264,7 +265,7 @@ export class DeferredPipeline {
       return;
     }
     if (!sameJob(job.data, data as DeferredJob)) {
-      this.#refused++;
+      this.#refused += 1;
       return;
     }
     try {
@@ -280,7 +281,7 @@ export class DeferredPipeline {
     for (const update of updates) {
       if (this.#options.isLive?.(update) === false) {
         if (this.#settle(seq, job, update)) {
-          this.#discarded++;
+          this.#discarded += 1;
           this.#emulator.discardDeferred(update);
         }
         continue;
@@ -295,16 +296,17 @@ export class DeferredPipeline {
 
   #applyEnded(seq: number, job: Outstanding, update: DeferredUpdate, fresh: boolean): void {
     if (!fresh) {
-      this.#duplicates++;
+      this.#duplicates += 1;
       return;
     }
-    this.#applied++;
+    this.#applied += 1;
     this.#settle(seq, job, update);
   }
 
   #settle(seq: number, job: Outstanding, update: DeferredUpdate): boolean {
     if (!this.#settled.add(update.opId)) return false;
-    if (--job.left === 0) {
+    job.left -= 1;
+    if (job.left === 0) {
       this.#outstanding.delete(seq);
       this.#pump();
     }
@@ -314,6 +316,5 @@ export class DeferredPipeline {
 
 function sameJob(sent: DeferredJob, received: DeferredJob): boolean {
   if (sent.id !== received.id || sent.ns !== received.ns || sent.u.length !== received.u.length) return false;
-  for (let i = 0; i < sent.u.length; i++) if (sent.u[i] !== received.u[i]) return false;
-  return true;
+  return sent.u.every((n, i) => n === received.u[i]);
 }
