@@ -174,6 +174,25 @@ export const S = Object.freeze(Object.fromEntries(STEP_NAMES.map((name, id) => [
   Record<StepName, StepId>
 >;
 
+/** A 1 for each of `steps`, by step id. */
+export function stepSet(steps: readonly StepId[]): Uint8Array {
+  const set = new Uint8Array(STEP_NAMES.length);
+  for (const step of steps) set[step] = 1;
+  return set;
+}
+
+/** What is done with mmap_sem. */
+export const RWSEM_STEPS: readonly StepId[] = [
+  S.DownRead,
+  S.DownReadTrylock,
+  S.UpRead,
+  S.DownWrite,
+  S.DownWriteKillable,
+  S.DownWriteTrylock,
+  S.UpWrite,
+  S.DowngradeWrite,
+];
+
 /** The kernel function of a step on `object`, for traces. */
 export function functionOf(step: StepId, object: number, iommufd: boolean): string | undefined {
   const name = STEP_NAMES[step];

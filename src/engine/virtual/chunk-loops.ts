@@ -13,13 +13,12 @@ import type { Arena, Ref } from '../../model/arena.ts';
 import type { ChunkLoop } from '../../model/chunk-loop.ts';
 import { addLockedVm, lockedVm } from '../../model/locked-vm.ts';
 import { isFree } from '../../model/rwsem.ts';
-import { S, STEP_NAMES } from '../../model/steps.ts';
+import { S, stepSet } from '../../model/steps.ts';
 import type { HostThread, ThreadGroup } from './host-thread.ts';
 import type { Host } from './host.ts';
 
 /** Steps of pinning, unpinning and accounting: none changes what an address space maps, nor a limit or a capability. */
-const harmless = new Uint8Array(STEP_NAMES.length);
-for (const step of [
+const harmless = stepSet([
   S.Syscall,
   S.CopyFromUser,
   S.MutexLock,
@@ -58,8 +57,7 @@ for (const step of [
   S.IommuUnmap1G,
   S.IotlbSync,
   S.UserWork,
-])
-  harmless[step] = 1;
+]);
 
 /** locked_vm of one address space, as the loops that charge it see it. */
 interface Account {

@@ -1,5 +1,5 @@
 /** What the steps of an actor in simulated time cost, and which of them need something that CPUs share. */
-import { S, STEP_NAMES, type StepId } from '../../model/steps.ts';
+import { RWSEM_STEPS, S, STEP_NAMES, type StepId } from '../../model/steps.ts';
 
 /** Costs are multiples of this, so that sums of them are exact in a double up to 39 hours, in whatever order. */
 const TICKS_PER_NS = 64;
@@ -7,19 +7,7 @@ const TICKS_PER_NS = 64;
 /** Steps that need something the CPUs of a host share. */
 export const Shares = { Nothing: 0, LockWord: 1, Invalidations: 2, Memory: 3, Test: 4 } as const;
 export const shares = new Uint8Array(STEP_NAMES.length);
-for (const step of [
-  S.DownRead,
-  S.DownReadTrylock,
-  S.UpRead,
-  S.DownWrite,
-  S.DownWriteKillable,
-  S.DownWriteTrylock,
-  S.UpWrite,
-  S.DowngradeWrite,
-  S.LockedVmAtomic,
-  S.LockedVmCmpxchg,
-])
-  shares[step] = Shares.LockWord;
+for (const step of [...RWSEM_STEPS, S.LockedVmAtomic, S.LockedVmCmpxchg]) shares[step] = Shares.LockWord;
 shares[S.LockedVmRead] = Shares.Test;
 shares[S.IotlbSync] = Shares.Invalidations;
 

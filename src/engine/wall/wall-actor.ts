@@ -4,7 +4,7 @@ import type { Arena, Ref } from '../../model/arena.ts';
 import { type Aperture, type FaultSite, LockKind, type Path, type Variant } from '../../model/env.ts';
 import { ACTOR, MM } from '../../model/layout.ts';
 import type { Oracle } from '../../model/oracle.ts';
-import { S, STEP_NAMES } from '../../model/steps.ts';
+import { RWSEM_STEPS, S, stepSet } from '../../model/steps.ts';
 import type { Driver } from '../actor.ts';
 import type { ActorFaults } from '../actor-faults.ts';
 import { ActorTally } from '../actor-tally.ts';
@@ -16,20 +16,7 @@ import type { WallControl } from './wall-control.ts';
 const RING_RETRY_NS = 50_000;
 
 /** Steps whose order decides what the actors of a guest find at a lock. */
-const isLockStep = new Uint8Array(STEP_NAMES.length);
-for (const step of [
-  S.MutexLock,
-  S.MutexUnlock,
-  S.DownRead,
-  S.DownReadTrylock,
-  S.UpRead,
-  S.DownWrite,
-  S.DownWriteKillable,
-  S.DownWriteTrylock,
-  S.UpWrite,
-  S.DowngradeWrite,
-])
-  isLockStep[step] = 1;
+const isLockStep = stepSet([S.MutexLock, S.MutexUnlock, ...RWSEM_STEPS]);
 
 /** What the actors of a thread share. */
 export interface WallShared {
