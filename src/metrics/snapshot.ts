@@ -90,6 +90,12 @@ export class Snapshot implements StatsView {
     return this.counters[this.layout.counter(name)] as number;
   }
 
+  /** Counters by name: all, or those that `keep` accepts. */
+  countersByName(keep: (n: number) => boolean = () => true): Record<string, number> {
+    const all = this.layout.counterNames.map((name, i) => [name, this.counters[i] as number] as const);
+    return Object.fromEntries(all.filter(([, n]) => keep(n)));
+  }
+
   series(id: SeriesId): SeriesData | null {
     return this.data.get(id) ?? null;
   }
@@ -187,6 +193,9 @@ export function total(cells: Float64Array | undefined): number {
 
 export const FORMAT = 1;
 
+/** What did not happen is left out where counters are written. */
+export const isNotZero = (n: number): boolean => n !== 0;
+
 /** What an encoded snapshot is: JSON of this. */
 export interface EncodedSnapshot {
   readonly format: typeof FORMAT;
@@ -203,13 +212,9 @@ export function encodeSnapshot(snapshot: Snapshot): string {
   const encoded: EncodedSnapshot = {
     format: FORMAT,
     layout: layout.fingerprint,
-    counters: {},
+    counters: snapshot.countersByName(isNotZero),
     series: {},
   };
-  layout.counterNames.forEach((name, i) => {
-    const n = snapshot.counters[i] ?? 0;
-    if (n !== 0) encoded.counters[name] = n;
-  });
   for (const [id, one] of snapshot.data) {
     encoded.series[seriesInfo(id).name] = [
       encodeCells(layout.scale, one.cells),

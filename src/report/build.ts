@@ -53,9 +53,7 @@ export interface RunOutcome {
 
 export function buildResults(outcome: RunOutcome): RunResults {
   const { snapshot, durationNs, coverage, complete, stoppedByUser } = outcome;
-  const counters = Object.fromEntries(
-    snapshot.layout.counterNames.map((name, i) => [name, snapshot.counters[i] as number]),
-  );
+  const counters = snapshot.countersByName();
   const accounting = accountingOf(outcome, counters);
   const health: Health = {
     ...outcome.health,

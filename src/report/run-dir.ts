@@ -24,7 +24,7 @@ import { EXIT, UserError, type ExitCode } from '../base/errors.ts';
 import { writeFailure } from '../base/write-failure.ts';
 import { toHistogram } from '../metrics/histogram.ts';
 import { seriesInfo } from '../metrics/ops.ts';
-import type { Snapshot } from '../metrics/snapshot.ts';
+import { isNotZero, type Snapshot } from '../metrics/snapshot.ts';
 import { makeDirectory } from './place.ts';
 import { Coverage, Health, RunIdentity, type RunResults } from './results.ts';
 
@@ -185,16 +185,12 @@ export class RunDirectory {
     gauges: Readonly<Record<string, number>>,
     guests: Readonly<Record<string, number>>,
   ): void {
-    const counters: Record<string, number> = {};
-    delta.layout.counterNames.forEach((name, i) => {
-      if (delta.counters[i] !== 0) counters[name] = delta.counters[i] as number;
-    });
     const startSeconds = this.#lastEndSeconds;
     const line: Interval = {
       seq: this.#seq,
       startSeconds,
       endSeconds,
-      counters,
+      counters: delta.countersByName(isNotZero),
       gauges: { ...gauges },
       guests: { ...guests },
       histograms: delta.data.size,

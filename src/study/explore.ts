@@ -37,7 +37,7 @@ export interface Explored {
 }
 
 /** How schedules are chosen, in words. */
-export const describe = ({ strategy, seed }: ExploreOptions | Pick<ExploreOptions, 'strategy' | 'seed'>): string =>
+export const describe = ({ strategy, seed }: Pick<ExploreOptions, 'strategy' | 'seed'>): string =>
   strategy === 'dfs' ? 'dfs' : `${strategy}, seed ${seed}`;
 
 /** Searches to the end, to its bound, or until it is told to stop. */

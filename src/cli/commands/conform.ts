@@ -26,7 +26,7 @@ export const command = defineCommand({
   ],
   exits: [EXIT.failed],
   async run({ paths }, { variant }) {
-    const { conform, describeDifference } = await import('../../study/conform/conform.ts');
+    const { conform, describeDifference, recordedVariant } = await import('../../study/conform/conform.ts');
     const { Likeness } = await import('../../study/conform/likeness.ts');
     const { variantNamed } = await import('../../run/variant-named.ts');
     const { TRANSCRIPT, transcriptFiles } = await import('../../transcript/files.ts');
@@ -39,8 +39,9 @@ export const command = defineCommand({
     for (const { path } of files) {
       const input = await readInput(path, TRANSCRIPT);
       const transcript = parseTranscript(input.text, input.name);
-      if (chosen === null) likeness.add(transcript);
-      const difference = conform(transcript, chosen);
+      const compared = chosen ?? recordedVariant(transcript);
+      const difference = conform(transcript, compared);
+      if (chosen === null) likeness.add(transcript, { variant: compared, difference });
       if (difference === null) continue;
       failed += 1;
       print(`${describeDifference(input.name, difference)}\n`);

@@ -115,9 +115,7 @@ export class LivePage implements RunSink {
 
   #interval({ startSeconds, endSeconds, delta, gauges, guests }: RunInterval): void {
     if (this.#state === 'waiting') this.#state = 'running';
-    const counters = Object.fromEntries(
-      delta.layout.counterNames.map((name, i) => [name, delta.counters[i] as number]),
-    );
+    const counters = delta.countersByName();
     this.#timeline.add(
       { startSeconds, endSeconds, counters, gauges, guests: { ...guests } },
       [...delta.data].map(([id, { cells }]) => [id, cells] as const),

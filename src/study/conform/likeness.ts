@@ -4,7 +4,7 @@ import { oneLine } from '../../base/printable.ts';
 import type { Variant } from '../../model/env.ts';
 import { VARIANTS } from '../../model/kernels/index.ts';
 import type { Transcript } from '../../transcript/transcript.ts';
-import { replay } from './replay.ts';
+import { type Difference, replay } from './replay.ts';
 
 interface Kernel {
   readonly transcripts: Transcript[];
@@ -15,12 +15,15 @@ interface Kernel {
 export class Likeness {
   readonly #kernels = new Map<string, Kernel>();
 
-  add(transcript: Transcript): void {
+  /** @param known what was found out before: a variant, and where it differs first. */
+  add(transcript: Transcript, known?: { readonly variant: Variant; readonly difference: Difference | null }): void {
     const { kernel: release } = transcript.header;
     const kernel = this.#kernels.get(release) ?? { transcripts: [], alike: VARIANTS };
     this.#kernels.set(release, kernel);
     kernel.transcripts.push(transcript);
-    kernel.alike = kernel.alike.filter((variant) => replay(transcript, variant) === null);
+    kernel.alike = kernel.alike.filter(
+      (variant) => (variant === known?.variant ? known.difference : replay(transcript, variant)) === null,
+    );
   }
 
   /** A line for each kernel. */
