@@ -147,8 +147,7 @@ function accounting(out: Lines, { accounting: a }: RunResults): void {
   out.prose(a.explanation);
 }
 
-/** `long` where it fits beside the figures. */
-const fitting = (long: string, short: string): string => (long.length <= LABEL - 5 ? long : short);
+const fits = (label: string): boolean => label.length <= LABEL - 5;
 
 function latency(out: Lines, results: RunResults): void {
   out.section('LATENCY');
@@ -166,8 +165,11 @@ function latency(out: Lines, results: RunResults): void {
     if (isDeepStrictEqual(intended, actual)) {
       row(name, intended);
     } else {
-      row(fitting(`${name}, intended start`, name), intended);
-      row(fitting(`${name}, actual start`, intended === null ? name : '  from its actual start'), actual);
+      const [first, second] = [`${name}, intended start`, `${name}, actual start`];
+      const long = fits(first);
+      row(long ? first : name, intended);
+      if (intended === null) row(fits(second) ? second : name, actual);
+      else row(long ? second : '  from its actual start', actual);
     }
   }
   if (results.latency.length === 0) out.add('    no operation ended');

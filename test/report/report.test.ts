@@ -240,6 +240,7 @@ test('an operation has two rows only where its two starts differ, and no label i
   };
   assert.equal(labels({ actual: { ...intended } })[0], 'map');
   assert.deepEqual(labels({}), ['map, intended start', 'map, actual start']);
+  assert.deepEqual(labels({ outcome: 'enomem' }), ['map enomem', '  from its actual start']);
   assert.deepEqual(labels({ op: 'vaddr_update', outcome: 'other_error' }), [
     'vaddr_update other_error',
     '  from its actual start',
