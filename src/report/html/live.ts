@@ -117,7 +117,7 @@ export function fragmentsOf(
 function warning({ health: { saturation } }: RunResults): Markup {
   if (saturation === null) return html``;
   return html`<div class="notice" role="alert">
-    <strong>Latencies are not to be trusted.</strong> ${saturation.reason}; ${saturation.advice}.
+    <strong>Latencies are not to be trusted:</strong> ${saturation.reason}; ${saturation.advice}.
   </div>`;
 }
 
